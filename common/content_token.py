@@ -1,0 +1,108 @@
+"""The right of one process to read one tenant's blob, signed by the control plane and checked offline by anybody with its public key.
+
+A token is a JWT (RFC 7519) signed with Ed25519 (RFC 8037), bound to bearer, tenant and digest, so that it is worth nothing to another host,
+for another tenant or for another blob, and regionals can check it while the centre is away. It authorises HTTP reads of the content and of its
+metainfo, tracker announces and web seed reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+from common.clock import Clock
+from common.digest import Digest
+from common.errors import Denied, Unauthenticated
+
+AUDIENCE = "longshore:content"
+_ALGORITHM = "EdDSA"
+
+
+class TokenExpired(Unauthenticated):
+    code = "token_expired"
+
+
+class TokenInvalid(Unauthenticated):
+    code = "token_invalid"
+
+
+class TokenForOther(Denied):
+    """A genuine token that was made for another blob."""
+
+    code = "token_for_other"
+
+
+@dataclass(frozen=True, slots=True)
+class ContentClaim:
+    """`bearer` is `host/<id>` or `regional/<id>`; `idc` is where it stands, for provenance."""
+
+    bearer: str
+    idc: str
+    tenant_id: str
+    digest: Digest
+    expires_at: datetime
+
+
+def sign(claim: ContentClaim, key_id: str, key: Ed25519PrivateKey) -> str:
+    payload = {
+        "aud": AUDIENCE,
+        "sub": claim.bearer,
+        "idc": claim.idc,
+        "ten": claim.tenant_id,
+        "dig": str(claim.digest),
+        "exp": int(claim.expires_at.timestamp()),
+    }
+    return jwt.encode(payload, key, algorithm=_ALGORITHM, headers={"kid": key_id})
+
+
+class ContentVerifier:
+    """Checks tokens against the keys last received. An empty set of keys verifies nothing."""
+
+    def __init__(self, clock: Clock, leeway: timedelta = timedelta(minutes=5)) -> None:
+        self._clock = clock
+        self._leeway = leeway
+        self._keys: dict[str, Ed25519PublicKey] = {}
+
+    def replace_keys(self, public_keys_pem: Mapping[str, bytes]) -> None:
+        keys: dict[str, Ed25519PublicKey] = {}
+        for key_id, pem in public_keys_pem.items():
+            key = load_pem_public_key(pem)
+            if isinstance(key, Ed25519PublicKey):
+                keys[key_id] = key
+        self._keys = keys
+
+    def verify(self, token: str, digest: Digest | None = None) -> ContentClaim:
+        """Raises `TokenInvalid`, `TokenExpired`, or `TokenForOther` if `digest` is given and the token is for another."""
+        try:
+            key = self._keys.get(jwt.get_unverified_header(token).get("kid", ""))
+            if key is None:
+                raise TokenInvalid("the content token was signed by an unknown key", action="attach again for a new one")
+            claims = jwt.decode(
+                token,
+                key,
+                algorithms=[_ALGORITHM],
+                audience=AUDIENCE,
+                # The clock is ours, not the library's: expiry is checked below.
+                options={"require": ["exp", "sub", "ten", "dig"], "verify_exp": False},
+            )
+        except jwt.PyJWTError as error:
+            raise TokenInvalid("the content token is not genuine", action="attach again for a new one") from error
+        found = ContentClaim(
+            bearer=str(claims["sub"]),
+            idc=str(claims.get("idc", "")),
+            tenant_id=str(claims["ten"]),
+            digest=Digest.parse(str(claims["dig"])),
+            expires_at=datetime.fromtimestamp(int(claims["exp"]), tz=self._clock.now().tzinfo),
+        )
+        if self._clock.now() > found.expires_at + self._leeway:
+            raise TokenExpired(
+                f"the content token expired at {found.expires_at:%Y-%m-%dT%H:%M:%SZ}", action="attach again for a new one"
+            )
+        if digest is not None and digest != found.digest:
+            raise TokenForOther(f"the content token is for {found.digest}", action="use the token of the content you ask for")
+        return found
