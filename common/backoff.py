@@ -1,4 +1,5 @@
-"""Delays between tries: capped, exponential, with full jitter, so that a crowd that failed together does not return together.
+"""Delays between tries: capped, exponential, with full jitter, so that a crowd that failed together does not return
+together.
 
 Pure: the source of randomness is an argument.
 """

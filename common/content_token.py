@@ -1,8 +1,8 @@
-"""The right of one process to read one tenant's blob, signed by the control plane and checked offline by anybody with its public key.
+"""The right of one process to read one tenant's blob: signed by the control plane, checked offline with its public key.
 
-A token is a JWT (RFC 7519) signed with Ed25519 (RFC 8037), bound to bearer, tenant and digest, so that it is worth nothing to another host,
-for another tenant or for another blob, and regionals can check it while the centre is away. It authorises HTTP reads of the content and of its
-metainfo, tracker announces and web seed reads.
+A token is a JWT (RFC 7519) signed with Ed25519 (RFC 8037), bound to bearer, tenant and digest, so that it is worth
+nothing to another host, for another tenant or for another blob, and regionals can check it while the centre is away.
+It authorises HTTP reads of the content and of its metainfo, tracker announces and web seed reads.
 """
 
 from __future__ import annotations
@@ -77,11 +77,13 @@ class ContentVerifier:
         self._keys = keys
 
     def verify(self, token: str, digest: Digest | None = None) -> ContentClaim:
-        """Raises `TokenInvalid`, `TokenExpired`, or `TokenForOther` if `digest` is given and the token is for another."""
+        """Raises `TokenInvalid`, `TokenExpired`, or `TokenForOther` if it is not for `digest` (when that is given)."""
         try:
             key = self._keys.get(jwt.get_unverified_header(token).get("kid", ""))
             if key is None:
-                raise TokenInvalid("the content token was signed by an unknown key", action="attach again for a new one")
+                raise TokenInvalid(
+                    "the content token was signed by an unknown key", action="attach again for a new one"
+                )
             claims = jwt.decode(
                 token,
                 key,
@@ -101,8 +103,11 @@ class ContentVerifier:
         )
         if self._clock.now() > found.expires_at + self._leeway:
             raise TokenExpired(
-                f"the content token expired at {found.expires_at:%Y-%m-%dT%H:%M:%SZ}", action="attach again for a new one"
+                f"the content token expired at {found.expires_at:%Y-%m-%dT%H:%M:%SZ}",
+                action="attach again for a new one",
             )
         if digest is not None and digest != found.digest:
-            raise TokenForOther(f"the content token is for {found.digest}", action="use the token of the content you ask for")
+            raise TokenForOther(
+                f"the content token is for {found.digest}", action="use the token of the content you ask for"
+            )
         return found

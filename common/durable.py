@@ -1,6 +1,7 @@
 """Writing so that a crash leaves the old content or the new one, never a mixture.
 
-Invariant: when `write_file` returns, the bytes and the name survive power loss (file and directory are fsynced, in that order).
+Invariant: when `write_file` returns, the bytes and the name survive power loss (file and directory are fsynced, in that
+order).
 """
 
 from __future__ import annotations

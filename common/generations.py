@@ -1,7 +1,7 @@
 """Desired state that travels as one full set, then as changes chained by generation; pure.
 
-Invariant: the receiver holds exactly the set that the sender had at `generation`, or knows that it does not. A change that does not apply to the
-generation held is a gap (`Stale`), and the receiver asks for a full set instead of guessing.
+Invariant: the receiver holds exactly the set that the sender had at `generation`, or knows that it does not. A change
+that does not apply to the generation held is a gap (`Stale`), and the receiver asks for a full set instead of guessing.
 """
 
 from __future__ import annotations
@@ -24,9 +24,7 @@ class Changes(Generic[K, V]):
     removed: frozenset[K]
 
 
-def changes_between(
-    old: Mapping[K, V], old_generation: int, new: Mapping[K, V], new_generation: int
-) -> Changes[K, V]:
+def changes_between(old: Mapping[K, V], old_generation: int, new: Mapping[K, V], new_generation: int) -> Changes[K, V]:
     """What a receiver of `old` needs to hold `new`."""
     changed = {key: value for key, value in new.items() if old.get(key) != value}
     return Changes(old_generation, new_generation, changed, frozenset(old.keys() - new.keys()))

@@ -1,6 +1,7 @@
 """One owner for everything a process runs: ordered start, owned tasks, graceful stop, a deadline on stopping.
 
-Invariant: no task outlives its `Lifecycle`, and a task that fails takes the process down with its error instead of dying silently.
+Invariant: no task outlives its `Lifecycle`, and a task that fails takes the process down with its error instead of
+dying silently.
 """
 
 from __future__ import annotations

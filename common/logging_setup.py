@@ -1,6 +1,7 @@
 """Structured logs on standard error: one event a line, all data in fields.
 
-Field names are shared by all services: `service`, `idc`, `host`, `tenant`, `digest`, `instance`, `error`. Never a secret, never a token.
+Field names are shared by all services: `service`, `idc`, `host`, `tenant`, `digest`, `instance`, `error`. Never a
+secret, never a token.
 """
 
 from __future__ import annotations
@@ -15,9 +16,13 @@ import structlog
 def configure_logging(service: str, *, level: str = "info", style: Literal["console", "json"] = "console") -> None:
     """Call once, in a service's `__main__`, before anything logs."""
     number = logging.getLevelNamesMapping()[level.upper()]
-    logging.basicConfig(stream=sys.stderr, level=max(number, logging.WARNING), format="%(levelname)s %(name)s %(message)s")
+    logging.basicConfig(
+        stream=sys.stderr, level=max(number, logging.WARNING), format="%(levelname)s %(name)s %(message)s"
+    )
     renderer: structlog.types.Processor = (
-        structlog.processors.JSONRenderer() if style == "json" else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        structlog.processors.JSONRenderer()
+        if style == "json"
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     )
     structlog.configure(
         processors=[

@@ -1,7 +1,8 @@
 """`tenant/repository[:tag][@digest]`: parse, check and print; pure.
 
 The grammar is the distribution specification's ("Pulling manifests"): path components of lower-case letters and
-digits separated by one `.`, one or two `_` or any number of `-`; tags of up to 128 characters. The first component is the tenant.
+digits separated by one `.`, one or two `_` or any number of `-`; tags of up to 128 characters. The first component is
+the tenant.
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ def check_tag(tag: str) -> str:
     """`tag` itself; raises `TagInvalid` if it is not a tag."""
     if not _TAG.fullmatch(tag):
         raise TagInvalid(
-            f"{tag[:80]!r} is not a tag", action="use up to 128 letters, digits, _ . - and start with a letter, digit or _"
+            f"{tag[:80]!r} is not a tag",
+            action="use up to 128 letters, digits, _ . - and start with a letter, digit or _",
         )
     return tag
 

@@ -1,7 +1,7 @@
 """Keys, certificate requests and TLS contexts for mutual TLS inside Longshore.
 
-An identity is a directory with `key.pem`, `certificate.pem` and `ca.pem`, private key mode 0600. The private key is made where it is used
-and never leaves; only its request (CSR) does. Names inside certificates are URIs:
+An identity is a directory with `key.pem`, `certificate.pem` and `ca.pem`, private key mode 0600. The private key is
+made where it is used and never leaves; only its request (CSR) does. Names inside certificates are URIs:
 `longshore://idc/<idc>/host/<host id>` and `longshore://idc/<idc>/regional/<regional id>`.
 """
 
@@ -102,7 +102,9 @@ def certificate_name(certificate_pem: bytes) -> Name:
 
 
 def new_key_and_request() -> tuple[bytes, bytes]:
-    """A fresh P-256 key and a CSR for it, both PEM. The CSR carries no name: the control plane gives names, not the caller."""
+    """A fresh P-256 key and a CSR for it, both PEM. The CSR carries no name: the control plane gives names, not the
+    caller.
+    """
     key = ec.generate_private_key(ec.SECP256R1())
     request = (
         x509.CertificateSigningRequestBuilder()
@@ -127,7 +129,9 @@ def server_context(directory: Path) -> ssl.SSLContext:
 
 
 def client_context(directory: Path) -> ssl.SSLContext:
-    """Mutual TLS for an HTTP client; trusts our CA and nothing else, checks the server's address against its certificate."""
+    """Mutual TLS for an HTTP client; trusts our CA and nothing else, checks the server's address against its
+    certificate.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     _harden(context, directory)
     return context

@@ -1,8 +1,9 @@
 """Port: values that may vanish at any moment and only save work.
 
-Vocabulary: a key is a string of printable ASCII, a value is bytes, a time to live is in seconds. Losing the cache loses nothing: every reader can make the
-value again. `increment` counts within a window (rate limits, failed logins). Implementations answer within 200 ms or raise `Unavailable`, and callers
-carry on without. The proof is tests/conformance/cache.py.
+Vocabulary: a key is a string of printable ASCII, a value is bytes, a time to live is in seconds. Losing the cache loses
+nothing: every reader can make the value again. `increment` counts within a window (rate limits, failed logins).
+Implementations answer within 200 ms or raise `Unavailable`, and callers carry on without. The proof is
+tests/conformance/cache.py.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
-"""One relational database behind SQLAlchemy Core: SQLite (WAL) on a laptop, PostgreSQL (psycopg 3) where there are replicas.
+"""One relational database behind SQLAlchemy Core: SQLite (WAL) on a laptop, PostgreSQL (psycopg 3) where there are
+replicas.
 
-Invariant: writing happens in a `UnitOfWork`, which commits as a whole or not at all, together with the messages that announce what changed.
-Stores take a connection, return frozen models and never commit; services own the transaction.
+Invariant: writing happens in a `UnitOfWork`, which commits as a whole or not at all, together with the messages that
+announce what changed. Stores take a connection, return frozen models and never commit; services own the transaction.
 
-SQLite has one writer: units of work of one process queue on a lock (and begin IMMEDIATE, so that another process makes us wait for
-`busy_timeout` instead of failing half-way). synchronous=FULL: what was acknowledged survives power loss.
+SQLite has one writer: units of work of one process queue on a lock (and begin IMMEDIATE, so that another process makes
+us wait for `busy_timeout` instead of failing half-way). synchronous=FULL: what was acknowledged survives power loss.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ from control_plane.database.outbox import append
 
 @dataclass
 class UnitOfWork:
-    """One transaction. `announce` puts a message into the outbox: it is published if and only if the transaction commits."""
+    """One transaction. `announce` puts a message into the outbox: it is published if and only if the transaction
+    commits.
+    """
 
     connection: AsyncConnection
     clock: Clock
@@ -86,7 +89,9 @@ def _with_driver(url: str) -> str:
 
 def _create_engine(url: str, is_sqlite: bool, pool_size: int) -> AsyncEngine:
     if not is_sqlite:
-        return create_async_engine(url, pool_size=pool_size, max_overflow=pool_size, pool_pre_ping=True, pool_timeout=10)
+        return create_async_engine(
+            url, pool_size=pool_size, max_overflow=pool_size, pool_pre_ping=True, pool_timeout=10
+        )
     engine = create_async_engine(url, pool_size=pool_size, connect_args={"timeout": 10})
 
     @event.listens_for(engine.sync_engine, "connect")

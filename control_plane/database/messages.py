@@ -1,4 +1,6 @@
-"""What a domain announces: facts in the past tense, frozen, made of JSON values. Each domain's `messages.py` subclasses `Message`."""
+"""What a domain announces: facts in the past tense, frozen, made of JSON values. Each domain's `messages.py`
+subclasses `Message`.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,9 @@ from typing import Any, ClassVar
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """`topic` is stable: `<domain>.<fact>`, for example `registry.image_pushed`. Subscribers get the JSON form and know the topic."""
+    """`topic` is stable: `<domain>.<fact>`, for example `registry.image_pushed`. Subscribers get the JSON form and
+    know the topic.
+    """
 
     topic: ClassVar[str] = ""
 

@@ -1,7 +1,7 @@
 """Messages that commit with the change they announce, and the relay that publishes them afterwards.
 
-Delivery is at least once and in order of commit within one replica; subscribers are idempotent. A row is deleted only after the bus took it, so a
-crash between commit and publication costs a repetition, never a loss.
+Delivery is at least once and in order of commit within one replica; subscribers are idempotent. A row is deleted only
+after the bus took it, so a crash between commit and publication costs a repetition, never a loss.
 """
 
 from __future__ import annotations
@@ -34,16 +34,18 @@ _BATCH = 100
 
 
 async def append(connection: AsyncConnection, message: Message, now: datetime) -> None:
-    await connection.execute(
-        insert(outbox).values(topic=message.topic, payload=message.payload(), announced_at=now)
-    )
+    await connection.execute(insert(outbox).values(topic=message.topic, payload=message.payload(), announced_at=now))
 
 
 async def relay_once(database: Database, bus: EventBus) -> int:
-    """Publish what is waiting; returns how many. Several replicas may run it: PostgreSQL rows are locked with SKIP LOCKED."""
+    """Publish what is waiting; returns how many. Several replicas may run it: PostgreSQL rows are locked with SKIP
+    LOCKED.
+    """
     async with database.transaction() as unit:
         rows = (
-            await unit.connection.execute(select(outbox).order_by(outbox.c.id).limit(_BATCH).with_for_update(skip_locked=True))
+            await unit.connection.execute(
+                select(outbox).order_by(outbox.c.id).limit(_BATCH).with_for_update(skip_locked=True)
+            )
         ).all()
         for row in rows:
             await bus.publish(Event(row.topic, row.payload))

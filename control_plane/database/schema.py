@@ -1,4 +1,6 @@
-"""The one `MetaData` that every domain's `tables.py` adds to, and the column types that read the same on both engines."""
+"""The one `MetaData` that every domain's `tables.py` adds to, and the column types that read the same on both
+engines.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,8 @@ class UtcDateTime(TypeDecorator[datetime]):
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
         if value is None:
             return None
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+        moment: datetime = value
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
 Json = JSON().with_variant(JSONB(), "postgresql")

@@ -1,10 +1,12 @@
 """Port: announcements between the parts of the control plane, across replicas.
 
-Vocabulary: an `Event` is a topic and a JSON payload. `publish` hands it to every subscription that exists at that moment, in this process and in
-others; there is no history. What must not be missed is a row somewhere, and its owner sweeps; an event only makes it sooner.
+Vocabulary: an `Event` is a topic and a JSON payload. `publish` hands it to every subscription that exists at that
+moment, in this process and in others; there is no history. What must not be missed is a row somewhere, and its owner
+sweeps; an event only makes it sooner.
 
-Duties: `publish` raises `Unavailable` if the bus did not take the event. A subscription is bounded: when its reader falls behind by `capacity`
-events it is ended with `Overrun`, and the reader subscribes again and resyncs from the database. The proof is tests/conformance/event_bus.py.
+Duties: `publish` raises `Unavailable` if the bus did not take the event. A subscription is bounded: when its reader
+falls behind by `capacity` events it is ended with `Overrun`, and the reader subscribes again and resyncs from the
+database. The proof is tests/conformance/event_bus.py.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Port: ids of jobs that are ready to run. The job itself is a row; the queue only says "look at this one now".
 
-Duties: `push` of an id that is already waiting is harmless. `pop` waits at most `timeout_seconds` and hands each id to one caller; an id that was handed out is
-gone from the queue, whatever becomes of the caller (the sweep of `control_plane.jobs` enqueues stale rows again). Losing the whole queue therefore loses
-nothing. The proof is tests/conformance/queue.py.
+Duties: `push` of an id that is already waiting is harmless. `pop` waits at most `timeout_seconds` and hands each id to
+one caller; an id that was handed out is gone from the queue, whatever becomes of the caller (the sweep of
+`control_plane.jobs` enqueues stale rows again). Losing the whole queue therefore loses nothing. The proof is
+tests/conformance/queue.py.
 """
 
 from __future__ import annotations

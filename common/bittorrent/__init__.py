@@ -1,0 +1,103 @@
+"""Port: one BitTorrent peer of this process, used by agents and by regionals.
+
+Life cycle: `add` a `Torrent` and get a handle; wait for `complete()`; the bytes are then on disk and every piece matched
+its Merkle root, which is not yet the OCI digest: the caller hashes the whole file before anybody sees it. A complete
+torrent goes on seeding until `remove`. Peers are found by tracker and by `connect_peer` alone: no DHT, LSD, PEX, UPnP.
+
+Duties: nothing blocks the event loop. A piece that does not match its root is dropped, its sender banned and counted in
+`TorrentStatus.failed_bytes`. `add` of a torrent that is already there raises `Conflict`. A full disk ends `complete()`
+with `Unavailable` whose code is "disk_full". Implementations: libtorrent.py; memory.py (peers of one process, for
+simulations). The proof is tests/conformance/peer_session.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from common.bittorrent.metainfo import Metainfo
+
+# BEP 20 peer id prefixes: they only tell the two kinds of our peers apart in statistics; nothing is authorised by them.
+AGENT_FINGERPRINT = b"-LA0100-"
+REGIONAL_FINGERPRINT = b"-LR0100-"
+
+
+@dataclass(frozen=True, slots=True)
+class Torrent:
+    """What to hold. The file is `directory / metainfo.name`.
+
+    have: indices of pieces that the caller has just verified in that file; None: look at nothing, start empty.
+    seed: the file is complete and the caller verified it by digest.
+    trackers, web_seeds: URLs, each with its token; web seeds are used only while added.
+    first_pieces: indices to ask for before all others (a slice), empty: rarest first.
+    """
+
+    metainfo: Metainfo
+    directory: Path
+    have: frozenset[int] | None = None
+    seed: bool = False
+    trackers: Sequence[str] = ()
+    web_seeds: Sequence[str] = ()
+    first_pieces: Sequence[int] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TorrentStatus:
+    """Cumulative payload bytes since `add`, by source; rates in bytes per second."""
+
+    held_bytes: int
+    from_agents_bytes: int
+    from_regionals_bytes: int
+    from_web_seeds_bytes: int
+    sent_bytes: int
+    failed_bytes: int
+    download_rate: int
+    upload_rate: int
+    peers: int
+    complete: bool
+
+
+class TorrentHandle(Protocol):
+    @property
+    def metainfo(self) -> Metainfo: ...
+
+    def status(self) -> TorrentStatus:
+        """The newest known state, at most a second old; never blocks."""
+        ...
+
+    async def complete(self) -> None:
+        """Returns when every piece is verified and in the file. No deadline of its own: bound it outside."""
+        ...
+
+    async def add_piece(self, index: int, data: bytes) -> None:
+        """Give a whole piece that came by another road; it is verified like any other and announced to peers."""
+        ...
+
+    async def have_pieces(self) -> frozenset[int]: ...
+
+    async def connect_peer(self, host: str, port: int) -> None: ...
+
+    async def add_web_seed(self, url: str) -> None: ...
+
+    async def remove_web_seed(self, url: str) -> None: ...
+
+    async def set_trackers(self, urls: Sequence[str]) -> None:
+        """Replace the announce URLs (a token was renewed)."""
+        ...
+
+    async def remove(self) -> None:
+        """Stop; the file stays. Harmless to repeat."""
+        ...
+
+
+class PeerSession(Protocol):
+    @property
+    def listen_port(self) -> int: ...
+
+    async def add(self, torrent: Torrent) -> TorrentHandle: ...
+
+    async def close(self) -> None:
+        """Stop every torrent within five seconds."""
+        ...

@@ -1,0 +1,48 @@
+"""The two questions that the fleet asks of the domains above it; `app` fills them in.
+
+Invariant: a snapshot is one consistent picture at one generation. Two snapshots with the same generation are equal,
+except for content tokens that were renewed. Reports are durable when `accept_*` returns; only then does the stream
+acknowledge them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from proto.agent.v1 import agent_pb2
+from proto.regional.v1 import regional_pb2
+
+
+@dataclass(frozen=True, slots=True)
+class AssignmentSnapshot:
+    generation: int
+    assignments: Mapping[str, agent_pb2.Assignment]  # by instance id
+
+
+@dataclass(frozen=True, slots=True)
+class OrderSnapshot:
+    generation: int
+    orders: Mapping[tuple[str, str], regional_pb2.Order]  # by (tenant id, digest)
+
+
+class AssignmentSource(Protocol):
+    """What one host should run, and what it says of it."""
+
+    async def assignments(self, host_id: str) -> AssignmentSnapshot: ...
+
+    async def accept_reports(
+        self,
+        host_id: str,
+        instances: Sequence[agent_pb2.InstanceReport],
+        contents: Sequence[agent_pb2.ContentReport],
+    ) -> None: ...
+
+
+class OrderSource(Protocol):
+    """What one IDC should hold, and what its regionals say of it."""
+
+    async def orders(self, idc_id: str, regional_id: str) -> OrderSnapshot: ...
+
+    async def accept_order_reports(self, regional_id: str, reports: Sequence[regional_pb2.OrderReport]) -> None: ...
