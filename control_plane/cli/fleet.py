@@ -1,0 +1,107 @@
+"""`longshore idc|host|regional|join-token ...` and `longshore status`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from control_plane.cli.context import session_of
+
+idc = typer.Typer(help="Data centres.", no_args_is_help=True)
+host = typer.Typer(help="Machines that run instances.", no_args_is_help=True)
+regional = typer.Typer(help="The services of the data centres.", no_args_is_help=True)
+join_token = typer.Typer(help="One-time tokens that let a machine join.", no_args_is_help=True)
+
+
+@idc.command("create")
+def idc_create(context: typer.Context, name: str, display_name: str = "") -> None:
+    session = session_of(context)
+    made = session.client.post("/api/v1/idcs", {"name": name, "display_name": display_name or name})["data"]
+    session.output.item(made, f"IDC {made['name']} created.")
+
+
+@idc.command("list")
+def idc_list(context: typer.Context) -> None:
+    session = session_of(context)
+    session.output.rows(
+        session.client.every("/api/v1/idcs"),
+        {"name": "NAME", "display_name": "DISPLAY NAME", "created_at": "CREATED"},
+    )
+
+
+@idc.command("rm")
+def idc_rm(context: typer.Context, name: str) -> None:
+    session = session_of(context)
+    session.client.delete(f"/api/v1/idcs/{name}")
+    session.output.item({"name": name, "removed": True}, f"IDC {name} removed.")
+
+
+@host.command("list")
+def host_list(
+    context: typer.Context,
+    idc_name: Annotated[str | None, typer.Option("--idc")] = None,
+    state: Annotated[str | None, typer.Option(help="online, offline, conflict or revoked")] = None,
+) -> None:
+    session = session_of(context)
+    session.output.rows(
+        session.client.every("/api/v1/hosts", idc=idc_name, state=state),
+        {
+            "name": "NAME",
+            "idc": "IDC",
+            "state": "STATE",
+            "facts.architecture": "ARCH",
+            "facts.engines": "ENGINES",
+            "version": "VERSION",
+            "last_seen_at": "LAST SEEN",
+            "id": "ID",
+        },
+    )
+
+
+@host.command("rm")
+def host_rm(context: typer.Context, name: Annotated[str, typer.Argument(help="id or idc/name")]) -> None:
+    """Revoke a host: its certificate is worth nothing from now on."""
+    session = session_of(context)
+    session.client.delete(f"/api/v1/hosts/{name}")
+    session.output.item({"host": name, "revoked": True}, f"Host {name} revoked.")
+
+
+@regional.command("list")
+def regional_list(context: typer.Context, idc_name: Annotated[str | None, typer.Option("--idc")] = None) -> None:
+    session = session_of(context)
+    session.output.rows(
+        session.client.every("/api/v1/regionals", idc=idc_name),
+        {"name": "NAME", "idc": "IDC", "state": "STATE", "content_url": "CONTENT", "last_seen_at": "LAST SEEN"},
+    )
+
+
+@join_token.command("create")
+def join_token_create(
+    context: typer.Context,
+    idc_name: Annotated[str, typer.Option("--idc", help="The data centre the machine stands in.")],
+    kind: Annotated[str, typer.Option(help="host or regional")] = "host",
+    name: Annotated[str | None, typer.Option(help="Bind the token to this name.")] = None,
+    ttl_seconds: Annotated[int, typer.Option(help="How long it may wait to be used.")] = 600,
+) -> None:
+    """Make a token for one machine. It is shown now and never again."""
+    session = session_of(context)
+    body = {"kind": kind, "idc": idc_name, "ttl_seconds": ttl_seconds} | ({"name": name} if name else {})
+    made = session.client.post("/api/v1/join-tokens", body)["data"]
+    session.output.item(made, made["token"])
+
+
+@join_token.command("list")
+def join_token_list(context: typer.Context) -> None:
+    session = session_of(context)
+    session.output.rows(
+        session.client.every("/api/v1/join-tokens"),
+        {"id": "ID", "kind": "KIND", "idc": "IDC", "name": "NAME", "expires_at": "EXPIRES", "used_at": "USED"},
+    )
+
+
+@join_token.command("rm")
+def join_token_rm(context: typer.Context, token_id: str) -> None:
+    session = session_of(context)
+    session.client.delete(f"/api/v1/join-tokens/{token_id}")
+    session.output.item({"id": token_id, "removed": True}, f"Join token {token_id} removed.")

@@ -1,0 +1,163 @@
+"""`longshore instance run|list|show|start|stop|restart|rm`."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Any
+
+import typer
+
+from common.errors import Failure, Invalid, Unavailable
+from common.reference import Reference
+from control_plane.cli.context import Session, session_of
+
+instance = typer.Typer(help="Containers that tenants want to run.", no_args_is_help=True)
+
+_COLUMNS = {
+    "tenant": "TENANT",
+    "name": "NAME",
+    "idc": "IDC",
+    "host": "HOST",
+    "image": "IMAGE",
+    "desired_state": "WANTED",
+    "phase": "PHASE",
+    "health": "HEALTH",
+    "contents.held_bytes": "HELD",
+    "detail": "DETAIL",
+    "id": "ID",
+}
+_SETTLED = {"running": {"running"}, "stopped": {"stopped"}, "held": {"verified"}}
+
+
+class InstanceFailed(Failure):
+    code = "instance_failed"
+
+
+@instance.command("run")
+def instance_run(
+    context: typer.Context,
+    image: Annotated[str, typer.Argument(help="tenant/repository:tag")],
+    command: Annotated[list[str] | None, typer.Argument(help="Instead of the image's own command.")] = None,
+    name: Annotated[str, typer.Option(help="Unique in the tenant and host.")] = "",
+    host: Annotated[list[str] | None, typer.Option(help="idc/name or id; may be repeated.")] = None,
+    idc: Annotated[str | None, typer.Option(help="Every host of this data centre.")] = None,
+    all_hosts: Annotated[bool, typer.Option("--all-hosts", help="Every host.")] = False,
+    env: Annotated[list[str] | None, typer.Option("--env", "-e", help="NAME=VALUE; may be repeated.")] = None,
+    publish: Annotated[list[str] | None, typer.Option("--publish", "-p", help="[IP:][PORT:]PORT[/udp]")] = None,
+    cpus: Annotated[float, typer.Option(help="CPU cores; 0: no limit.")] = 0,
+    memory_bytes: Annotated[int, typer.Option(help="Memory limit; 0: none.")] = 0,
+    held: Annotated[bool, typer.Option("--held", help="Fetch and verify the image, run nothing.")] = False,
+    wait: Annotated[float, typer.Option(help="Wait so many seconds until it runs.")] = 0,
+) -> None:
+    """Ask for an instance on each of the given hosts."""
+    session = session_of(context)
+    reference = Reference.parse(image)
+    body: dict[str, Any] = {
+        "tenant": reference.tenant,
+        "name": name or reference.repository.rpartition("/")[2],
+        "image": str(reference),
+        "desired_state": "held" if held else "running",
+        "environment": dict(_pair(text) for text in env or ()),
+        "ports": [_port(text) for text in publish or ()],
+        "cpus": cpus,
+        "memory_bytes": memory_bytes,
+    }
+    body |= {"command": command} if command else {}
+    body |= {"hosts": host} if host else {"idc": idc} if idc else {"all_hosts": True} if all_hosts else {}
+    if not (host or idc or all_hosts):
+        raise Invalid("no host was named", action="give --host, --idc or --all-hosts")
+    rows = session.client.post("/api/v1/instances", body)["data"]
+    if wait:
+        rows = _wait(session, rows, wait)
+    session.output.rows(rows, _COLUMNS)
+
+
+@instance.command("list")
+def instance_list(
+    context: typer.Context,
+    tenant: Annotated[str | None, typer.Option()] = None,
+    host: Annotated[str | None, typer.Option()] = None,
+    idc: Annotated[str | None, typer.Option()] = None,
+    name: Annotated[str | None, typer.Option()] = None,
+) -> None:
+    session = session_of(context)
+    session.output.rows(
+        session.client.every("/api/v1/instances", tenant=tenant, host=host, idc=idc, name=name), _COLUMNS
+    )
+
+
+@instance.command("show")
+def instance_show(context: typer.Context, instance_id: str) -> None:
+    session = session_of(context)
+    row = session.client.get(f"/api/v1/instances/{instance_id}")["data"]
+    text = "\n".join(f"{key}: {value}" for key, value in row.items() if key != "contents")
+    session.output.item(row, text)
+
+
+@instance.command("start")
+def instance_start(context: typer.Context, instance_id: str) -> None:
+    _act(session_of(context), instance_id, "start")
+
+
+@instance.command("stop")
+def instance_stop(context: typer.Context, instance_id: str) -> None:
+    _act(session_of(context), instance_id, "stop")
+
+
+@instance.command("restart")
+def instance_restart(context: typer.Context, instance_id: str) -> None:
+    _act(session_of(context), instance_id, "restart")
+
+
+@instance.command("rm")
+def instance_rm(
+    context: typer.Context,
+    instance_id: str,
+    force: Annotated[bool, typer.Option("--force", help="Forget it even if its host never answers.")] = False,
+) -> None:
+    """Remove an instance; its host removes the container and then reports it gone."""
+    session = session_of(context)
+    session.client.delete(f"/api/v1/instances/{instance_id}", force="true" if force else None)
+    session.output.item({"id": instance_id, "removed": True}, f"Instance {instance_id} is being removed.")
+
+
+def _act(session: Session, instance_id: str, verb: str) -> None:
+    row = session.client.post(f"/api/v1/instances/{instance_id}/{verb}")["data"]
+    session.output.item(row, f"{row['name']} on {row['host']}: {row['desired_state']} wanted, {row['phase']} now.")
+
+
+def _wait(session: Session, rows: list[dict[str, Any]], seconds: float) -> list[dict[str, Any]]:
+    deadline = time.monotonic() + seconds
+    while True:
+        rows = [session.client.get(f"/api/v1/instances/{row['id']}")["data"] for row in rows]
+        if all(row["phase"] in _SETTLED.get(row["desired_state"], set()) for row in rows):
+            return rows
+        if time.monotonic() > deadline:
+            late = [f"{row['host']}: {row['phase']} {row['detail']}".strip() for row in rows]
+            if any(row["phase"] == "failed" for row in rows):
+                raise InstanceFailed("; ".join(late), action="see `longshore instance list`")
+            raise Unavailable("not there yet: " + "; ".join(late), action="wait longer, or look at the hosts")
+        time.sleep(0.5)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, separator, value = text.partition("=")
+    if not separator or not name:
+        raise Invalid(f"{text!r} is not NAME=VALUE", action="write --env NAME=VALUE")
+    return name, value
+
+
+def _port(text: str) -> dict[str, Any]:
+    mapping, _, protocol = text.partition("/")
+    parts = mapping.rsplit(":", 2)
+    try:
+        numbers = [int(part) for part in parts[-2:]] if len(parts) > 1 else [0, int(parts[0])]
+    except ValueError:
+        raise Invalid(f"{text!r} is not a port mapping", action="write [IP:][PORT:]PORT[/udp]") from None
+    host_ip = parts[0] if len(parts) == 3 else "127.0.0.1"
+    return {
+        "host_ip": host_ip,
+        "host_port": numbers[0],
+        "container_port": numbers[1],
+        "protocol": protocol or "tcp",
+    }

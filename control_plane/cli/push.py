@@ -1,0 +1,101 @@
+"""Pushing through the OCI distribution API, resumed where a connection broke.
+
+Invariant: a blob is sent at most once beyond the chunk in flight: after a failure the registry is asked how far it got
+("Pushing a blob in chunks", distribution specification), and only the rest is sent.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+
+from common.backoff import Backoff
+from common.digest import Digest
+from common.errors import Unavailable
+from common.reference import Reference
+from control_plane.cli.client import Client
+from control_plane.cli.failures import failure_of
+from control_plane.cli.image_source import BlobSource, ManifestSource
+
+_CHUNK_BYTES = 16 << 20
+_TRIES = 6
+Advance = Callable[[Digest, int], None]  # (digest, bytes of it that are there now)
+
+
+def push(client: Client, reference: Reference, image: ManifestSource, advance: Advance) -> Digest:
+    """Blobs first, then manifests from the leaves up; the tag moves last."""
+    for blob in image.all_blobs():
+        _push_blob(client, reference.repository, blob, advance)
+    for child in image.children:
+        _push_manifest(client, reference.repository, child, str(child.digest))
+    return _push_manifest(client, reference.repository, image, reference.tag or str(image.digest))
+
+
+def _push_manifest(client: Client, repository: str, image: ManifestSource, name: str) -> Digest:
+    answer = client.raw(
+        "PUT",
+        f"/v2/{repository}/manifests/{name}",
+        headers={"Content-Type": image.media_type},
+        body=image.payload,
+    )
+    if answer.status != 201:
+        raise failure_of(answer.status, answer.data, f"pushing manifest {name}")
+    return image.digest
+
+
+def _push_blob(client: Client, repository: str, blob: BlobSource, advance: Advance) -> None:
+    advance(blob.digest, 0)
+    if client.raw("HEAD", f"/v2/{repository}/blobs/{blob.digest}").status == 200:
+        advance(blob.digest, blob.size)
+        return
+    start = client.raw("POST", f"/v2/{repository}/blobs/uploads/")
+    if start.status != 202:
+        raise failure_of(start.status, start.data, f"starting an upload to {repository}")
+    location = start.headers["Location"]
+    backoff = Backoff(random.random, initial_seconds=0.2, cap_seconds=5)
+    offset = 0
+    while offset < blob.size:
+        try:
+            location, offset = _send_chunk(client, location, blob, offset)
+            backoff.reset()
+        except Unavailable:
+            if backoff.failures >= _TRIES:
+                raise
+            time.sleep(backoff.next_delay())
+            location, offset = _where_were_we(client, location, offset)
+        advance(blob.digest, offset)
+    separator = "&" if "?" in location else "?"
+    done = client.raw("PUT", f"{location}{separator}digest={blob.digest}", headers={"Content-Length": "0"})
+    if done.status != 201:
+        raise failure_of(done.status, done.data, f"finishing {blob.digest}")
+
+
+def _send_chunk(client: Client, location: str, blob: BlobSource, offset: int) -> tuple[str, int]:
+    with blob.open() as file:
+        file.seek(offset)
+        chunk = file.read(_CHUNK_BYTES)
+    answer = client.raw(
+        "PATCH",
+        location,
+        headers={
+            "Content-Type": "application/octet-stream",
+            "Content-Range": f"{offset}-{offset + len(chunk) - 1}",
+            "Content-Length": str(len(chunk)),
+        },
+        body=chunk,
+    )
+    if answer.status != 202:
+        raise failure_of(answer.status, answer.data, f"sending {blob.digest}")
+    return answer.headers["Location"], offset + len(chunk)
+
+
+def _where_were_we(client: Client, location: str, offset: int) -> tuple[str, int]:
+    try:
+        answer = client.raw("GET", location)
+    except Unavailable:
+        return location, offset
+    if answer.status != 204:
+        raise failure_of(answer.status, answer.data, "asking for the state of the upload")
+    held = answer.headers.get("Range", "0--1").rpartition("-")[2]
+    return answer.headers.get("Location", location), int(held or -1) + 1
