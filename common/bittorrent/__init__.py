@@ -1,8 +1,9 @@
 """Port: one BitTorrent peer of this process, used by agents and by regionals.
 
-Life cycle: `add` a `Torrent` and get a handle; wait for `complete()`; the bytes are then on disk and every piece matched
-its Merkle root, which is not yet the OCI digest: the caller hashes the whole file before anybody sees it. A complete
-torrent goes on seeding until `remove`. Peers are found by tracker and by `connect_peer` alone: no DHT, LSD, PEX, UPnP.
+Life cycle: `add` a `Torrent` and get a handle; wait for `complete()`; the bytes are then in the file and every piece
+matched its Merkle root, which is not yet the OCI digest: the caller hashes the whole file before anybody sees it. A
+complete torrent goes on seeding until `remove`. Peers are found by tracker and by `connect_peer` alone: no DHT, LSD,
+PEX, UPnP.
 
 Duties: nothing blocks the event loop. A piece that does not match its root is dropped, its sender banned and counted in
 `TorrentStatus.failed_bytes`. `add` of a torrent that is already there raises `Conflict`. A full disk ends `complete()`
@@ -32,6 +33,8 @@ class Torrent:
     seed: the file is complete and the caller verified it by digest.
     trackers, web_seeds: URLs, each with its token; web seeds are used only while added.
     first_pieces: indices to ask for before all others (a slice), empty: rarest first.
+    upload_only: ask no peer for anything; pieces come through `add_piece` alone (the caller writes the same file, and a
+    peer's block that is not yet verified must never land in it).
     """
 
     metainfo: Metainfo
@@ -41,6 +44,7 @@ class Torrent:
     trackers: Sequence[str] = ()
     web_seeds: Sequence[str] = ()
     first_pieces: Sequence[int] = ()
+    upload_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
