@@ -1,0 +1,65 @@
+# Longshore: everything a person runs. `make help` shows it.
+SHELL := /bin/bash
+PYTHON ?= python3.11
+BIN := .venv/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+PROTOS := $(shell find proto -name '*.proto' | sort)
+CODE := common control_plane agent regional deploy benchmarks tests
+
+.DEFAULT_GOAL := help
+.PHONY: help setup proto lock format check lint types contracts fresh test demo bench-spread migration clean
+
+help: ## show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+setup: $(BIN)/.ready ## virtual environment, locked dependencies, the four commands
+
+$(BIN)/.ready: requirements/all.lock pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "no $(PYTHON); install Python 3.11 with venv, or set PYTHON="; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/all.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+proto: setup ## generate code from the .proto files, beside them
+	$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --grpc_python_out=. --mypy_out=quiet:. --mypy_grpc_out=quiet:. $(PROTOS)
+
+lock: ## resolve the dependencies again into requirements/all.lock
+	$(BIN)/uv pip compile pyproject.toml --extra all --extra dev --generate-hashes --no-emit-index-url --no-header \
+	  --python-version 3.11 --upgrade -o requirements/all.lock
+
+migration: setup ## write the next database migration: make migration MESSAGE="what changes"
+	$(BIN)/python -m control_plane.database.migrate new "$(MESSAGE)"
+
+format: setup ## let ruff format the code and mend what it can
+	$(BIN)/ruff format $(CODE)
+	$(BIN)/ruff check --fix $(CODE)
+
+check: lint types contracts fresh ## format, lint, strict types, import contracts, fresh generated code
+
+lint: setup
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/ruff check $(CODE)
+
+types: setup
+	$(BIN)/mypy
+
+contracts: setup
+	$(BIN)/lint-imports
+
+fresh: setup
+	$(BIN)/python -m tests.architecture.fresh_protos $(PROTOS)
+
+test: setup ## every test; as root on Debian it installs the servers that it needs
+	$(BIN)/python -m tests.engines.install
+	$(BIN)/python -m pytest
+
+demo: setup ## push an image and watch it spread to two data centres: IMAGE=... DEMO_EXIT=1
+	$(BIN)/python -m deploy.demo
+
+bench-spread: setup ## origin bytes per IDC and makespan against plain HTTP, in network namespaces (root)
+	@$(BIN)/python -m benchmarks.spread
+
+clean: ## remove what was generated outside of git
+	rm -rf .venv demo-data .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,169 @@
+"""A whole Longshore on one computer: a control plane, regionals and agents, joined through the public API.
+
+Each node has an address and a command prefix, so that the same code runs everything on loopback (demo, tests) or in
+network namespaces with shaped links (benchmarks). Invariant: `close` stops every process, whatever failed before.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from common.errors import Failure
+from control_plane.cli.client import Client
+from control_plane.cli.settings import Credentials
+from deploy.demo.services import Service, ServiceFailed
+
+_PASSWORD = re.compile(r"admin password: (\S+)")
+
+
+@dataclass(frozen=True)
+class Node:
+    """A place where a service runs. `prefix` enters it."""
+
+    name: str
+    address: str = "127.0.0.1"
+    prefix: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Idc:
+    name: str
+    regional: Node
+    hosts: tuple[Node, ...]
+
+
+class Fleet:
+    def __init__(
+        self,
+        root: Path,
+        centre: Node,
+        idcs: Sequence[Idc],
+        *,
+        runtime: str = "auto",
+        docker_host: str | None = None,
+        server_arguments: Sequence[str] = (),
+        http_port: int = 0,
+    ) -> None:
+        self.root = root
+        self.idcs = tuple(idcs)
+        self._runtime = ["--runtime", runtime, *(["--docker-host", docker_host] if docker_host else [])]
+        self.password = ""
+        self.services: dict[str, Service] = {}
+        self.control_plane = self._add(
+            "control-plane",
+            "control_plane",
+            centre,
+            ["serve", "--http", f"{centre.address}:{http_port}", "--enrolment", f"{centre.address}:0"]
+            + ["--attach", f"{centre.address}:0", *server_arguments],
+        )
+        self._centre = centre
+        self.url = ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def start(self) -> None:
+        """Start and join everything; afterwards every host and regional is online."""
+        self.start_control_plane()
+        self.log_in()
+        self.client.post("/api/v1/tenants", {"name": "acme", "display_name": "Acme"})
+        for idc in self.idcs:
+            self.client.post("/api/v1/idcs", {"name": idc.name, "display_name": idc.name})
+        for idc in self.idcs:
+            self.join_regional(idc)
+            for host in idc.hosts:
+                self.join_host(idc, host)
+        with ThreadPoolExecutor(8) as pool:  # every service waits for its own network; together they start in seconds
+            list(pool.map(Service.wait_ready, [s for s in self.services.values() if s is not self.control_plane]))
+        self._wait_online()
+
+    def start_control_plane(self) -> None:
+        ready = self.control_plane.start()
+        self.url = f"http://{ready['http']}"
+        # A restart must come back where everybody knows it.
+        arguments = list(self.control_plane.arguments)
+        for option in ("http", "enrolment", "attach"):
+            arguments[arguments.index(f"--{option}") + 1] = ready[option]
+        self.control_plane.arguments = arguments
+
+    def log_in(self) -> None:
+        if not self.password:
+            found = _PASSWORD.search(self.control_plane.log_path.read_text(errors="replace"))
+            if found is None:
+                raise ServiceFailed("the control plane printed no admin password", action="remove the data directory")
+            self.password = found[1]
+        self.client = Client(self.url, None, Credentials(self.root / "credentials.json"))
+        self.client.login("admin", self.password)
+
+    def join_regional(self, idc: Idc) -> Service:
+        node = idc.regional
+        token = self._join_token("regional", idc.name, node.name)
+        service = self._add(
+            node.name,
+            "regional",
+            node,
+            ["run", "--idc", idc.name, "--server", self.url, "--server-ip", node.address, "--api-port", "0"]
+            + ["--name", node.name, "--static-root", str(self.root / node.name / "tftpboot"), "--join-token", token],
+        )
+        service.launch()
+        return service
+
+    def join_host(self, idc: Idc, node: Node) -> Service:
+        token = self._join_token("host", idc.name, node.name)
+        service = self._add(
+            node.name,
+            "agent",
+            node,
+            ["run", "--server", self.url, "--name", node.name, "--listen-host", node.address, "--join-token", token]
+            + self._runtime,
+        )
+        service.launch()
+        return service
+
+    def instances(self) -> list[dict[str, Any]]:
+        return self.client.every("/api/v1/instances")
+
+    def egress(self) -> dict[str, int]:
+        """Payload bytes of content that left the centre, by IDC."""
+        total: dict[str, int] = {}
+        for row in self.client.every("/api/v1/swarm/egress"):
+            total[row["idc"]] = total.get(row["idc"], 0) + int(row["bytes"])
+        return total
+
+    def close(self) -> None:
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(Service.stop, list(self.services.values())))
+
+    def _join_token(self, kind: str, idc: str, name: str) -> str:
+        body = {"kind": kind, "idc": idc, "name": name}
+        return str(self.client.post("/api/v1/join-tokens", body)["data"]["token"])
+
+    def _wait_online(self, seconds: float = 60) -> None:
+        wanted = sum(len(idc.hosts) for idc in self.idcs)
+        deadline = time.monotonic() + seconds
+        while True:
+            hosts = [row for row in self.client.every("/api/v1/hosts") if row["state"] == "online"]
+            regionals = [row for row in self.client.every("/api/v1/regionals") if row["state"] == "online"]
+            if len(hosts) == wanted and len(regionals) == len(self.idcs):
+                return
+            if time.monotonic() > deadline:
+                raise Failure(
+                    f"{len(hosts)} of {wanted} hosts and {len(regionals)} of {len(self.idcs)} regionals came online",
+                    action=f"see the logs in {self.root}",
+                )
+            time.sleep(0.1)
+
+    def _add(self, name: str, module: str, node: Node, arguments: list[str]) -> Service:
+        data = self.root / name
+        service = Service(name, module, [*arguments, "--data", str(data)], data, node.prefix)
+        self.services[name] = service
+        return service
