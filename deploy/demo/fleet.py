@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from common.durable import write_file
 from common.errors import Failure
 from control_plane.cli.client import Client
 from control_plane.cli.settings import Credentials
@@ -52,15 +53,18 @@ class Fleet:
     ) -> None:
         self.root = root
         self.idcs = tuple(idcs)
-        self._runtime = ["--runtime", runtime, *(["--docker-host", docker_host] if docker_host else [])]
+        self._runtime = [f"--runtime={runtime}", *([f"--docker-host={docker_host}"] if docker_host else [])]
         self.password = ""
         self.services: dict[str, Service] = {}
         self.control_plane = self._add(
             "control-plane",
             "control_plane",
             centre,
-            ["serve", "--http", f"{centre.address}:{http_port}", "--enrolment", f"{centre.address}:0"]
-            + ["--attach", f"{centre.address}:0", *server_arguments],
+            [
+                "serve",
+                *(f"--http={centre.address}:{http_port}", f"--enrolment={centre.address}:0"),
+                *(f"--attach={centre.address}:0", *server_arguments),
+            ],
         )
         self._centre = centre
         self.url = ""
@@ -90,10 +94,10 @@ class Fleet:
         ready = self.control_plane.start()
         self.url = f"http://{ready['http']}"
         # A restart must come back where everybody knows it.
-        arguments = list(self.control_plane.arguments)
-        for option in ("http", "enrolment", "attach"):
-            arguments[arguments.index(f"--{option}") + 1] = ready[option]
-        self.control_plane.arguments = arguments
+        chosen = {f"--{option}": f"--{option}={ready[option]}" for option in ("http", "enrolment", "attach")}
+        self.control_plane.arguments = [
+            chosen.get(word.partition("=")[0], word) for word in self.control_plane.arguments
+        ]
 
     def log_in(self) -> None:
         if not self.password:
@@ -111,8 +115,12 @@ class Fleet:
             node.name,
             "regional",
             node,
-            ["run", "--idc", idc.name, "--server", self.url, "--server-ip", node.address, "--api-port", "0"]
-            + ["--name", node.name, "--static-root", str(self.root / node.name / "tftpboot"), "--join-token", token],
+            [
+                "run",
+                *(f"--idc={idc.name}", f"--server={self.url}", f"--server-ip={node.address}", "--api-port=0"),
+                *(f"--name={node.name}", f"--static-root={self.root / node.name / 'tftpboot'}"),
+                f"--join-token-file={token}",
+            ],
         )
         service.launch()
         return service
@@ -123,8 +131,11 @@ class Fleet:
             node.name,
             "agent",
             node,
-            ["run", "--server", self.url, "--name", node.name, "--listen-host", node.address, "--join-token", token]
-            + self._runtime,
+            [
+                "run",
+                *(f"--server={self.url}", f"--name={node.name}", f"--listen-host={node.address}"),
+                *(f"--join-token-file={token}", *self._runtime),
+            ],
         )
         service.launch()
         return service
@@ -143,9 +154,12 @@ class Fleet:
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(Service.stop, list(self.services.values())))
 
-    def _join_token(self, kind: str, idc: str, name: str) -> str:
-        body = {"kind": kind, "idc": idc, "name": name}
-        return str(self.client.post("/api/v1/join-tokens", body)["data"]["token"])
+    def _join_token(self, kind: str, idc: str, name: str) -> Path:
+        # In a file: arguments can be read by everybody on the machine.
+        made = self.client.post("/api/v1/join-tokens", {"kind": kind, "idc": idc, "name": name})["data"]
+        path = self.root / f"{name}.join-token"
+        write_file(path, str(made["token"]).encode(), 0o600)
+        return path
 
     def _wait_online(self, seconds: float = 60) -> None:
         wanted = sum(len(idc.hosts) for idc in self.idcs)
@@ -164,6 +178,6 @@ class Fleet:
 
     def _add(self, name: str, module: str, node: Node, arguments: list[str]) -> Service:
         data = self.root / name
-        service = Service(name, module, [*arguments, "--data", str(data)], data, node.prefix)
+        service = Service(name, module, [*arguments, f"--data={data}"], data, node.prefix)
         self.services[name] = service
         return service
