@@ -1,0 +1,270 @@
+"""What a host is asked to run and what it sees of itself; frozen, pure, independent of wire and engine.
+
+Invariant: an `Assignment` that exists is well formed (digests parsed, ports in range); converting from the wire is
+`agent/wire.py`'s business.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+
+from common.digest import Digest
+
+
+class DesiredState(enum.Enum):
+    UNKNOWN = "unknown"  # a newer control plane's word: leave the instance as it is, and say so
+    RUNNING = "running"
+    STOPPED = "stopped"
+    REMOVED = "removed"
+    HELD = "held"
+
+
+class Phase(enum.Enum):
+    PENDING = "pending"
+    FETCHING = "fetching"
+    VERIFIED = "verified"
+    CREATING = "creating"
+    RUNNING = "running"
+    STOPPED = "stopped"
+    FAILED = "failed"
+    REMOVED = "removed"
+
+
+class Health(enum.Enum):
+    UNKNOWN = "unknown"
+    NONE = "none"
+    STARTING = "starting"
+    HEALTHY = "healthy"
+    UNHEALTHY = "unhealthy"
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """One blob or manifest and the right to read it. Tokens are renewed; they are no part of what the content is."""
+
+    digest: Digest
+    size_bytes: int
+    media_type: str
+    token: str = field(default="", repr=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """`contents`: config first, then layers in order, without the manifest."""
+
+    repository: str
+    tag: str
+    manifest: Content
+    contents: tuple[Content, ...]
+
+    @property
+    def everything(self) -> tuple[Content, ...]:
+        """Each content once, manifest first: the same layer may stand in an image twice."""
+        return tuple({content.digest: content for content in (self.manifest, *self.contents)}.values())
+
+
+@dataclass(frozen=True, slots=True)
+class PortMapping:
+    """`host_port` 0: any free one."""
+
+    host_ip: str
+    host_port: int
+    container_port: int
+    protocol: str = "tcp"
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    volume: str
+    target: str
+    read_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class HealthCheck:
+    """`test` is an argv run inside the container; 0 seconds or retries mean the engine's default."""
+
+    test: tuple[str, ...]
+    interval_seconds: float = 0.0
+    timeout_seconds: float = 0.0
+    retries: int = 0
+    start_period_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerSpec:
+    """`cpus`, `memory_bytes`: 0 is unlimited. Empty command and entrypoint: the image's."""
+
+    command: tuple[str, ...] = ()
+    entrypoint: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    ports: tuple[PortMapping, ...] = ()
+    mounts: tuple[Mount, ...] = ()
+    cpus: float = 0.0
+    memory_bytes: int = 0
+    health_check: HealthCheck | None = None
+    stop_grace_seconds: int = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    instance_id: str
+    generation: int
+    tenant_id: str
+    tenant: str
+    name: str
+    desired_state: DesiredState
+    image: Image
+    container: ContainerSpec = ContainerSpec()
+    restart_nonce: int = 0
+
+    @property
+    def container_name(self) -> str:
+        """Unique on the host. The id's tail, not its head: UUIDv7 heads are equal within a minute of each other."""
+        return f"ls-{_plain(self.tenant)}-{_plain(self.name)}-{self.instance_id.replace('-', '')[-8:]}"
+
+    @property
+    def spec_hash(self) -> str:
+        """Names all that makes a container what it is: two containers with the same hash are interchangeable."""
+        spec = asdict(self.container)
+        # How long stopping may take is asked when stopping; a change of it must not recreate anything.
+        del spec["stop_grace_seconds"]
+        canonical = json.dumps({"manifest": str(self.image.manifest.digest), "spec": spec}, sort_keys=True)
+        return hashlib.sha256(canonical.encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True, slots=True)
+class Assignments:
+    """Desired state of the whole host at one generation.
+
+    known: False until a full set was ever received: then nothing may be removed for being absent.
+    unreadable: instance ids that were assigned in words this agent does not understand, with the reason; untouchable.
+    """
+
+    generation: int = 0
+    known: bool = False
+    items: Mapping[str, Assignment] = field(default_factory=dict)
+    unreadable: Mapping[str, str] = field(default_factory=dict)
+
+
+class ContainerState(enum.Enum):
+    CREATED = "created"  # never started
+    RUNNING = "running"
+    RESTARTING = "restarting"  # exited, and the engine itself is about to start it again
+    PAUSED = "paused"
+    EXITED = "exited"
+    DEAD = "dead"  # the engine failed to remove it; only removing again helps
+
+
+LIVE_STATES = frozenset({ContainerState.RUNNING, ContainerState.RESTARTING, ContainerState.PAUSED})
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """One container of ours, as the engine shows it. `runtime_id` is the engine's name for it."""
+
+    runtime_id: str
+    name: str
+    instance_id: str
+    generation: int
+    spec_hash: str
+    state: ContainerState
+    health: Health = Health.NONE
+    exit_code: int = 0
+    restart_count: int = 0
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """One look at the host.
+
+    held: digests that are verified in the cache.
+    has_engine: whether this host is to run anything at all.
+    containers: None when the engine does not answer (`engine_detail` says why).
+    images: manifest digests that the engine holds.
+    restarts: the restart nonce that each instance's container has honoured.
+    refused: by instance, the spec hash that the engine refused or that would not stay up, while it may not be tried again.
+    """
+
+    held: frozenset[Digest] = frozenset()
+    has_engine: bool = True
+    containers: tuple[Container, ...] | None = None
+    images: frozenset[Digest] = frozenset()
+    restarts: Mapping[str, int] = field(default_factory=dict)
+    refused: Mapping[str, str] = field(default_factory=dict)
+    engine_detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceReport:
+    instance_id: str
+    generation: int
+    phase: Phase
+    health: Health = Health.UNKNOWN
+    detail: str = ""
+    runtime_id: str = ""
+    restart_count: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Bytes of payload, by where they came from; cumulative."""
+
+    from_centre_bytes: int = 0
+    from_regional_bytes: int = 0
+    from_peers_bytes: int = 0
+
+    def plus(self, centre: int = 0, regional: int = 0, peers: int = 0) -> Provenance:
+        return Provenance(
+            self.from_centre_bytes + centre, self.from_regional_bytes + regional, self.from_peers_bytes + peers
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ContentReport:
+    digest: Digest
+    tenant_id: str
+    size_bytes: int
+    held_bytes: int
+    verified: bool
+    provenance: Provenance = Provenance()
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RegionalEndpoint:
+    """One regional of our IDC. `content_url`: https, mutual TLS; `swarm_url`: plain http, for BitTorrent clients."""
+
+    regional_id: str
+    content_url: str
+    swarm_url: str
+    peer_address: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    kind: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class HostFacts:
+    hostname: str
+    architecture: str
+    operating_system: str
+    cpus: int
+    memory_bytes: int
+    disk_free_bytes: int
+    engines: tuple[Engine, ...] = ()
+
+
+def _plain(text: str) -> str:
+    # What engines accept in a name; tenants' names are stricter already, instance names may not be.
+    return re.sub(r"[^a-zA-Z0-9_.-]", "-", text)[:60]

@@ -1,0 +1,195 @@
+"""(assignments, observation) -> the next step of each instance; pure.
+
+Invariants: only containers in the observation (ours by label) are touched; nothing is removed for being absent from a
+set that was never received; while a spec changes, the old container runs until the new image is in the engine, at most
+one container of an instance runs at any time, and if the new one is refused or does not stay up, the old one returns.
+
+One step at a time on purpose: the world may change after each, so the reconciler looks again and trusts no list.
+The order of a change of spec is pull, stop, put aside, create, start, remove (fleet facts, "Recreate"); the state
+between any two of these is found again from labels and names alone, so a crash between them loses nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from agent.model import (
+    LIVE_STATES,
+    Assignment,
+    Assignments,
+    Container,
+    ContainerState,
+    DesiredState,
+    Observation,
+)
+from agent.steps import (
+    CreateContainer,
+    FetchContents,
+    PullImage,
+    RemoveContainer,
+    RenameContainer,
+    RestartContainer,
+    StartContainer,
+    Step,
+    StopContainer,
+)
+
+# For containers whose assignment is gone, and with it the grace that was wished.
+ORPHAN_GRACE_SECONDS = 10
+_FAILED_STATES = frozenset({ContainerState.EXITED, ContainerState.DEAD, ContainerState.RESTARTING})
+
+
+def plan(assignments: Assignments, observation: Observation) -> dict[str, Step]:
+    """At most one step an instance; an instance that needs none, or can only wait, is absent."""
+    steps = {
+        instance_id: step
+        for instance_id, assignment in assignments.items.items()
+        if (step := next_step(assignment, observation)) is not None
+    }
+    if assignments.known:
+        for instance_id in orphans(assignments, observation):
+            if (step := _towards_nothing(_of(instance_id, observation), ORPHAN_GRACE_SECONDS)) is not None:
+                steps[instance_id] = step
+    return steps
+
+
+def orphans(assignments: Assignments, observation: Observation) -> list[str]:
+    """Instances that have containers of ours here and are not assigned any more."""
+    found = {container.instance_id for container in observation.containers or ()}
+    return sorted(found - assignments.items.keys() - assignments.unreadable.keys())
+
+
+def next_step(assignment: Assignment, observation: Observation) -> Step | None:
+    mine = _of(assignment.instance_id, observation)
+    grace = assignment.container.stop_grace_seconds
+    match assignment.desired_state:
+        case DesiredState.RUNNING:
+            return _towards_running(assignment, observation, mine)
+        case DesiredState.STOPPED:
+            return _towards_stopped(assignment, mine) or _fetch(assignment, observation)
+        case DesiredState.HELD:
+            return _towards_nothing(mine, grace) or _fetch(assignment, observation)
+        case DesiredState.REMOVED:
+            return _towards_nothing(mine, grace)
+        case DesiredState.UNKNOWN:
+            return None
+
+
+def _of(instance_id: str, observation: Observation) -> list[Container]:
+    return [container for container in observation.containers or () if container.instance_id == instance_id]
+
+
+def _split(assignment: Assignment, mine: Sequence[Container]) -> tuple[list[Container], list[Container]]:
+    """(of the wished spec, others); live ones first, so that the first of each is the one to keep."""
+    ordered = sorted(mine, key=lambda container: (container.state not in LIVE_STATES, container.runtime_id))
+    wished = [container for container in ordered if container.spec_hash == assignment.spec_hash]
+    return wished, [container for container in ordered if container.spec_hash != assignment.spec_hash]
+
+
+def _fetch(assignment: Assignment, observation: Observation) -> FetchContents | None:
+    missing = tuple(content for content in assignment.image.everything if content.digest not in observation.held)
+    return FetchContents(assignment.tenant_id, missing) if missing else None
+
+
+def _towards_nothing(mine: Sequence[Container], grace_seconds: int) -> Step | None:
+    for container in mine:
+        return _take_away(container, grace_seconds)
+    return None
+
+
+def _take_away(container: Container, grace_seconds: int) -> Step:
+    if container.state in LIVE_STATES:
+        return StopContainer(container.runtime_id, grace_seconds)
+    return RemoveContainer(container.runtime_id)
+
+
+def _towards_stopped(assignment: Assignment, mine: Sequence[Container]) -> Step | None:
+    grace = assignment.container.stop_grace_seconds
+    for container in mine:
+        if container.state in LIVE_STATES:
+            return StopContainer(container.runtime_id, grace)
+    wished, others = _split(assignment, mine)
+    # A half-done change of spec is finished here: a later start must find one container, not a choice.
+    surplus = [*wished[1:], *others] if wished else others[1:]
+    return RemoveContainer(surplus[0].runtime_id) if surplus else None
+
+
+def _towards_running(assignment: Assignment, observation: Observation, mine: Sequence[Container]) -> Step | None:
+    wished, others = _split(assignment, mine)
+    if wished[1:]:
+        return _take_away(wished[1], assignment.container.stop_grace_seconds)
+    if not wished:
+        return _replace(assignment, observation, others)
+    step = _succeed(assignment, observation, wished[0], others) if others else _keep(assignment, observation, wished[0])
+    return step or _fetch(assignment, observation)
+
+
+def _replace(assignment: Assignment, observation: Observation, others: Sequence[Container]) -> Step | None:
+    """There is no container of the wished spec."""
+    if observation.refused.get(assignment.instance_id) == assignment.spec_hash:
+        return _bring_back(others) or _fetch(assignment, observation)
+    step = _prepare(assignment, observation)
+    if step is not None or observation.containers is None or not observation.has_engine:
+        return step
+    for other in others:
+        if other.state in LIVE_STATES:
+            return StopContainer(other.runtime_id, assignment.container.stop_grace_seconds)
+    for other in others:
+        if other.name == assignment.container_name:
+            return RenameContainer(other.runtime_id, aside_name(assignment, other))
+    return CreateContainer(assignment)
+
+
+def _prepare(assignment: Assignment, observation: Observation) -> Step | None:
+    fetch = _fetch(assignment, observation)
+    if fetch is not None or observation.containers is None or not observation.has_engine:
+        return fetch
+    manifest = assignment.image.manifest.digest
+    return PullImage(assignment.image.repository, manifest) if manifest not in observation.images else None
+
+
+def _bring_back(others: Sequence[Container]) -> Step | None:
+    """The wished spec is refused for now: let the best of the others run, and only that."""
+    live = [other for other in others if other.state in LIVE_STATES]
+    if live[1:]:
+        return StopContainer(live[1].runtime_id, ORPHAN_GRACE_SECONDS)
+    usable = [other for other in others if other.state is not ContainerState.DEAD]
+    if live or not usable:
+        return None
+    return StartContainer(usable[0].runtime_id, usable[0].spec_hash)
+
+
+def _succeed(
+    assignment: Assignment, observation: Observation, wished: Container, others: Sequence[Container]
+) -> Step | None:
+    """The successor exists and its predecessors still do."""
+    refused = observation.refused.get(assignment.instance_id) == assignment.spec_hash
+    if refused or wished.state in _FAILED_STATES or wished.restart_count > 0:
+        if wished.state in LIVE_STATES:
+            return StopContainer(wished.runtime_id, assignment.container.stop_grace_seconds)
+        return RemoveContainer(wished.runtime_id, refused_spec=assignment.spec_hash)
+    live = next((other for other in others if other.state in LIVE_STATES), None)
+    if live is not None:
+        return StopContainer(live.runtime_id, assignment.container.stop_grace_seconds)
+    if wished.state is ContainerState.CREATED:
+        return StartContainer(wished.runtime_id, wished.spec_hash)
+    return RemoveContainer(others[0].runtime_id)
+
+
+def _keep(assignment: Assignment, observation: Observation, wished: Container) -> Step | None:
+    """The one container of this instance, of the wished spec: make it run."""
+    if wished.state is ContainerState.DEAD:
+        return RemoveContainer(wished.runtime_id)
+    if wished.state not in LIVE_STATES:
+        if observation.refused.get(assignment.instance_id) == assignment.spec_hash:
+            return None
+        return StartContainer(wished.runtime_id, wished.spec_hash)
+    honoured = observation.restarts.get(assignment.instance_id, assignment.restart_nonce)
+    if honoured != assignment.restart_nonce:
+        return RestartContainer(wished.runtime_id, assignment.container.stop_grace_seconds)
+    return None
+
+
+def aside_name(assignment: Assignment, container: Container) -> str:
+    """Unique for each container put aside, so that several leftovers of crashes never stand in each other's way."""
+    return f"{assignment.container_name}.old-{container.runtime_id[:12]}"

@@ -1,0 +1,77 @@
+"""What the agent can do next for one instance; data, made by the planner and carried out by the reconciler.
+
+Every step may be repeated without harm: after a crash the planner looks again and finds it done or to be done.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from agent.model import Assignment, Content
+from common.digest import Digest
+
+
+@dataclass(frozen=True, slots=True)
+class FetchContents:
+    tenant_id: str
+    contents: tuple[Content, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PullImage:
+    """Into the engine, from the agent's own mirror."""
+
+    repository: str
+    manifest: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class CreateContainer:
+    assignment: Assignment
+
+
+@dataclass(frozen=True, slots=True)
+class StartContainer:
+    runtime_id: str
+    spec_hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class RestartContainer:
+    runtime_id: str
+    grace_seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class StopContainer:
+    runtime_id: str
+    grace_seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class RenameContainer:
+    """Put an older container aside so that its successor can have the name."""
+
+    runtime_id: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveContainer:
+    """`refused_spec` is set when it is removed because it would not stay up and its predecessor comes back."""
+
+    runtime_id: str
+    refused_spec: str = ""
+
+
+Step: TypeAlias = (
+    FetchContents
+    | PullImage
+    | CreateContainer
+    | StartContainer
+    | RestartContainer
+    | StopContainer
+    | RenameContainer
+    | RemoveContainer
+)
