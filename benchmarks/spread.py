@@ -117,7 +117,7 @@ def over_http(plan: Plan, folder: Path, blob: BlobSource) -> dict[str, float]:
     with shaped_links(plan) as links:
         configuration = folder / "nginx.conf"
         configuration.write_text(
-            f"worker_processes 1; daemon off; error_log {folder}/nginx.log; pid {folder}/nginx.pid;"
+            f"user root; worker_processes 1; daemon off; error_log {folder}/nginx.log; pid {folder}/nginx.pid;"
             "events { worker_connections 256; }"
             f"http {{ sendfile on; access_log off; server {{ listen {links.centre.address}:8080; root {folder}; }} }}"
         )
