@@ -1,0 +1,98 @@
+"""The system calls that the filesystem store makes, one method each, and what their errors mean.
+
+It is a class so that tests can fail or stop any single call (tests/control_plane/blobs/faults.py) and prove what is
+left behind. Every method blocks and is called in a thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from common.durable import sync_directory
+from control_plane.blobs import DiskFull, StorageFailed
+
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_CHUNK = 1 << 20
+
+
+@contextlib.contextmanager
+def translated(doing: str) -> Iterator[None]:
+    """Operating system errors leave the store as its own failures."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _NO_ROOM:
+            raise DiskFull(
+                f"there is no room on the disk for {doing}",
+                action="free space on the server, then send the rest",
+                retry_after_seconds=30,
+            ) from error
+        raise StorageFailed(
+            f"{doing} failed: {error.strerror or error}", action="try again; if it persists, look at the server's disk"
+        ) from error
+
+
+class Disk:
+    """The real calls."""
+
+    def create(self, path: Path) -> None:
+        # 0640: a web server in our group may read what we publish (X-Accel-Redirect).
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640))
+
+    def open_for_append(self, path: Path) -> int:
+        return os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+
+    def open_for_reading(self, path: Path) -> int:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def lock(self, descriptor: int) -> bool:
+        """Whether nobody else, in this process or another, holds the file for writing; then we do until we close it."""
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def write(self, descriptor: int, buffers: Sequence[memoryview]) -> int:
+        return os.writev(descriptor, buffers)
+
+    def sync(self, descriptor: int) -> None:
+        os.fsync(descriptor)
+
+    def publish(self, source: Path, target: Path) -> None:
+        os.replace(source, target)
+
+    def make_directory(self, directory: Path) -> None:
+        """Durable, with its parents; harmless if it exists."""
+        if directory.is_dir():
+            return
+        self.make_directory(directory.parent)
+        directory.mkdir(exist_ok=True)
+        sync_directory(directory.parent)
+
+    def sync_directory(self, directory: Path) -> None:
+        sync_directory(directory)
+
+    def remove(self, path: Path) -> None:
+        path.unlink(missing_ok=True)
+
+    def close(self, descriptor: int) -> None:
+        os.close(descriptor)
+
+    def free_bytes(self, directory: Path) -> int:
+        """What an ordinary process may still write to the file system."""
+        usage = os.statvfs(directory)
+        return usage.f_bavail * usage.f_frsize
+
+
+def chunks_of(descriptor: int) -> Iterator[bytes]:
+    """The whole file from its beginning, without moving its position."""
+    position = 0
+    while chunk := os.pread(descriptor, _CHUNK, position):
+        yield chunk
+        position += len(chunk)
