@@ -105,13 +105,24 @@ def new_key_and_request() -> tuple[bytes, bytes]:
     """A fresh P-256 key and a CSR for it, both PEM. The CSR carries no name: the control plane gives names, not the
     caller.
     """
-    key = ec.generate_private_key(ec.SECP256R1())
-    request = (
+    key = private_key_pem(ec.generate_private_key(ec.SECP256R1()))
+    return key, request_for(key)
+
+
+def request_for(key_pem: bytes) -> bytes:
+    """A CSR for a key that exists, PEM: what a retry needs. Raises `CertificateInvalid` if the key cannot be read."""
+    try:
+        key = serialization.load_pem_private_key(key_pem, password=None)
+    except (ValueError, TypeError) as error:
+        raise CertificateInvalid("the private key cannot be read", action="remove it and enrol again") from error
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise CertificateInvalid("the private key is not an elliptic-curve key", action="remove it and enrol again")
+    return (
         x509.CertificateSigningRequestBuilder()
         .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "longshore")]))
         .sign(key, hashes.SHA256())
+        .public_bytes(serialization.Encoding.PEM)
     )
-    return private_key_pem(key), request.public_bytes(serialization.Encoding.PEM)
 
 
 def private_key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:

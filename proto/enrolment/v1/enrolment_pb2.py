@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"proto/enrolment/v1/enrolment.proto\x12\x16longshore.enrolment.v1\"e\n\x0c\x45nrolRequest\x12\x12\n\njoin_token\x18\x01 \x01(\t\x12\x0f\n\x07\x63sr_pem\x18\x02 \x01(\x0c\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x11\n\taddresses\x18\x04 \x03(\t\x12\x0f\n\x07version\x18\x05 \x01(\t\"e\n\nEnrolReply\x12\x13\n\x0bidentity_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0b\n\x03idc\x18\x03 \x01(\t\x12\x17\n\x0f\x63\x65rtificate_pem\x18\x04 \x01(\x0c\x12\x0e\n\x06\x63\x61_pem\x18\x05 \x01(\x0c\"2\n\x0cRenewRequest\x12\x0f\n\x07\x63sr_pem\x18\x01 \x01(\x0c\x12\x11\n\taddresses\x18\x02 \x03(\t\"5\n\nRenewReply\x12\x17\n\x0f\x63\x65rtificate_pem\x18\x01 \x01(\x0c\x12\x0e\n\x06\x63\x61_pem\x18\x02 \x01(\x0c\x32^\n\tEnrolment\x12Q\n\x05\x45nrol\x12$.longshore.enrolment.v1.EnrolRequest\x1a\".longshore.enrolment.v1.EnrolReply2\\\n\x07Renewal\x12Q\n\x05Renew\x12$.longshore.enrolment.v1.RenewRequest\x1a\".longshore.enrolment.v1.RenewReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"proto/enrolment/v1/enrolment.proto\x12\x16longshore.enrolment.v1\"s\n\x0c\x45nrolRequest\x12\x12\n\njoin_token\x18\x01 \x01(\t\x12\x0f\n\x07\x63sr_pem\x18\x02 \x01(\x0c\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x11\n\taddresses\x18\x04 \x03(\t\x12\x0f\n\x07version\x18\x05 \x01(\t\x12\x0c\n\x04kind\x18\x06 \x01(\t\"e\n\nEnrolReply\x12\x13\n\x0bidentity_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0b\n\x03idc\x18\x03 \x01(\t\x12\x17\n\x0f\x63\x65rtificate_pem\x18\x04 \x01(\x0c\x12\x0e\n\x06\x63\x61_pem\x18\x05 \x01(\x0c\"2\n\x0cRenewRequest\x12\x0f\n\x07\x63sr_pem\x18\x01 \x01(\x0c\x12\x11\n\taddresses\x18\x02 \x03(\t\"5\n\nRenewReply\x12\x17\n\x0f\x63\x65rtificate_pem\x18\x01 \x01(\x0c\x12\x0e\n\x06\x63\x61_pem\x18\x02 \x01(\x0c\x32^\n\tEnrolment\x12Q\n\x05\x45nrol\x12$.longshore.enrolment.v1.EnrolRequest\x1a\".longshore.enrolment.v1.EnrolReply2\\\n\x07Renewal\x12Q\n\x05Renew\x12$.longshore.enrolment.v1.RenewRequest\x1a\".longshore.enrolment.v1.RenewReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,15 +32,15 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'proto.enrolment.v1.enrolmen
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ENROLREQUEST']._serialized_start=62
-  _globals['_ENROLREQUEST']._serialized_end=163
-  _globals['_ENROLREPLY']._serialized_start=165
-  _globals['_ENROLREPLY']._serialized_end=266
-  _globals['_RENEWREQUEST']._serialized_start=268
-  _globals['_RENEWREQUEST']._serialized_end=318
-  _globals['_RENEWREPLY']._serialized_start=320
-  _globals['_RENEWREPLY']._serialized_end=373
-  _globals['_ENROLMENT']._serialized_start=375
-  _globals['_ENROLMENT']._serialized_end=469
-  _globals['_RENEWAL']._serialized_start=471
-  _globals['_RENEWAL']._serialized_end=563
+  _globals['_ENROLREQUEST']._serialized_end=177
+  _globals['_ENROLREPLY']._serialized_start=179
+  _globals['_ENROLREPLY']._serialized_end=280
+  _globals['_RENEWREQUEST']._serialized_start=282
+  _globals['_RENEWREQUEST']._serialized_end=332
+  _globals['_RENEWREPLY']._serialized_start=334
+  _globals['_RENEWREPLY']._serialized_end=387
+  _globals['_ENROLMENT']._serialized_start=389
+  _globals['_ENROLMENT']._serialized_end=483
+  _globals['_RENEWAL']._serialized_start=485
+  _globals['_RENEWAL']._serialized_end=577
 # @@protoc_insertion_point(module_scope)

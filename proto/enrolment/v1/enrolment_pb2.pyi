@@ -27,12 +27,15 @@ class EnrolRequest(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     ADDRESSES_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
     join_token: _builtins.str
     csr_pem: _builtins.bytes
     """PKCS#10; only its public key is used, names come from the token"""
     name: _builtins.str
     """wished host or regional name; the token's name wins if it has one"""
     version: _builtins.str
+    kind: _builtins.str
+    """what the caller is: "host" or "regional"; another kind's token is refused unspent. Empty: not said"""
     @_builtins.property
     def addresses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """regionals only: IP addresses or DNS names that agents will dial"""
@@ -45,10 +48,11 @@ class EnrolRequest(_message.Message):
         name: _builtins.str = ...,
         addresses: _abc.Iterable[_builtins.str] | None = ...,
         version: _builtins.str = ...,
+        kind: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "csr_pem", b"csr_pem", "join_token", b"join_token", "name", b"name", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "csr_pem", b"csr_pem", "join_token", b"join_token", "kind", b"kind", "name", b"name", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

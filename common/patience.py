@@ -1,0 +1,63 @@
+"""How long an edge process waits before it attaches again; pure.
+
+Full jitter from 0.5 to 60 s, and up to 8 min after a refusal that only an operator can mend (a revoked, unknown or
+copied identity). Only a round that lasted 60 s starts the count anew, so that a plane that accepts and drops is not
+hammered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from common.backoff import Backoff
+from common.errors import Conflict, Denied, Failure, RateLimited, Unauthenticated, Unavailable
+
+# The code of the refusal that a second process with a copied certificate gets (control_plane/fleet).
+IDENTITY_IN_USE = "identity_in_use"
+
+_STABLE_SECONDS = 60.0
+
+
+class RoundEnded(Unavailable):
+    """The round is over; what was not acknowledged is sent again in the next one."""
+
+    code = "round_ended"
+
+
+class OutboxOverflow(Unavailable):
+    """The stream takes messages more slowly than we make them."""
+
+    code = "outbox_overflow"
+
+
+@dataclass
+class Patience:
+    """Keeps count of failed rounds. `random` returns a float in [0, 1)."""
+
+    random: Callable[[], float]
+    usual: Backoff = field(init=False)
+    refused: Backoff = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.usual = Backoff(self.random, initial_seconds=0.5, cap_seconds=60.0)
+        self.refused = Backoff(self.random, initial_seconds=15.0, cap_seconds=480.0, floor_seconds=5.0)
+
+    def after(self, failure: Failure, lasted_seconds: float) -> float:
+        if lasted_seconds >= _STABLE_SECONDS:
+            self.usual.reset()
+            self.refused.reset()
+        if is_refusal(failure):
+            return self.refused.next_delay()
+        delay = self.usual.next_delay()
+        # Our own reports of an ended stream carry the default of one second, which is not a wish of the server.
+        if isinstance(failure, RateLimited | Unavailable) and not isinstance(failure, RoundEnded | OutboxOverflow):
+            wished = min(failure.retry_after_seconds, self.usual.cap_seconds)
+            return max(delay, wished * self.random())
+        return delay
+
+
+def is_refusal(failure: Failure) -> bool:
+    """Whether trying again soon is pointless, because an operator has to act."""
+    copied = isinstance(failure, Conflict) and failure.code == IDENTITY_IN_USE
+    return copied or isinstance(failure, Unauthenticated | Denied)
