@@ -1,0 +1,99 @@
+"""What the tests of the control plane share: a clock that stands still, a cache, and a database on both engines."""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine
+
+import control_plane
+from common.clock import ManualClock
+from control_plane.cache.memory import MemoryCache
+from control_plane.database import Database, outbox
+from control_plane.database.schema import metadata
+from tests.engines.postgresql import PostgresEngine
+
+_TEMPLATE = "longshore_template"
+_numbers = itertools.count()
+
+
+def import_tables() -> None:
+    """Every domain's tables.py and the outbox, so that `metadata` is whole."""
+    assert outbox.outbox.metadata is metadata
+    root = Path(control_plane.__file__).parent
+    for path in sorted(root.rglob("tables.py")):
+        importlib.import_module(".".join(("control_plane", *path.relative_to(root).with_suffix("").parts)))
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def cache(clock: ManualClock) -> MemoryCache:
+    return MemoryCache(clock)
+
+
+@pytest.fixture(scope="session")
+def postgresql_template(postgresql: PostgresEngine) -> PostgresEngine:
+    """The server, with a database that has every table: copying it is quicker than creating tables for each test."""
+    import_tables()
+    url = postgresql.create_database(_TEMPLATE)
+    engine = create_engine(url.replace("postgresql://", "postgresql+psycopg://"))
+    metadata.create_all(engine)
+    engine.dispose()
+    return postgresql
+
+
+@pytest.fixture
+def postgresql_url(postgresql_template: PostgresEngine) -> Iterator[str]:
+    """A fresh PostgreSQL database with all tables."""
+    name = f"test_{os.getpid()}_{next(_numbers)}"
+    yield postgresql_template.create_database(name, _TEMPLATE)
+    postgresql_template.drop_database(name)
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    """A fresh SQLite database with all tables."""
+    import_tables()
+    url = f"sqlite:///{tmp_path}/longshore.db"
+    engine = create_engine(url)
+    metadata.create_all(engine)
+    engine.dispose()
+    return url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """A fresh database with all tables, on each engine in turn."""
+    url: str = request.getfixturevalue(f"{request.param}_url")
+    return url
+
+
+@pytest.fixture
+async def database(database_url: str, clock: ManualClock) -> AsyncIterator[Database]:
+    """Every test that takes it runs twice: on SQLite, and on a real PostgreSQL."""
+    opened = Database(database_url, clock)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+async def open_replica(database_url: str, clock: ManualClock) -> AsyncIterator[Callable[[], Database]]:
+    """Opens the same database once more, as another replica of the control plane would."""
+    replicas: list[Database] = []
+
+    def open_another() -> Database:
+        replicas.append(Database(database_url, clock))
+        return replicas[-1]
+
+    yield open_another
+    for replica in replicas:
+        await replica.close()

@@ -1,0 +1,88 @@
+"""`python -m tests.engines.install [GROUP...]`: bring the Debian packages of the tests' engines, all groups by default.
+
+Only what is missing is installed, without recommended packages. Where the machine runs systemd, Debian's packages start
+their own service on its usual port; the tests never use that one. Where this is not root on Debian it says so and does
+nothing: the tests that need the engines are then skipped with their reason.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+GROUPS: dict[str, tuple[str, ...]] = {
+    "postgresql": ("postgresql", "postgresql-client"),
+    "redis": ("redis-server",),
+    "etcd": ("etcd-server",),
+    "docker": ("docker.io", "iptables", "busybox-static", "ca-certificates"),
+    "registry-clients": ("skopeo",),
+    "tools": ("iproute2", "util-linux"),
+}
+# Another run of apt on the same machine is waited for, in seconds, instead of failing.
+_LOCK_SECONDS = 900
+
+
+def missing_packages(groups: Sequence[str]) -> list[str]:
+    wanted = [package for group in groups for package in GROUPS[group]]
+    return [package for package in dict.fromkeys(wanted) if not _is_installed(package)]
+
+
+def _is_installed(package: str) -> bool:
+    answer = subprocess.run(
+        ["dpkg-query", "-W", "-f", "${db:Status-Status}", package], capture_output=True, text=True, check=False
+    )
+    return answer.returncode == 0 and answer.stdout.strip() == "installed"
+
+
+def _apt_get(*arguments: str) -> None:
+    subprocess.run(
+        ["apt-get", "-q", "-o", f"DPkg::Lock::Timeout={_LOCK_SECONDS}", *arguments],
+        env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "DEBIAN_FRONTEND": "noninteractive", **_proxy_settings()},
+        stdin=subprocess.DEVNULL,
+        check=True,
+    )
+
+
+def _proxy_settings() -> dict[str, str]:
+    names = ("http_proxy", "https_proxy", "no_proxy")
+    return {name: value for name in names if (value := os.environ.get(name))}  # noqa: TID251  apt reads them itself
+
+
+def why_not() -> str | None:
+    """Why this machine cannot be prepared, or None."""
+    if not Path("/etc/debian_version").exists() or shutil.which("apt-get") is None:
+        return "this is not Debian: install the engines by hand, or let their tests be skipped"
+    if os.geteuid() != 0:
+        return "only root can install packages: run this as root, or let the engines' tests be skipped"
+    return None
+
+
+def main(arguments: Sequence[str]) -> int:
+    groups = list(arguments) or list(GROUPS)
+    if unknown := [group for group in groups if group not in GROUPS]:
+        print(f"unknown group {', '.join(unknown)}; there are: {', '.join(GROUPS)}", file=sys.stderr)
+        return 2
+    if reason := why_not():
+        print(f"engines: nothing installed: {reason}")
+        return 0
+    missing = missing_packages(groups)
+    if not missing:
+        print(f"engines: everything of {', '.join(groups)} is installed")
+        return 0
+    print(f"engines: installing {', '.join(missing)}", flush=True)
+    try:
+        _apt_get("update")
+        _apt_get("install", "--yes", "--no-install-recommends", *missing)
+    except subprocess.CalledProcessError as error:
+        print(f"engines: apt-get failed with {error.returncode}; missing: {', '.join(missing)}", file=sys.stderr)
+        return 1
+    print(f"engines: installed {', '.join(missing)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

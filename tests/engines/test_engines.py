@@ -1,0 +1,115 @@
+"""The engines themselves: they run, they are ours, they can be broken and mended, and they leave nothing behind."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from tests.engines import EngineCannotRun
+from tests.engines.etcd import EtcdEngine
+from tests.engines.listeners import free_port, owns_port
+from tests.engines.postgresql import PostgresEngine
+from tests.engines.processes import find_program, wait_until
+from tests.engines.redis import RedisEngine, redis_engine
+from tests.engines.scratch import is_running, sweep
+
+
+def test_a_database_made_from_a_template_has_its_tables(postgresql: PostgresEngine) -> None:
+    postgresql.create_database("made_template")
+    postgresql.run("CREATE TABLE things (id int)", "made_template")
+    postgresql.create_database("made_copy", "made_template")
+    try:
+        postgresql.run("INSERT INTO things VALUES (1)", "made_copy")
+    finally:
+        postgresql.drop_database("made_copy")
+        postgresql.drop_database("made_template")
+
+
+def test_a_killed_postgresql_comes_back_with_its_data(own_postgresql: PostgresEngine) -> None:
+    own_postgresql.run("CREATE TABLE things (id int)")
+    own_postgresql.run("CHECKPOINT")
+    own_postgresql.kill()
+    with pytest.raises(psycopg.OperationalError):
+        own_postgresql.run("SELECT 1")
+    own_postgresql.start()
+    own_postgresql.run("INSERT INTO things VALUES (1)")
+
+
+def test_a_paused_redis_hangs_and_a_stopped_one_refuses(own_redis: RedisEngine) -> None:
+    own_redis.pause()
+    with pytest.raises(TimeoutError):
+        own_redis.command("PING")
+    own_redis.resume()
+    assert own_redis.command("PING") == b"+PONG\r\n"
+    own_redis.stop()
+    with pytest.raises(ConnectionRefusedError):
+        own_redis.command("PING")
+    own_redis.start()
+    assert own_redis.command("PING") == b"+PONG\r\n"
+
+
+def test_an_etcd_cluster_elects_another_leader(etcd_cluster: EtcdEngine) -> None:
+    first = etcd_cluster.leader()
+    etcd_cluster.kill(first)
+
+    def another_leads() -> bool:
+        try:
+            return etcd_cluster.leader() != first
+        except (OSError, EngineCannotRun):
+            return False
+
+    assert wait_until(another_leads, 10)
+    etcd_cluster.start(first)
+
+
+def test_only_the_process_that_listens_owns_a_port(redis_server: RedisEngine) -> None:
+    assert owns_port(redis_server.process.pid, redis_server.port)
+    assert not owns_port(1, redis_server.port)
+    assert not owns_port(redis_server.process.pid, free_port())
+
+
+def test_a_stopped_engine_leaves_no_process_and_no_directory() -> None:
+    try:
+        find_program("redis-server", "redis")
+    except EngineCannotRun as error:
+        pytest.skip(f"engine redis: {error}")
+    with redis_engine() as engine:
+        pid, directory = engine.process.pid, engine.process.log.parent
+        assert is_running(pid)
+    assert not is_running(pid)
+    assert not directory.exists()
+
+
+def test_an_engine_dies_with_the_process_that_started_it(redis_server: RedisEngine) -> None:
+    program = (
+        "import os, sys, time\n"
+        "from tests.engines.redis import redis_engine\n"
+        "with redis_engine() as engine:\n"
+        "    print(engine.process.pid, engine.process.log.parent, flush=True)\n"
+        "    time.sleep(60)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as starter:
+        assert starter.stdout is not None
+        pid, directory = starter.stdout.readline().split()
+        assert is_running(int(pid))
+        starter.kill()
+    assert wait_until(lambda: not is_running(int(pid)), 10)
+    sweep(Path(directory).parent)
+    assert not Path(directory).exists()
+
+
+def test_a_missing_program_names_the_group_that_brings_it() -> None:
+    with pytest.raises(EngineCannotRun, match=r"tests\.engines\.install etcd"):
+        find_program("no-such-etcd", "etcd")
+
+
+def test_an_unknown_group_installs_nothing() -> None:
+    answer = subprocess.run(
+        [sys.executable, "-m", "tests.engines.install", "nonsense"], capture_output=True, text=True, check=False
+    )
+    assert answer.returncode == 2
+    assert "there are: postgresql" in answer.stderr
