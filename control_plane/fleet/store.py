@@ -1,0 +1,40 @@
+"""Generations of desired state: counted in the rows of hosts and IDCs, inside the unit of work that changes what they
+should do. Queries about the fleet itself are in `store_*.py`, by subject.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from control_plane.fleet.model import HostUnknown, IdcUnknown
+from control_plane.fleet.tables import hosts, idcs
+
+
+async def bump_assignments(connection: AsyncConnection, host_id: str) -> int:
+    """Count a change of what the host should run; returns its new generation. Raises `HostUnknown`.
+
+    The row stays locked until the caller's unit of work ends, so two changes of one host are never in one generation.
+    """
+    generation = await connection.scalar(
+        update(hosts)
+        .where(hosts.c.id == host_id)
+        .values(assignments_generation=hosts.c.assignments_generation + 1)
+        .returning(hosts.c.assignments_generation)
+    )
+    if generation is None:
+        raise HostUnknown(f"there is no host {host_id}", action="see `longshore host list`")
+    return int(generation)
+
+
+async def bump_orders(connection: AsyncConnection, idc_id: str) -> int:
+    """Count a change of what the IDC should hold; returns its new generation. Raises `IdcUnknown`."""
+    generation = await connection.scalar(
+        update(idcs)
+        .where(idcs.c.id == idc_id)
+        .values(orders_generation=idcs.c.orders_generation + 1)
+        .returning(idcs.c.orders_generation)
+    )
+    if generation is None:
+        raise IdcUnknown(f"there is no IDC {idc_id}", action="see `longshore idc list`")
+    return int(generation)
