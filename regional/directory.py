@@ -6,8 +6,8 @@
     crossed/<content>.<tenant>       payload bytes that came over the WAN with this tenant's token, in decimal
     swarm/<info hash hex>/<name>     a hard link to the same inode, where a torrent expects its file
 
-Invariant: a name under `content/` exists only for verified bytes, so a start after kill -9 trusts it without reading it.
-Every method opens, works and closes, so an abandoned thread can never write into somebody else's descriptor.
+Invariant: a name under `content/` exists only for verified bytes, so a start after kill -9 trusts it unread. Every
+method opens, works and closes, so an abandoned thread can never write into somebody else's descriptor.
 """
 
 from __future__ import annotations
@@ -181,7 +181,7 @@ class ContentDirectory:
             write_file(self.root / "metainfo" / key.file_name(), encoded)
 
     def metainfos(self) -> dict[ContentKey, Metainfo | None]:
-        """All that are kept; None: the content has no swarm. What cannot be read is removed: the centre has it again."""
+        """All that are kept; None: the content has no swarm. The unreadable is removed: the centre has it again."""
         found: dict[ContentKey, Metainfo | None] = {}
         for path in (self.root / "metainfo").glob("*"):
             try:
@@ -198,7 +198,7 @@ class ContentDirectory:
             return 0
 
     def save_crossed(self, key: ContentKey, count: int) -> None:
-        """Survives the process, not a power cut: it is a statistic, and one fsync a piece would cost more than it tells.
+        """Survives the process, not a power cut: one fsync a piece would cost more than the number tells.
 
         Fixed width and one write call, so a reader after kill -9 sees the old number or the new one.
         """

@@ -1,0 +1,49 @@
+"""How many payload bytes crossed the WAN for each content, by the tenant whose token asked.
+
+Every chunk counts when it is read, whatever becomes of it. The number survives kill -9 up to the piece in flight.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from common.digest import Digest
+from regional.directory import ContentDirectory, DiskFailed, DiskFull
+from regional.model import ContentKey
+
+
+class Crossings:
+    def __init__(self, directory: ContentDirectory) -> None:
+        self._directory = directory
+        self._counts: dict[ContentKey, int] = {}
+        self._saved: dict[ContentKey, int] = {}
+        self.process_total = 0
+
+    async def load(self, key: ContentKey) -> None:
+        """Call before `add` for a key; harmless to repeat."""
+        if key not in self._counts:
+            count = await asyncio.to_thread(self._directory.crossed, key)
+            self._counts.setdefault(key, count)
+            self._saved.setdefault(key, count)
+
+    def add(self, key: ContentKey, count: int) -> None:
+        self._counts[key] = self._counts.get(key, 0) + count
+        self.process_total += count
+
+    def count(self, key: ContentKey) -> int:
+        return self._counts.get(key, 0)
+
+    async def save(self, key: ContentKey) -> None:
+        count = self._counts.get(key, 0)
+        if count == self._saved.get(key, 0):
+            return
+        try:
+            await asyncio.to_thread(self._directory.save_crossed, key, count)
+        except (DiskFull, DiskFailed):
+            return  # The fetch itself meets the same disk and says so; the number stays right in memory.
+        self._saved[key] = count
+
+    def forget(self, digest: Digest) -> None:
+        for key in [key for key in self._counts if key.digest == digest]:
+            del self._counts[key]
+            self._saved.pop(key, None)

@@ -1,0 +1,249 @@
+"""The IDC's content cache: one crossing of the WAN per content, whoever asks and however many.
+
+Orders and on-demand reads meet here: the first to want a content starts its fetch, all others join it. What is held is
+served until it is evicted, also while the centre is away.
+
+Invariants: at most one fetch per digest runs; nothing is read before it was verified; a content that fails is asked of
+the centre again only after its delay (see `cooldown`), with what is verified kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol
+
+import structlog
+
+from common.bittorrent.metainfo import Metainfo
+from common.clock import Clock
+from common.digest import Digest, DigestMismatch
+from common.errors import Failure, Internal
+from regional.centre import Centre
+from regional.cooldown import Cooldown
+from regional.crossings import Crossings
+from regional.directory import ContentDirectory, DiskFull
+from regional.fetch import Fetch, FetchParts
+from regional.metainfos import Metainfos
+from regional.model import ContentKey
+from regional.progress import StillFetching
+from regional.reader import WAIT_SECONDS, Reader
+from regional.seeding import Seeding
+from regional.shelf import Shelf
+
+log = structlog.get_logger()
+
+# A few streams fill a WAN link; more would only spread it over contents that all end later.
+_LARGE_AT_ONCE = 4
+_SMALL_AT_ONCE = 16
+
+
+class FetchBroken(Internal):
+    """A defect of ours ended a fetch; the log has its trace."""
+
+    code = "fetch_broken"
+
+
+class Spawn(Protocol):
+    """`Lifecycle.spawn`."""
+
+    def __call__(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]: ...
+
+
+class Edge:
+    """`swarm_bytes`: contents known to be smaller have no swarm. `changed` is told each digest whose state moved;
+    `evicted` each metainfo whose content left.
+    """
+
+    def __init__(
+        self,
+        directory: ContentDirectory,
+        shelf: Shelf,
+        centre: Centre,
+        metainfos: Metainfos,
+        seeding: Seeding,
+        clock: Clock,
+        random: Callable[[], float],
+        spawn: Spawn,
+        *,
+        swarm_bytes: int = 1 << 20,
+    ) -> None:
+        self._directory = directory
+        self._shelf = shelf
+        self._metainfos = metainfos
+        self._seeding = seeding
+        self._spawn = spawn
+        self._swarm_bytes = swarm_bytes
+        self.crossings = Crossings(directory)
+        self.changed: Callable[[Digest], None] = lambda _: None
+        self.evicted: Callable[[Metainfo], None] = lambda _: None
+        self._parts = FetchParts(directory, centre, seeding, self.crossings, random, shelf.admit, self._moved)
+        self._cooldown: Cooldown[Digest] = Cooldown(clock, random)
+        self._fetches: dict[Digest, Fetch] = {}
+        self._running: dict[Digest, asyncio.Task[None]] = {}
+        self._demanded: set[ContentKey] = set()
+        self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
+        self._small = asyncio.Semaphore(_SMALL_AT_ONCE)
+        shelf.evict = self._evict
+        shelf.fetching = self._running.__contains__
+
+    async def start(self) -> None:
+        """Take over what earlier processes left, and seed what is whole. Call once, before anything else."""
+        await asyncio.to_thread(self._directory.prepare)
+        await asyncio.to_thread(self._directory.clear_swarms)
+        await self._shelf.load()
+        await self._metainfos.load()
+        for key, metainfo in self._metainfos.known().items():
+            if metainfo is not None and self._shelf.size(key.digest) is not None:
+                await self._seeding.join(key, metainfo, None)
+
+    def held_bytes(self, digest: Digest) -> int:
+        """Verified bytes, of the whole or of what is there."""
+        size = self._shelf.size(digest)
+        if size is not None:
+            return size
+        fetch = self._fetches.get(digest)
+        return fetch.progress.held_bytes if fetch else 0
+
+    def is_fetching(self, digest: Digest) -> bool:
+        return digest in self._running
+
+    async def hold(self, key: ContentKey, token: str, size_bytes: int | None = None) -> None:
+        """Returns when the content is held and, where it has a swarm, offered in its tenant's. Raises what hinders."""
+        await self.crossings.load(key)
+        metainfo = await self._metainfo(key, token, size_bytes)
+        while self._shelf.size(key.digest) is None:
+            fetch = await self._join(key, token, metainfo)
+            # Waiting on the set, not on the task: whoever stops waiting must not stop the fetch of the others.
+            await asyncio.wait({self._run(fetch)})
+            if self._shelf.size(key.digest) is None and fetch.progress.failure is not None:
+                raise fetch.progress.failure
+        if metainfo is not None:
+            await self._seeding.join(key, metainfo, None)
+
+    async def open(self, key: ContentKey, token: str) -> Reader:
+        """Read it: whole if it is held, else as it arrives; starts its fetch if need be. Close the reader.
+
+        Raises what hinders, unless the bytes that are there already may be what is asked for.
+        """
+        size = self._shelf.size(key.digest)
+        if size is not None:
+            await self._shelf.used(key.digest)
+            return await self._reader(key.digest, size, None)
+        fetch = self._fetches.get(key.digest)
+        try:
+            await self.crossings.load(key)
+            fetch = await self._join(key, token, await self._metainfo(key, token, None))
+            self._run(fetch)
+        except Failure:
+            if fetch is None or fetch.progress.size is None:
+                raise
+        size = await fetch.progress.wait_begun(WAIT_SECONDS)
+        return await self._reader(key.digest, size, fetch)
+
+    def demand(self, key: ContentKey, token: str) -> None:
+        """Somebody in the IDC looks for it: begin to hold it, waiting for nothing. Harmless to repeat."""
+        seeded = self._shelf.size(key.digest) is not None and self._seeding.seeds(key)
+        if seeded or key in self._demanded:
+            return
+        self._demanded.add(key)
+        self._spawn(f"demand {key.digest}", self._hold_quietly(key, token))
+
+    def retry_now(self) -> None:
+        """The centre is back, or tokens are new: forget all delays."""
+        self._cooldown.clear()
+        self._metainfos.retry_now()
+
+    async def _hold_quietly(self, key: ContentKey, token: str) -> None:
+        try:
+            await self.hold(key, token)
+        except Failure as failure:
+            log.info("demand not met", digest=str(key.digest), tenant=key.tenant_id, error=str(failure))
+        finally:
+            self._demanded.discard(key)
+
+    async def _metainfo(self, key: ContentKey, token: str, size_bytes: int | None) -> Metainfo | None:
+        if size_bytes is not None and size_bytes < self._swarm_bytes:
+            return None
+        return await self._metainfos.get(key, token)
+
+    async def _join(self, key: ContentKey, token: str, metainfo: Metainfo | None) -> Fetch:
+        fetch = self._fetches.get(key.digest)
+        if fetch is None:
+            fetch = self._fetches[key.digest] = Fetch(key.digest, self._parts)
+        fetch.rights.offer(key, token)
+        if metainfo is not None:
+            await fetch.join(key, metainfo)
+        return fetch
+
+    def _run(self, fetch: Fetch) -> asyncio.Task[None]:
+        """The one task that fetches it. Raises the last failure while it is too soon to try again."""
+        task = self._running.get(fetch.digest)
+        if task is None:
+            self._cooldown.check(fetch.digest)
+            fetch.progress.attempting()
+            task = self._spawn(f"fetch {fetch.digest}", self._attempt(fetch))
+            self._running[fetch.digest] = task
+        return task
+
+    async def _attempt(self, fetch: Fetch) -> None:
+        digest = fetch.digest
+        try:
+            async with self._large if fetch.swarms else self._small:
+                self._moved(digest)
+                await self._fetch(fetch)
+            self._cooldown.succeeded(digest)
+            self._fetches.pop(digest, None)
+            log.info("content held", digest=str(digest), bytes=fetch.progress.size)
+        except Failure as failure:
+            delay = self._cooldown.failed(digest, failure)
+            fetch.progress.fail(failure)
+            log.warning("fetch failed", digest=str(digest), error=str(failure), retry_seconds=round(delay, 1))
+        except Exception:
+            log.exception("fetch broke", digest=str(digest))
+            broken = FetchBroken(f"a defect ended the fetch of {digest}", action="report it with the regional's log")
+            self._cooldown.failed(digest, broken)
+            fetch.progress.fail(broken)
+        finally:
+            self._running.pop(digest, None)
+            self._moved(digest)
+
+    async def _fetch(self, fetch: Fetch) -> None:
+        digest = fetch.digest
+        try:
+            try:
+                await fetch.run()
+            except DiskFull:
+                # What nobody ordered goes first; then once more.
+                if not await self._shelf.make_room(fetch.expected_bytes):
+                    raise
+                await fetch.run()
+        except DigestMismatch:
+            # The metainfo led to false bytes, so it is false as well.
+            self._shelf.discarded(digest)
+            self._forget_metainfos(digest)
+            self._fetches.pop(digest, None)
+            await asyncio.to_thread(self._directory.remove, digest)
+            raise
+        self._shelf.published(digest, fetch.expected_bytes)
+
+    async def _reader(self, digest: Digest, size: int, fetch: Fetch | None) -> Reader:
+        file = await asyncio.to_thread(self._directory.open, digest)
+        if file is None:
+            raise StillFetching(f"{digest} has just left the cache", action="ask again", retry_after_seconds=1)
+        return Reader(file, size, fetch.progress if fetch else None)
+
+    async def _evict(self, digest: Digest) -> None:
+        await self._seeding.leave(digest)
+        self._forget_metainfos(digest)
+        self._fetches.pop(digest, None)
+        self.crossings.forget(digest)
+        await asyncio.to_thread(self._directory.remove, digest)
+        self._moved(digest)
+
+    def _forget_metainfos(self, digest: Digest) -> None:
+        for metainfo in self._metainfos.forget(digest):
+            self.evicted(metainfo)
+
+    def _moved(self, digest: Digest) -> None:
+        self.changed(digest)

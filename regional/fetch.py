@@ -1,0 +1,225 @@
+"""One content's way over the WAN into the cache: only what is missing, verified before anybody may read it.
+
+With metainfo every piece is checked as it arrives, written, and offered to the swarms at once (cut-through); a restart
+re-verifies the partial file and fetches the rest. Without it (small contents) the whole is checked before it counts.
+
+Invariant: `run` returns only after the digest over the whole content was verified and published; every byte that
+crossed the WAN was counted, also those of attempts that failed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import dataclass, field
+
+import structlog
+
+from common.backoff import Backoff
+from common.bittorrent import metainfo as torrents
+from common.bittorrent import recheck
+from common.bittorrent.metainfo import Metainfo
+from common.digest import Digest, DigestMismatch, Hasher
+from common.errors import TooLarge
+from regional.centre import BodyCut, Centre, CentreRefused
+from regional.crossings import Crossings
+from regional.directory import ContentDirectory
+from regional.model import ContentKey
+from regional.progress import Progress
+from regional.ranges import Span
+from regional.rights import Rights
+from regional.seeding import Seeding
+
+log = structlog.get_logger()
+
+# Tries in a row that bring nothing new; after them the caller's longer delays take over.
+_FRUITLESS_TRIES = 3
+# What has no swarm is small (1 MiB by default); this bound only stops a centre that lies about it.
+_WHOLE_BYTES = 1 << 30
+_BATCH = 1 << 20
+
+
+class PieceFalse(BodyCut):
+    """The centre sent a piece that is not the content's; it was dropped."""
+
+    code = "piece_false"
+
+
+@dataclass(frozen=True, slots=True)
+class FetchParts:
+    """What every fetch works with. `admit` makes room in the cache for so many bytes or raises; `moved` hears of every
+    verified piece.
+    """
+
+    directory: ContentDirectory
+    centre: Centre
+    seeding: Seeding
+    crossings: Crossings
+    random: Callable[[], float]
+    admit: Callable[[Digest, int], Awaitable[None]]
+    moved: Callable[[Digest], None]
+
+
+@dataclass
+class Fetch:
+    """State of one content while it is not held; lives over several runs, so that nothing is verified twice."""
+
+    digest: Digest
+    parts: FetchParts
+    rights: Rights = field(default_factory=Rights)
+    progress: Progress = field(default_factory=Progress)
+    swarms: dict[ContentKey, Metainfo] = field(default_factory=dict)
+    expected_bytes: int = 0
+    rejected_bytes: int = 0
+
+    async def join(self, key: ContentKey, metainfo: Metainfo) -> None:
+        """A tenant's swarm wants the pieces. Raises `MetainfoInvalid` if it speaks of other bytes than the first."""
+        for other in self.swarms.values():
+            if (other.pieces_root, other.length) != (metainfo.pieces_root, metainfo.length):
+                raise torrents.MetainfoInvalid(f"the tenants' metainfo of {self.digest} disagree")
+            break
+        self.swarms[key] = metainfo
+        if self.progress.size is not None:
+            await self.parts.seeding.join(key, metainfo, self.progress.verified)
+
+    async def run(self) -> None:
+        """Returns when the content is held. Raises what hinders it; what was verified until then is kept."""
+        metainfo = next(iter(self.swarms.values()), None)
+        if metainfo is None:
+            await self._persist(self._whole)
+        else:
+            await self._begin(metainfo)
+            while self.progress.missing():
+                await self._persist(lambda: self._round(metainfo))
+            await self._publish(metainfo)
+
+    async def _persist(self, attempt: Callable[[], Awaitable[None]]) -> None:
+        """Repeat `attempt` while it brings something new or another token may do better."""
+        backoff = Backoff(self.parts.random, initial_seconds=0.2, cap_seconds=2.0)
+        while True:
+            before = self.progress.held_bytes
+            key, token = self.rights.best()
+            try:
+                await attempt()
+                return
+            except CentreRefused:
+                self.rights.refuse(token)
+            except BodyCut as failure:
+                fruitful = self.progress.held_bytes > before
+                log.warning("fetch interrupted", digest=str(self.digest), tenant=key.tenant_id, error=str(failure))
+                if fruitful:
+                    backoff.reset()
+                elif backoff.failures + 1 >= _FRUITLESS_TRIES:
+                    raise
+                await asyncio.sleep(backoff.next_delay())
+            finally:
+                await self.parts.crossings.save(key)
+
+    async def _begin(self, metainfo: Metainfo) -> None:
+        """Reserve the file, learn what of it is good, and offer that."""
+        if self.progress.size is None:
+            self.expected_bytes = metainfo.length
+            await self.parts.admit(self.digest, metainfo.length)
+            existed = await asyncio.to_thread(self.parts.directory.reserve, self.digest, metainfo.length)
+            have: frozenset[int] = frozenset()
+            if existed:
+                path = self.parts.directory.partial_path(self.digest)
+                have = await asyncio.to_thread(recheck.verify_file, metainfo, path)
+                log.info("fetch resumed", digest=str(self.digest), pieces=metainfo.piece_count, held=len(have))
+            self.progress.begin(metainfo.length, metainfo.piece_length, have)
+        for key, its in list(self.swarms.items()):
+            await self.parts.seeding.join(key, its, self.progress.verified)
+
+    async def _round(self, metainfo: Metainfo) -> None:
+        """Ask once for each run of missing pieces."""
+        key, token = self.rights.best()
+        false_pieces = 0
+        for run in self.progress.missing():
+            false_pieces += await self._run(metainfo, run, key, token)
+        if false_pieces:
+            raise PieceFalse(f"the centre sent {false_pieces} false pieces of {self.digest}; they were dropped")
+
+    async def _run(self, metainfo: Metainfo, run: range, key: ContentKey, token: str) -> int:
+        """Fetch adjacent pieces with one request; how many of them were false. Raises `BodyCut` and the centre's."""
+        span = Span(run.start * metainfo.piece_length, min(run.stop * metainfo.piece_length, metainfo.length))
+        index, false_pieces, buffer = run.start, 0, bytearray()
+        async with self.parts.centre.content(self.digest, token, span) as body, aclosing(body.chunks) as chunks:
+            async for chunk in chunks:
+                self.parts.crossings.add(key, len(chunk))
+                buffer += chunk
+                while index < run.stop and len(buffer) >= metainfo.piece_size(index):
+                    size = metainfo.piece_size(index)
+                    piece = bytes(memoryview(buffer)[:size])
+                    del buffer[:size]
+                    if not await self._keep(metainfo, index, piece):
+                        false_pieces += 1
+                    index += 1
+                    await self.parts.crossings.save(key)
+        if index < run.stop:
+            raise BodyCut(f"the centre's answer for {self.digest} ended early")
+        return false_pieces
+
+    async def _keep(self, metainfo: Metainfo, index: int, piece: bytes) -> bool:
+        if not await asyncio.to_thread(self._verify_and_write, metainfo, index, piece):
+            self.rejected_bytes += len(piece)
+            log.warning("false piece dropped", digest=str(self.digest), piece=index)
+            return False
+        self.progress.mark(index)
+        self.parts.moved(self.digest)
+        await self.parts.seeding.offer_piece(self.digest, index, piece)
+        return True
+
+    def _verify_and_write(self, metainfo: Metainfo, index: int, piece: bytes) -> bool:
+        if not torrents.verify_piece(metainfo, index, piece):
+            return False
+        self.parts.directory.write(self.digest, index * metainfo.piece_length, piece)
+        return True
+
+    async def _publish(self, metainfo: Metainfo) -> None:
+        """The pieces are the metainfo's; whether they are the digest's is decided here."""
+        actual = await asyncio.to_thread(self.parts.directory.hash_partial, self.digest)
+        try:
+            self.digest.verify(actual)
+        except DigestMismatch:
+            await self._start_over()
+            raise
+        await asyncio.to_thread(self.parts.directory.publish, self.digest)
+
+    async def _whole(self) -> None:
+        """Fetch everything, with no pieces to check on the way."""
+        key, token = self.rights.best()
+        hasher = self.digest.hasher()
+        async with self.parts.centre.content(self.digest, token) as body, aclosing(body.chunks) as chunks:
+            if body.total > _WHOLE_BYTES:
+                raise TooLarge(f"{self.digest} has {body.total} bytes and no metainfo", action="let the centre make it")
+            self.expected_bytes = body.total
+            await self.parts.admit(self.digest, body.total)
+            await asyncio.to_thread(self.parts.directory.reserve, self.digest, body.total)
+            self.progress.begin(body.total, body.total, ())
+            batch = bytearray()
+            async for chunk in chunks:
+                self.parts.crossings.add(key, len(chunk))
+                batch += chunk
+                if len(batch) >= _BATCH:
+                    await asyncio.to_thread(self._append, hasher, bytes(batch))
+                    batch.clear()
+            await asyncio.to_thread(self._append, hasher, bytes(batch))
+        try:
+            self.digest.verify(hasher.digest())
+        except DigestMismatch:
+            await self._start_over()
+            raise
+        await asyncio.to_thread(self.parts.directory.publish, self.digest)
+        self.progress.mark(0)
+
+    def _append(self, hasher: Hasher, data: bytes) -> None:
+        self.parts.directory.write(self.digest, hasher.size, data)
+        hasher.update(data)
+
+    async def _start_over(self) -> None:
+        log.error("content is not what its digest says, discarded", digest=str(self.digest))
+        self.rejected_bytes += self.progress.held_bytes
+        self.progress.restart()
+        await self.parts.seeding.leave(self.digest)
+        await asyncio.to_thread(self.parts.directory.discard_partial, self.digest)
