@@ -190,7 +190,7 @@ class Observation:
     containers: None when the engine does not answer (`engine_detail` says why).
     images: manifest digests that the engine holds.
     restarts: the restart nonce that each instance's container has honoured.
-    refused: by instance, the spec hash that the engine refused or that would not stay up, while it may not be tried again.
+    refused: by instance, a spec hash that the engine refused or that would not stay up, while it must not be tried.
     """
 
     held: frozenset[Digest] = frozenset()

@@ -1,12 +1,12 @@
 from __future__ import annotations
 
 import pytest
-from tests.conformance.runtime_driver import RuntimeDriverContract
 
 from agent.model import ContainerState
 from agent.runtimes import ContainerOrder
 from agent.runtimes.memory import MemoryContainer, MemoryEngine, MemoryRuntimeDriver
 from common.digest import Digest
+from tests.conformance.runtime_driver import RuntimeDriverContract
 
 
 class MemoryWorld:

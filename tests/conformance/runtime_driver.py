@@ -69,7 +69,7 @@ async def state_of(driver: RuntimeDriver, runtime_id: str) -> ContainerState:
 
 async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 20) -> None:
     async with asyncio.timeout(seconds):
-        while not await condition():
+        while not await condition():  # noqa: ASYNC110  an engine of another process tells nobody
             await asyncio.sleep(0.05)
 
 
