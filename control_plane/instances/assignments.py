@@ -1,0 +1,108 @@
+"""What the fleet asks of this domain for its streams: what a host shall run, and what a host says of it.
+
+Invariant: a host hears of its own instances only, each content with a token for that host alone, and what it says of
+others is passed over. When `accept_reports` returns, everything that was said is durable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import structlog
+
+from common.digest import Digest
+from control_plane.database import Database, UnitOfWork
+from control_plane.fleet.desired import AssignmentSnapshot
+from control_plane.fleet.model import HostUnknown
+from control_plane.instances import store, wire
+from control_plane.instances.forgetting import forget
+from control_plane.instances.messages import InstanceReported
+from control_plane.instances.model import Instance, Status
+from control_plane.instances.observations import Effect, Observation, effect_of, status_after
+from control_plane.swarm.service import SwarmService
+from control_plane.swarm.tokens import ContentTokens
+from proto.agent.v1 import agent_pb2
+
+log = structlog.get_logger()
+
+Known = dict[str, tuple[Instance, Status]]
+
+
+class InstanceAssignments:
+    """Implements `fleet.desired.AssignmentSource`."""
+
+    def __init__(self, database: Database, tokens: ContentTokens, swarm: SwarmService) -> None:
+        self._database = database
+        self._tokens = tokens
+        self._swarm = swarm
+
+    async def assignments(self, host_id: str) -> AssignmentSnapshot:
+        """Raises `HostUnknown`."""
+        async with self._database.reading() as connection:
+            found = await store.assigned_set(connection, host_id)
+        if found is None:
+            raise HostUnknown(f"there is no host {host_id}", action="see `longshore host list`")
+        assignments = {
+            instance.id: wire.assignment_of(instance, partial(self._mint, host_id, found.idc, instance.tenant_id))
+            for instance in found.instances
+        }
+        return AssignmentSnapshot(found.generation, assignments)
+
+    async def accept_reports(
+        self,
+        host_id: str,
+        instances: Sequence[agent_pb2.InstanceReport],
+        contents: Sequence[agent_pb2.ContentReport],
+    ) -> None:
+        """Writes only what is news; unknown instances are passed over, for the host may not have heard that they are
+        forgotten.
+        """
+        # Contents first: who sees an instance verified then also sees its bytes.
+        await self._swarm.accept_content_reports(host_id, contents)
+        observations = [one for report in instances if (one := wire.observation_of(report)) is not None]
+        if not observations:
+            return
+        ids = {observation.instance_id for observation in observations}
+        async with self._database.reading() as connection:
+            known = await store.of_host(connection, host_id, ids)
+        if not _news(observations, known):
+            return
+        async with self._database.transaction() as unit:
+            # Again, and locked: what was read above may have changed since.
+            await self._write(unit, observations, await store.of_host(unit.connection, host_id, ids, locked=True))
+
+    async def _write(self, unit: UnitOfWork, observations: Sequence[Observation], known: Known) -> None:
+        changed: dict[str, Status] = {}
+        gone: list[Instance] = []
+        for observation, effect in _news(observations, known):
+            instance, before = known[observation.instance_id]
+            if effect is Effect.GONE:
+                gone.append(instance)
+                continue
+            after = changed[instance.id] = status_after(observation, unit.clock.now())
+            if (after.phase, after.health) != (before.phase, before.health):
+                await unit.announce(
+                    InstanceReported(
+                        instance.id, instance.tenant_id, after.observed_generation, after.phase, after.health
+                    )
+                )
+        await store.put_statuses(unit.connection, changed)
+        for instance in gone:
+            await forget(unit, instance, self._swarm)
+            log.info("instance forgotten", instance=instance.id, host=instance.host_id)
+
+    def _mint(self, host_id: str, idc: str, tenant_id: str, digest: Digest) -> str:
+        return self._tokens.mint(f"host/{host_id}", idc, tenant_id, digest)
+
+
+def _news(observations: Sequence[Observation], known: Known) -> list[tuple[Observation, Effect]]:
+    """The last word on each instance, where it changes something."""
+    last = {one.instance_id: one for one in sorted(observations, key=lambda one: one.generation)}
+    found: list[tuple[Observation, Effect]] = []
+    for instance_id, observation in last.items():
+        if instance_id in known:
+            effect = effect_of(observation, *known[instance_id])
+            if effect is not Effect.NOTHING:
+                found.append((observation, effect))
+    return found

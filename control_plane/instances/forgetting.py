@@ -1,0 +1,21 @@
+"""Taking an instance away for good: its row, its status, its wants, in one unit of work."""
+
+from __future__ import annotations
+
+from control_plane.database import UnitOfWork
+from control_plane.fleet import store as fleet_store
+from control_plane.fleet.messages import AssignmentsChanged
+from control_plane.instances import store
+from control_plane.instances.messages import InstanceForgotten
+from control_plane.instances.model import Instance
+from control_plane.swarm.service import SwarmService
+
+
+async def forget(unit: UnitOfWork, instance: Instance, swarm: SwarmService, *, host_exists: bool = True) -> None:
+    """The host's next set no longer names it, so whatever the host still has of it is removed there."""
+    await store.remove(unit.connection, instance.id)
+    if host_exists:
+        await fleet_store.bump_assignments(unit.connection, instance.host_id)
+        await unit.announce(AssignmentsChanged(instance.host_id))
+    await swarm.release(unit, instance.id)
+    await unit.announce(InstanceForgotten(instance.id, instance.tenant_id, instance.host_id))

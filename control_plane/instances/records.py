@@ -1,0 +1,65 @@
+"""Images and specs as JSON values of a row, and back; pure.
+
+Invariant: `spec_of(spec_record(spec)) == spec`, whatever the engine does to the order of keys. Fields that older rows
+lack take their defaults, so that a field can be added without touching rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from common.digest import Digest
+from control_plane.instances.model import HealthCheck, ImageContent, InstanceImage, InstanceSpec, Mount, PortMapping
+
+Record = Mapping[str, Any]
+
+
+def spec_record(spec: InstanceSpec) -> dict[str, Any]:
+    record = asdict(spec)
+    return record | {"environment": dict(spec.environment), "labels": dict(spec.labels)}
+
+
+def spec_of(record: Record) -> InstanceSpec:
+    check = record.get("health_check")
+    return InstanceSpec(
+        command=tuple(record.get("command", ())),
+        entrypoint=tuple(record.get("entrypoint", ())),
+        environment=dict(record.get("environment", {})),
+        labels=dict(record.get("labels", {})),
+        ports=tuple(PortMapping(**port) for port in record.get("ports", ())),
+        mounts=tuple(Mount(**mount) for mount in record.get("mounts", ())),
+        cpus=float(record.get("cpus", 0)),
+        memory_bytes=int(record.get("memory_bytes", 0)),
+        health_check=None if check is None else HealthCheck(**{**check, "test": tuple(check["test"])}),
+        stop_grace_seconds=int(record.get("stop_grace_seconds", 0)),
+    )
+
+
+def image_record(image: InstanceImage) -> dict[str, Any]:
+    return {
+        "reference": image.reference,
+        "repository": image.repository,
+        "tag": image.tag,
+        "manifest": _content_record(image.manifest),
+        "contents": [_content_record(content) for content in image.contents],
+    }
+
+
+def image_of(record: Record) -> InstanceImage:
+    return InstanceImage(
+        reference=record["reference"],
+        repository=record["repository"],
+        tag=record["tag"],
+        manifest=_content(record["manifest"]),
+        contents=tuple(_content(content) for content in record["contents"]),
+    )
+
+
+def _content_record(content: ImageContent) -> dict[str, Any]:
+    return {"digest": str(content.digest), "size_bytes": content.size_bytes, "media_type": content.media_type}
+
+
+def _content(record: Record) -> ImageContent:
+    return ImageContent(Digest.parse(record["digest"]), record["size_bytes"], record["media_type"])

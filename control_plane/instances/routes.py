@@ -1,0 +1,83 @@
+"""`/api/v1/instances` and `/api/v1/status`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Response
+
+from control_plane.instances.overview import FleetOverview, Picture
+from control_plane.instances.reading import InstanceReading
+from control_plane.instances.schemas import InstanceBody, RunBody, instance_body
+from control_plane.instances.service import InstanceService
+from control_plane.instances.views import InstanceFilter
+from control_plane.web.auth import CurrentPrincipal
+from control_plane.web.envelope import Envelope, Listing
+from control_plane.web.paging import PageQuery
+
+_Tenant = Annotated[str | None, Query(description="name of a tenant", max_length=255)]
+_Host = Annotated[str | None, Query(description="id, or idc/name", max_length=300)]
+_Idc = Annotated[str | None, Query(description="name of a data centre", max_length=255)]
+_Name = Annotated[str | None, Query(description="name of the instance", max_length=255)]
+_Force = Annotated[bool, Query(description="forget it even if its host never answers")]
+
+
+def build_router(service: InstanceService, reading: InstanceReading, overview: FleetOverview) -> APIRouter:
+    router = APIRouter(prefix="/api/v1", tags=["instances"])
+    _add_reading(router, reading)
+    _add_writing(router, service)
+
+    @router.get("/status", tags=["status"])
+    async def status(principal: CurrentPrincipal) -> Envelope[Picture]:
+        """The whole fleet in one picture; instances and bytes of the asker's tenants only."""
+        return Envelope[Picture](data=await overview.picture(principal))
+
+    return router
+
+
+def _add_reading(router: APIRouter, reading: InstanceReading) -> None:
+    @router.get("/instances")
+    async def instances(
+        principal: CurrentPrincipal,
+        page: PageQuery,
+        tenant: _Tenant = None,
+        host: _Host = None,
+        idc: _Idc = None,
+        name: _Name = None,
+    ) -> Listing[InstanceBody]:
+        found = await reading.page(principal, InstanceFilter(tenant, host, idc, name), page)
+        return Listing[InstanceBody].of(found, instance_body)
+
+    @router.get("/instances/{instance_id}")
+    async def instance(principal: CurrentPrincipal, instance_id: str) -> Envelope[InstanceBody]:
+        return Envelope[InstanceBody](data=instance_body(await reading.get(principal, instance_id)))
+
+
+def _add_writing(router: APIRouter, service: InstanceService) -> None:
+    @router.post("/instances", status_code=201)
+    async def run(principal: CurrentPrincipal, body: RunBody) -> Envelope[list[InstanceBody]]:
+        """Ask for an instance on each host. Harmless to repeat; another specification under the same name is a 409."""
+        found = await service.run(principal, body.request())
+        return Envelope[list[InstanceBody]](data=[instance_body(view) for view in found])
+
+    @router.post("/instances/{instance_id}/start")
+    async def start(principal: CurrentPrincipal, instance_id: str) -> Envelope[InstanceBody]:
+        return Envelope[InstanceBody](data=instance_body(await service.start(principal, instance_id)))
+
+    @router.post("/instances/{instance_id}/stop")
+    async def stop(principal: CurrentPrincipal, instance_id: str) -> Envelope[InstanceBody]:
+        return Envelope[InstanceBody](data=instance_body(await service.stop(principal, instance_id)))
+
+    @router.post("/instances/{instance_id}/restart")
+    async def restart(principal: CurrentPrincipal, instance_id: str) -> Envelope[InstanceBody]:
+        return Envelope[InstanceBody](data=instance_body(await service.restart(principal, instance_id)))
+
+    @router.delete("/instances/{instance_id}", status_code=202, response_model=None)
+    async def remove(
+        principal: CurrentPrincipal, instance_id: str, force: _Force = False
+    ) -> Envelope[InstanceBody] | Response:
+        """202: it goes when its host has removed it. 204: it is gone."""
+        left = await service.remove(principal, instance_id, force=force)
+        if left is None:
+            return Response(status_code=204)
+        return Envelope[InstanceBody](data=instance_body(left))

@@ -1,0 +1,200 @@
+"""Queries over instances and what hosts said of them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Row, delete, exists, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from control_plane.fleet.tables import hosts, idcs
+from control_plane.instances.model import DesiredState, Health, Instance, Phase, Status
+from control_plane.instances.records import image_of, image_record, spec_of, spec_record
+from control_plane.instances.tables import instance_statuses, instances
+from control_plane.swarm.upserts import insert_or_ignore, insert_or_replace
+
+
+@dataclass(frozen=True, slots=True)
+class AssignedSet:
+    """What one host shall run at one generation. `idc`: the name of its IDC."""
+
+    generation: int
+    idc: str
+    instances: tuple[Instance, ...]
+
+
+async def add(connection: AsyncConnection, added: Sequence[Instance]) -> bool:
+    """False if one of the names was taken on its host at the same moment; the caller then rolls back."""
+    await insert_or_ignore(connection, instances, [_row(instance) for instance in added])
+    ids = [instance.id for instance in added]
+    written = await connection.scalars(select(instances.c.id).where(instances.c.id.in_(ids)))
+    return len(list(written)) == len(ids)
+
+
+async def find(connection: AsyncConnection, instance_id: str) -> Instance | None:
+    row = (await connection.execute(select(instances).where(instances.c.id == instance_id))).one_or_none()
+    return None if row is None else instance_of(row)
+
+
+async def find_locked(connection: AsyncConnection, instance_id: str) -> Instance | None:
+    """Like `find`; other changes of this instance wait until our transaction ends."""
+    row = (
+        await connection.execute(select(instances).where(instances.c.id == instance_id).with_for_update())
+    ).one_or_none()
+    return None if row is None else instance_of(row)
+
+
+async def named(connection: AsyncConnection, tenant_id: str, name: str, host_ids: Sequence[str]) -> dict[str, Instance]:
+    """By host id, locked, in the order of ids."""
+    rows = await connection.execute(
+        select(instances)
+        .where(instances.c.tenant_id == tenant_id, instances.c.name == name, instances.c.host_id.in_(host_ids))
+        .order_by(instances.c.id)
+        .with_for_update()
+    )
+    return {row.host_id: instance_of(row) for row in rows}
+
+
+async def put_desired(connection: AsyncConnection, instance: Instance) -> None:
+    """The desired side of an instance that is there and locked."""
+    await connection.execute(
+        update(instances)
+        .where(instances.c.id == instance.id)
+        .values(
+            desired_state=instance.desired_state.value,
+            generation=instance.generation,
+            restart_nonce=instance.restart_nonce,
+            updated_at=instance.updated_at,
+        )
+    )
+
+
+async def remove(connection: AsyncConnection, instance_id: str) -> None:
+    await connection.execute(delete(instance_statuses).where(instance_statuses.c.instance_id == instance_id))
+    await connection.execute(delete(instances).where(instances.c.id == instance_id))
+
+
+async def assigned_set(connection: AsyncConnection, host_id: str) -> AssignedSet | None:
+    """One statement, so generation and instances are one picture on both engines. None if there is no such host."""
+    rows = (
+        await connection.execute(
+            select(hosts.c.assignments_generation, idcs.c.name.label("idc_name"), *instances.c)
+            .select_from(
+                hosts.join(idcs, idcs.c.id == hosts.c.idc_id).outerjoin(instances, instances.c.host_id == hosts.c.id)
+            )
+            .where(hosts.c.id == host_id)
+        )
+    ).all()
+    if not rows:
+        return None
+    assigned = tuple(instance_of(row) for row in rows if row.id is not None)
+    return AssignedSet(rows[0].assignments_generation, rows[0].idc_name, assigned)
+
+
+async def of_host(
+    connection: AsyncConnection, host_id: str, instance_ids: Collection[str], *, locked: bool = False
+) -> dict[str, tuple[Instance, Status]]:
+    """Those of the given instances that are on that host, by id, with what was said of them last."""
+    statement = (
+        select(instances, *STATUS_COLUMNS)
+        .outerjoin(instance_statuses, instance_statuses.c.instance_id == instances.c.id)
+        .where(instances.c.host_id == host_id, instances.c.id.in_(instance_ids))
+        .order_by(instances.c.id)
+    )
+    # PostgreSQL locks no rows on the outer side of a join.
+    rows = await connection.execute(statement.with_for_update(of=instances) if locked else statement)
+    return {row.id: (instance_of(row), status_of(row)) for row in rows}
+
+
+async def put_statuses(connection: AsyncConnection, statuses: Mapping[str, Status]) -> None:
+    """By instance id; each has its `reported_at`. One of an older generation than the row's changes nothing, whatever
+    two transactions knew when they began.
+    """
+    await insert_or_replace(
+        connection,
+        instance_statuses,
+        unless_older="observed_generation",
+        rows=[
+            {
+                "instance_id": instance_id,
+                "observed_generation": status.observed_generation,
+                "phase": status.phase.value,
+                "health": status.health.value,
+                "detail": status.detail,
+                "runtime_id": status.runtime_id,
+                "restart_count": status.restart_count,
+                "reported_at": status.reported_at,
+            }
+            for instance_id, status in sorted(statuses.items())
+        ],
+    )
+
+
+async def unremovable(connection: AsyncConnection) -> list[Instance]:
+    """What is to be removed from hosts that will never say that it is: they were revoked, or are gone. Locked."""
+    rows = await connection.execute(
+        select(instances)
+        .where(
+            instances.c.desired_state == DesiredState.REMOVED.value,
+            ~exists().where(hosts.c.id == instances.c.host_id, hosts.c.revoked_at.is_(None)),
+        )
+        .order_by(instances.c.host_id, instances.c.id)
+        .with_for_update()
+    )
+    return [instance_of(row) for row in rows]
+
+
+def instance_of(row: Row[Any]) -> Instance:
+    return Instance(
+        id=row.id,
+        tenant_id=row.tenant_id,
+        tenant=row.tenant,
+        host_id=row.host_id,
+        idc_id=row.idc_id,
+        name=row.name,
+        image=image_of(row.image),
+        spec=spec_of(row.spec),
+        desired_state=DesiredState(row.desired_state),
+        generation=row.generation,
+        restart_nonce=row.restart_nonce,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+    )
+
+
+def status_of(row: Row[Any]) -> Status:
+    if row.observed_generation is None:
+        return Status()
+    return Status(
+        observed_generation=row.observed_generation,
+        phase=Phase(row.phase),
+        health=Health(row.health),
+        detail=row.detail,
+        runtime_id=row.runtime_id,
+        restart_count=row.restart_count,
+        reported_at=row.reported_at,
+    )
+
+
+# Without the key, whose name the instances have too.
+STATUS_COLUMNS = tuple(column for column in instance_statuses.c if column.name != "instance_id")
+
+
+def _row(instance: Instance) -> dict[str, Any]:
+    return {
+        "id": instance.id,
+        "tenant_id": instance.tenant_id,
+        "tenant": instance.tenant,
+        "host_id": instance.host_id,
+        "idc_id": instance.idc_id,
+        "name": instance.name,
+        "image": image_record(instance.image),
+        "spec": spec_record(instance.spec),
+        "desired_state": instance.desired_state.value,
+        "generation": instance.generation,
+        "restart_nonce": instance.restart_nonce,
+        "created_at": instance.created_at,
+        "updated_at": instance.updated_at,
+    }

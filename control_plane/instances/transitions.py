@@ -1,0 +1,91 @@
+"""How what is wanted of an instance changes; pure.
+
+Invariant: each change raises the generation by exactly one, and asking for what is wanted already changes nothing, so
+that every verb may be repeated. An instance that is being removed takes no other wish: its host may have removed it
+already.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from datetime import datetime
+
+from common.errors import Conflict
+from control_plane.instances.model import DesiredState, Instance, InstanceImage, InstanceSpec
+
+
+class InstanceBeingRemoved(Conflict):
+    code = "instance_being_removed"
+
+
+class InstanceDiffers(Conflict):
+    """The name is taken on that host by an instance of another specification; `facts["field"]` says where they
+    differ."""
+
+    code = "instance_differs"
+
+
+def started(instance: Instance, now: datetime) -> Instance:
+    return _towards(instance, DesiredState.RUNNING, now)
+
+
+def stopped(instance: Instance, now: datetime) -> Instance:
+    """A held instance stays held: nothing of it runs."""
+    if instance.desired_state is DesiredState.HELD:
+        return instance
+    return _towards(instance, DesiredState.STOPPED, now)
+
+
+def restarted(instance: Instance, now: datetime) -> Instance:
+    """One restart for each call; an instance that is not wanted running is started instead."""
+    if instance.desired_state is not DesiredState.RUNNING:
+        return started(instance, now)
+    return replace(
+        instance, restart_nonce=instance.restart_nonce + 1, generation=instance.generation + 1, updated_at=now
+    )
+
+
+def removed(instance: Instance, now: datetime) -> Instance:
+    if instance.desired_state is DesiredState.REMOVED:
+        return instance
+    return replace(instance, desired_state=DesiredState.REMOVED, generation=instance.generation + 1, updated_at=now)
+
+
+def asked_again(
+    instance: Instance, image: InstanceImage, spec: InstanceSpec, desired_state: DesiredState, now: datetime
+) -> Instance:
+    """The same instance was asked for once more. Raises `InstanceBeingRemoved`, `InstanceDiffers`."""
+    field = _difference(instance, image, spec)
+    if field is not None and instance.desired_state is not DesiredState.REMOVED:
+        raise InstanceDiffers(
+            f"{instance.name} runs on that host already with another {field}",
+            action="choose another name, or remove that instance first",
+            field=field,
+            instance_id=instance.id,
+            host_id=instance.host_id,
+        )
+    return _towards(instance, desired_state, now)
+
+
+def _towards(instance: Instance, desired_state: DesiredState, now: datetime) -> Instance:
+    if instance.desired_state is DesiredState.REMOVED:
+        raise InstanceBeingRemoved(
+            f"{instance.name} is being removed from its host",
+            action="wait until it is gone, or drop it with force",
+            instance_id=instance.id,
+            host_id=instance.host_id,
+        )
+    if instance.desired_state is desired_state:
+        return instance
+    return replace(instance, desired_state=desired_state, generation=instance.generation + 1, updated_at=now)
+
+
+def _difference(instance: Instance, image: InstanceImage, spec: InstanceSpec) -> str | None:
+    if instance.image.reference != image.reference:
+        return "image"
+    if instance.image.manifest.digest != image.manifest.digest:
+        return "digest"  # the tag has moved since
+    for field in fields(InstanceSpec):
+        if getattr(instance.spec, field.name) != getattr(spec, field.name):
+            return field.name
+    return None

@@ -1,0 +1,139 @@
+"""Between our words and longshore.agent.v1: assignments down, reports up; pure.
+
+Reports come from outside: texts are cut to what a column takes, counters to 63 bits, and a phase that this version does
+not know makes the report none at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from common.digest import Digest
+from control_plane.instances.model import (
+    DesiredState,
+    Health,
+    HealthCheck,
+    ImageContent,
+    Instance,
+    InstanceSpec,
+    Phase,
+)
+from control_plane.instances.observations import Observation
+from proto.agent.v1 import agent_pb2
+from proto.content.v1 import content_pb2
+
+Mint = Callable[[Digest], str]
+
+_DESIRED = {
+    DesiredState.RUNNING: agent_pb2.DESIRED_STATE_RUNNING,
+    DesiredState.STOPPED: agent_pb2.DESIRED_STATE_STOPPED,
+    DesiredState.REMOVED: agent_pb2.DESIRED_STATE_REMOVED,
+    DesiredState.HELD: agent_pb2.DESIRED_STATE_HELD,
+}
+_PHASES = {
+    agent_pb2.PHASE_PENDING: Phase.PENDING,
+    agent_pb2.PHASE_FETCHING: Phase.FETCHING,
+    agent_pb2.PHASE_VERIFIED: Phase.VERIFIED,
+    agent_pb2.PHASE_CREATING: Phase.CREATING,
+    agent_pb2.PHASE_RUNNING: Phase.RUNNING,
+    agent_pb2.PHASE_STOPPED: Phase.STOPPED,
+    agent_pb2.PHASE_FAILED: Phase.FAILED,
+    agent_pb2.PHASE_REMOVED: Phase.REMOVED,
+}
+_HEALTH = {
+    agent_pb2.HEALTH_NONE: Health.NONE,
+    agent_pb2.HEALTH_STARTING: Health.STARTING,
+    agent_pb2.HEALTH_HEALTHY: Health.HEALTHY,
+    agent_pb2.HEALTH_UNHEALTHY: Health.UNHEALTHY,
+}
+MAXIMUM_DETAIL = 2000
+_MAXIMUM_RUNTIME_ID = 255
+MAXIMUM_COUNT = (1 << 63) - 1
+
+
+def assignment_of(instance: Instance, mint: Mint) -> agent_pb2.Assignment:
+    """`mint` gives the token for one content of this instance's tenant, for the host that receives it."""
+    return agent_pb2.Assignment(
+        instance_id=instance.id,
+        generation=instance.generation,
+        tenant_id=instance.tenant_id,
+        tenant=instance.tenant,
+        name=instance.name,
+        desired_state=_DESIRED[instance.desired_state],
+        image=agent_pb2.Image(
+            repository=instance.image.repository,
+            tag=instance.image.tag,
+            manifest=_content(instance.image.manifest, mint),
+            contents=[_content(content, mint) for content in instance.image.contents],
+        ),
+        container=_container(instance.spec),
+        restart_nonce=instance.restart_nonce,
+    )
+
+
+def observation_of(report: agent_pb2.InstanceReport) -> Observation | None:
+    """None if this version does not know the phase."""
+    phase = _PHASES.get(report.phase)
+    if phase is None:
+        return None
+    return Observation(
+        instance_id=report.instance_id,
+        generation=min(report.generation, MAXIMUM_COUNT),
+        phase=phase,
+        health=_HEALTH.get(report.health, Health.UNKNOWN),
+        detail=storable(report.detail, MAXIMUM_DETAIL),
+        runtime_id=storable(report.runtime_id, _MAXIMUM_RUNTIME_ID),
+        restart_count=min(report.restart_count, MAXIMUM_COUNT),
+    )
+
+
+def storable(text: str, longest: int) -> str:
+    """PostgreSQL takes no NUL in text."""
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")[:longest]
+
+
+def _content(content: ImageContent, mint: Mint) -> content_pb2.Content:
+    return content_pb2.Content(
+        digest=str(content.digest),
+        size_bytes=content.size_bytes,
+        media_type=content.media_type,
+        token=mint(content.digest),
+    )
+
+
+def _container(spec: InstanceSpec) -> agent_pb2.ContainerSpec:
+    return agent_pb2.ContainerSpec(
+        command=spec.command,
+        entrypoint=spec.entrypoint,
+        environment=spec.environment,
+        labels=spec.labels,
+        ports=[
+            agent_pb2.PortMapping(
+                host_ip=port.host_ip,
+                host_port=port.host_port,
+                container_port=port.container_port,
+                protocol=port.protocol,
+            )
+            for port in spec.ports
+        ],
+        mounts=[
+            agent_pb2.Mount(volume=mount.volume, target=mount.target, read_only=mount.read_only)
+            for mount in spec.mounts
+        ],
+        cpus=spec.cpus,
+        memory_bytes=spec.memory_bytes,
+        health_check=_health_check(spec.health_check),
+        stop_grace_seconds=spec.stop_grace_seconds,
+    )
+
+
+def _health_check(check: HealthCheck | None) -> agent_pb2.HealthCheck | None:
+    if check is None:
+        return None
+    return agent_pb2.HealthCheck(
+        test=check.test,
+        interval_seconds=check.interval_seconds,
+        timeout_seconds=check.timeout_seconds,
+        retries=check.retries,
+        start_period_seconds=check.start_period_seconds,
+    )

@@ -1,0 +1,180 @@
+"""Use cases of the swarm: wanting and releasing content, orders for regionals, what is reported, metainfo.
+
+`want` and `release` run in the caller's unit of work, so that an instance and its orders appear together. Everything
+else has a transaction of its own, and writes nothing when a report says what is known already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any, Protocol
+
+from common.digest import Digest
+from control_plane.database import Database, UnitOfWork
+from control_plane.fleet import store as fleet_store
+from control_plane.fleet.desired import OrderSnapshot
+from control_plane.fleet.messages import OrdersChanged
+from control_plane.fleet.model import IdcUnknown
+from control_plane.swarm import contents_store, describe, metainfo_store, reports, store
+from control_plane.swarm.describe import ContentSource
+from control_plane.swarm.model import (
+    ContentCorrupted,
+    HostContent,
+    MetainfoPending,
+    NotInSwarm,
+    Order,
+    StoredMetainfo,
+    WantedContent,
+)
+from control_plane.swarm.tokens import ContentTokens
+from proto.agent.v1 import agent_pb2
+from proto.content.v1 import content_pb2
+from proto.regional.v1 import regional_pb2
+
+# Under this a blob costs less by HTTP than by the first round of announces (measured: no torrent below 1-4 MiB).
+SMALLEST_SWARM_BYTES = 1 << 20
+# How long a damaged content is not looked at again.
+_FAILURE_STANDS = timedelta(minutes=2)
+_DESCRIBED_SOON_SECONDS = 1.0
+
+
+class JobQueue(Protocol):
+    """`control_plane.jobs.JobService`."""
+
+    async def enqueue(
+        self, unit: UnitOfWork, kind: str, payload: dict[str, Any], *, unique_key: str | None = None
+    ) -> str: ...
+
+
+class SwarmService:
+    def __init__(
+        self,
+        database: Database,
+        tokens: ContentTokens,
+        contents: ContentSource,
+        jobs: JobQueue,
+        *,
+        smallest_bytes: int = SMALLEST_SWARM_BYTES,
+    ) -> None:
+        """`smallest_bytes`: smaller contents get no metainfo and travel by HTTP alone."""
+        self._database = database
+        self._tokens = tokens
+        self._contents = contents
+        self._jobs = jobs
+        self._smallest_bytes = smallest_bytes
+
+    async def want(
+        self, unit: UnitOfWork, idc_id: str, tenant_id: str, owner_id: str, contents: Sequence[WantedContent]
+    ) -> None:
+        """`owner_id` wants these held in the IDC until it releases them. Harmless to repeat."""
+        if not await store.add_wants(unit.connection, owner_id, idc_id, tenant_id, contents):
+            return
+        await self._orders_changed(unit, idc_id)
+        large = [content.digest for content in contents if content.size_bytes >= self._smallest_bytes]
+        for digest in sorted(set(large) - await metainfo_store.described(unit.connection, tenant_id, large)):
+            await self._enqueue(unit, tenant_id, digest)
+
+    async def release(self, unit: UnitOfWork, owner_id: str) -> None:
+        """`owner_id` wants nothing any more. Harmless to repeat."""
+        for idc_id in await store.remove_wants(unit.connection, owner_id):
+            await self._orders_changed(unit, idc_id)
+
+    async def orders(self, idc_id: str, regional_id: str) -> OrderSnapshot:
+        """What the IDC shall hold, with tokens for that regional. Raises `IdcUnknown`."""
+        async with self._database.reading() as connection:
+            found = await store.ordered_set(connection, idc_id)
+        if found is None:
+            raise IdcUnknown(f"there is no IDC {idc_id!r}", action="enrol again with a new join token")
+        bearer = f"regional/{regional_id}"
+        orders = {
+            (order.tenant_id, str(order.content.digest)): self._order(order, bearer, found.idc)
+            for order in found.orders
+        }
+        return OrderSnapshot(found.generation, orders)
+
+    async def accept_order_reports(self, regional_id: str, order_reports: Sequence[regional_pb2.OrderReport]) -> None:
+        """Durable when it returns. Reports of contents that nobody wants or ever wanted are ignored."""
+        parsed = [reports.regional_content(regional_id, report) for report in order_reports]
+        said = {reports.key_of(one): one for one in parsed if one is not None}
+        async with self._database.reading() as connection:
+            known = await contents_store.of_regional(connection, regional_id, list(said))
+            wanted = await store.wanted_anywhere(connection, list(said))
+        news = reports.news(said, known, wanted)
+        if not news:
+            return
+        async with self._database.transaction() as unit:
+            await contents_store.put_regional_contents(unit.connection, news.kept, unit.clock.now())
+            await contents_store.remove_regional_contents(unit.connection, regional_id, news.dropped)
+
+    async def accept_content_reports(self, host_id: str, content_reports: Sequence[agent_pb2.ContentReport]) -> None:
+        """Durable when it returns. Reports of contents that nobody wants or ever wanted are ignored; one that says that
+        nothing of an unwanted content is left removes what was known of it.
+        """
+        parsed = [reports.host_content(host_id, report) for report in content_reports]
+        said = {reports.key_of(one): one for one in parsed if one is not None}
+        async with self._database.reading() as connection:
+            known = await contents_store.of_host(connection, host_id, list(said))
+            wanted = await store.wanted_anywhere(connection, list(said))
+        news = reports.news(said, known, wanted)
+        if not news:
+            return
+        async with self._database.transaction() as unit:
+            await contents_store.put_host_contents(unit.connection, news.kept, unit.clock.now())
+            await contents_store.remove_host_contents(unit.connection, host_id, news.dropped)
+
+    async def metainfo(self, tenant_id: str, digest: Digest) -> StoredMetainfo:
+        """Raises `NotFound`, `NotInSwarm` for small contents, `MetainfoPending` while it is being made (and has it
+        made), `ContentCorrupted` if the bytes here are not what the digest says.
+        """
+        async with self._database.reading() as connection:
+            known = await metainfo_store.find(connection, tenant_id, digest)
+            failure = None if known else await metainfo_store.find_failure(connection, tenant_id, digest)
+        if known is not None:
+            return known
+        if failure is not None and self._database.clock.now() - failure.failed_at < _FAILURE_STANDS:
+            raise ContentCorrupted(failure.detail, action="push it again; until then it is not spread")
+        content = await self._contents.content(digest)
+        if content.size < self._smallest_bytes:
+            raise NotInSwarm(
+                f"{digest} has {content.size} bytes and is not spread by BitTorrent",
+                action="fetch it by HTTP",
+                size_bytes=content.size,
+                smallest_bytes=self._smallest_bytes,
+            )
+        async with self._database.transaction() as unit:
+            await self._enqueue(unit, tenant_id, digest)
+        raise MetainfoPending(
+            f"{digest} is being described", action="ask again", retry_after_seconds=_DESCRIBED_SOON_SECONDS
+        )
+
+    async def holdings(self, host_ids: Sequence[str], digests: Sequence[Digest]) -> list[HostContent]:
+        """What these hosts said of these digests, for any tenant."""
+        if not host_ids or not digests:
+            return []
+        async with self._database.reading() as connection:
+            return await contents_store.held_by_hosts(connection, host_ids, digests)
+
+    async def _orders_changed(self, unit: UnitOfWork, idc_id: str) -> None:
+        await fleet_store.bump_orders(unit.connection, idc_id)
+        await unit.announce(OrdersChanged(idc_id))
+
+    async def _enqueue(self, unit: UnitOfWork, tenant_id: str, digest: Digest) -> None:
+        await self._jobs.enqueue(
+            unit,
+            describe.JOB_KIND,
+            dict(describe.job_payload(tenant_id, digest)),
+            unique_key=describe.job_key(tenant_id, digest),
+        )
+
+    def _order(self, order: Order, bearer: str, idc: str) -> regional_pb2.Order:
+        content = order.content
+        return regional_pb2.Order(
+            tenant_id=order.tenant_id,
+            content=content_pb2.Content(
+                digest=str(content.digest),
+                size_bytes=content.size_bytes,
+                media_type=content.media_type,
+                token=self._tokens.mint(bearer, idc, order.tenant_id, content.digest),
+            ),
+        )

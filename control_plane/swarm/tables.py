@@ -1,0 +1,110 @@
+"""Rows of the swarm. Digests are kept in their wire form; bytes are 64-bit counters.
+
+`wants` are orders with their reasons, one row for each owner; an order of an IDC is the distinct (tenant, digest) of
+its wants. `metainfo` holds finished descriptions only; a content that could not be described has a row in
+`metainfo_failures` until it is described.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, String, Table, Text
+
+from control_plane.database.schema import UtcDateTime, metadata
+
+_ID = String(36)
+_DIGEST = String(140)
+
+wants = Table(
+    "wants",
+    metadata,
+    Column("owner_id", _ID, primary_key=True),
+    Column("idc_id", _ID, primary_key=True),
+    Column("digest", _DIGEST, primary_key=True),
+    Column("tenant_id", _ID, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("media_type", String(255), nullable=False),
+    Index("ix_wants_idc_id_tenant_id_digest", "idc_id", "tenant_id", "digest"),
+    Index("ix_wants_tenant_id_digest", "tenant_id", "digest"),
+)
+
+metainfo = Table(
+    "metainfo",
+    metadata,
+    Column("tenant_id", _ID, primary_key=True),
+    Column("digest", _DIGEST, primary_key=True),
+    Column("info_hash", LargeBinary, nullable=False),
+    Column("piece_length", BigInteger, nullable=False),
+    Column("encoded", LargeBinary, nullable=False),
+    Column("described_at", UtcDateTime, nullable=False),
+)
+
+metainfo_failures = Table(
+    "metainfo_failures",
+    metadata,
+    Column("tenant_id", _ID, primary_key=True),
+    Column("digest", _DIGEST, primary_key=True),
+    Column("detail", Text, nullable=False),
+    Column("failed_at", UtcDateTime, nullable=False),
+)
+
+# `sequence` makes two replicas that both find no key at first start agree on one: the second insert does nothing.
+content_keys = Table(
+    "content_keys",
+    metadata,
+    Column("sequence", Integer, primary_key=True, autoincrement=False),
+    Column("key_id", _ID, nullable=False, unique=True),
+    Column("sealed_private_pem", LargeBinary, nullable=False),
+    Column("public_pem", LargeBinary, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("signs_from", UtcDateTime, nullable=False),
+)
+
+swarm_secrets = Table(
+    "swarm_secrets",
+    metadata,
+    Column("name", String(32), primary_key=True),
+    Column("sealed", LargeBinary, nullable=False),
+)
+
+host_contents = Table(
+    "host_contents",
+    metadata,
+    Column("host_id", _ID, primary_key=True),
+    Column("tenant_id", _ID, primary_key=True),
+    Column("digest", _DIGEST, primary_key=True),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("held_bytes", BigInteger, nullable=False),
+    Column("verified", Boolean, nullable=False),
+    Column("from_centre_bytes", BigInteger, nullable=False),
+    Column("from_regional_bytes", BigInteger, nullable=False),
+    Column("from_peers_bytes", BigInteger, nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("reported_at", UtcDateTime, nullable=False),
+    Index("ix_host_contents_digest", "digest"),
+)
+
+regional_contents = Table(
+    "regional_contents",
+    metadata,
+    Column("regional_id", _ID, primary_key=True),
+    Column("tenant_id", _ID, primary_key=True),
+    Column("digest", _DIGEST, primary_key=True),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("held_bytes", BigInteger, nullable=False),
+    Column("phase", String(16), nullable=False),
+    Column("from_centre_bytes", BigInteger, nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("reported_at", UtcDateTime, nullable=False),
+    Index("ix_regional_contents_tenant_id_digest", "tenant_id", "digest"),
+)
+
+# The tenant is part of the key so that a tenant is shown its own share and nobody else's.
+egress = Table(
+    "egress",
+    metadata,
+    Column("idc_id", _ID, primary_key=True),
+    Column("tenant_id", _ID, primary_key=True),
+    Column("digest", _DIGEST, primary_key=True),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+)

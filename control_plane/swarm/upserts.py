@@ -1,0 +1,51 @@
+"""`INSERT ... ON CONFLICT` for both engines: SQLAlchemy spells it per dialect, with the same words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Table
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+Insert = sqlite.Insert | postgresql.Insert
+Rows = Sequence[Mapping[str, Any]]
+
+
+def insert_into(connection: AsyncConnection, table: Table) -> Insert:
+    """An insert that knows `on_conflict_do_nothing` and `on_conflict_do_update` on this connection's engine."""
+    return sqlite.insert(table) if connection.dialect.name == "sqlite" else postgresql.insert(table)
+
+
+async def insert_or_ignore(connection: AsyncConnection, table: Table, rows: Rows) -> None:
+    """Rows whose key is already there are left as they are."""
+    if rows:
+        await connection.execute(insert_into(connection, table).on_conflict_do_nothing(), list(rows))
+
+
+async def insert_or_replace(
+    connection: AsyncConnection, table: Table, rows: Rows, *, unless_older: str | None = None
+) -> None:
+    """Rows whose primary key is already there take the new values of every other column; with `unless_older` only if
+    the new value of that column is not smaller than the old one.
+    """
+    if not rows:
+        return
+    keys = [column.name for column in table.primary_key]
+    statement = insert_into(connection, table)
+    values = {column.name: statement.excluded[column.name] for column in table.columns if column.name not in keys}
+    newer = None if unless_older is None else statement.excluded[unless_older] >= table.c[unless_older]
+    await connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=values, where=newer), list(rows))
+
+
+async def insert_or_add(connection: AsyncConnection, table: Table, rows: Rows, added: Iterable[str]) -> None:
+    """Rows whose primary key is already there have the columns `added` increased, in the statement itself, so that
+    several replicas may do it at once and no count is lost.
+    """
+    if not rows:
+        return
+    keys = [column.name for column in table.primary_key]
+    statement = insert_into(connection, table)
+    values = {name: table.c[name] + statement.excluded[name] for name in added}
+    await connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=values), list(rows))
