@@ -1,0 +1,51 @@
+"""A whole Longshore as processes: on loopback, or on shaped links in network namespaces where a moment must be caught."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from benchmarks.links import Links, Plan, shaped_links
+from deploy.demo.fleet import Fleet, Idc, Node
+
+REQUIRED = bool(os.environ.get("LONGSHORE_REQUIRE_ENGINES"))
+
+
+def two_idcs(links: Links | None = None, hosts: int = 2) -> list[Idc]:
+    def node(idc: str, number: int) -> Node:
+        if links is not None:
+            return links.node(idc, number)
+        return Node(f"regional-{idc}" if number == 0 else f"{idc}-{number}")
+
+    return [
+        Idc(name, node(name, 0), tuple(node(name, number) for number in range(1, hosts + 1)))
+        for name in ("east", "west")
+    ]
+
+
+@pytest.fixture
+def links() -> Iterator[Links]:
+    """Two IDCs of two hosts behind 80 Mbit/s: 40 MiB take four seconds, long enough to kill somebody in the middle."""
+    if os.geteuid() != 0 or shutil.which("tc") is None:
+        reason = "needs root and iproute2 for network namespaces with shaped links"
+        if REQUIRED:
+            pytest.fail(reason)
+        pytest.skip(reason)
+    with shaped_links(Plan(hosts=2, wan_mbit=80, lan_mbit=400), prefix="lst") as built:
+        yield built
+
+
+@pytest.fixture
+def shaped_fleet(links: Links, tmp_path: Path) -> Iterator[Fleet]:
+    with Fleet(tmp_path / "fleet", links.centre, two_idcs(links), runtime="none") as fleet:
+        fleet.start()
+        yield fleet
+
+
+@pytest.fixture
+def local_fleet(tmp_path: Path) -> Iterator[Fleet]:
+    with Fleet(tmp_path / "fleet", Node("centre"), two_idcs(hosts=1), runtime="none") as fleet:
+        fleet.start()
+        yield fleet
