@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from typing import Any
 
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
@@ -34,8 +35,8 @@ class RedisCache:
 
     async def get(self, key: str) -> bytes | None:
         async with self._answering():
-            value: bytes | None = await self._redis.get(self._prefix + key)
-            return value
+            value: Any = await self._redis.get(self._prefix + key)  # bytes: the client does not decode
+            return None if value is None else bytes(value)
 
     async def set(self, key: str, value: bytes, ttl_seconds: float) -> None:
         async with self._answering():

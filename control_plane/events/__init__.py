@@ -4,9 +4,10 @@ Vocabulary: an `Event` is a topic and a JSON payload. `publish` hands it to ever
 moment, in this process and in others; there is no history. What must not be missed is a row somewhere, and its owner
 sweeps; an event only makes it sooner.
 
-Duties: `publish` raises `Unavailable` if the bus did not take the event. A subscription is bounded: when its reader
-falls behind by `capacity` events it is ended with `Overrun`, and the reader subscribes again and resyncs from the
-database. The proof is tests/conformance/event_bus.py.
+Duties: `publish` and entering a subscription raise `Unavailable` within two seconds if the bus is away. A subscription
+is bounded: when its reader falls behind by `capacity` events, or when the connection to the bus was lost and events may
+have been missed, it is ended with `Overrun`, and the reader subscribes again and resyncs from the database. Closing the
+bus ends its subscriptions without an error. The proof is tests/conformance/event_bus.py.
 """
 
 from __future__ import annotations

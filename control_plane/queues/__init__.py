@@ -2,7 +2,8 @@
 
 Duties: `push` of an id that is already waiting is harmless. `pop` waits at most `timeout_seconds` and hands each id to
 one caller; an id that was handed out is gone from the queue, whatever becomes of the caller (the sweep of
-`control_plane.jobs` enqueues stale rows again). Losing the whole queue therefore loses nothing. The proof is
+`control_plane.jobs` enqueues stale rows again). Losing the whole queue therefore loses nothing. A queue that is gone
+or hangs raises `Unavailable`: `push` within one second, `pop` within one second more than its timeout. The proof is
 tests/conformance/queue.py.
 """
 
