@@ -1,0 +1,114 @@
+"""Reading blobs through a repository's links, and contents by digest for other domains."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+
+from common.clock import Clock
+from common.digest import Digest
+from control_plane.blobs import BlobReader, BlobStore
+from control_plane.database import Database
+from control_plane.registry import manifest_store, repository_store
+from control_plane.registry.access import require, unknown_repository
+from control_plane.registry.failures import BlobInUse, BlobUnknown
+from control_plane.registry.model import OCTETS, Content, Manifest
+from control_plane.registry.recent import Recent
+from control_plane.registry.scopes import DELETE, PULL
+from control_plane.tenants.access import Principal
+
+_RECENT_LINKS = 50_000
+
+
+class ContentService:
+    def __init__(self, database: Database, blobs: BlobStore, clock: Clock) -> None:
+        self._database = database
+        self._blobs = blobs
+        # That a repository links a blob of a size: one look-up for the many ranges of one pull.
+        self._links: Recent[tuple[str, Digest], int] = Recent(clock, _RECENT_LINKS)
+
+    async def blob_size(self, principal: Principal, repository: str, digest: Digest) -> int:
+        """The recorded size. Raises what `access.require` does, `RepositoryUnknown`, `BlobUnknown`."""
+        require(principal, repository, PULL)
+        key = (repository, digest)
+        known = self._links.get(key)
+        if known is not None:
+            return known
+        begun = self._links.begin()
+        async with self._database.reading() as connection:
+            size = await repository_store.linked_blob_size(connection, repository, digest)
+            if size is None and await repository_store.find_repository(connection, repository) is None:
+                raise unknown_repository(repository)
+        if size is None:
+            raise _unknown_blob(repository, digest)
+        self._links.keep(key, size, begun)
+        return size
+
+    async def present_blob_size(self, principal: Principal, repository: str, digest: Digest) -> int:
+        """Like `blob_size`, but a blob whose bytes are damaged or gone is `BlobUnknown` too: a client that asks before
+        pushing then pushes it, which repairs it.
+        """
+        size = await self.blob_size(principal, repository, digest)
+        if await self._blobs.stat(digest) != size:
+            raise _unknown_blob(repository, digest)
+        return size
+
+    def open_blob(self, digest: Digest, size: int) -> AbstractAsyncContextManager[BlobReader]:
+        """After `blob_size` gave the right and the size. Entering raises `BlobDamaged`, `BlobMissing`."""
+        return self._blobs.open(digest, size)
+
+    async def local_path(self, digest: Digest, size: int) -> Path | None:
+        return await self._blobs.local_path(digest, size)
+
+    async def unlink_blob(self, principal: Principal, repository: str, digest: Digest) -> None:
+        """Take the blob out of the repository; its bytes stay until nobody links them.
+
+        Raises `BlobInUse` while a manifest of the repository needs it, `BlobUnknown`, `RepositoryUnknown`.
+        """
+        require(principal, repository, DELETE)
+        async with self._database.transaction() as unit:
+            held = await repository_store.hold_repository(unit.connection, repository, alone=True)
+            if held is None:
+                raise unknown_repository(repository)
+            users = await manifest_store.users_of(unit.connection, held.repository_id, digest, "blob")
+            if users:
+                raise BlobInUse(
+                    f"manifest {users[0]} of {repository} needs {digest}", action="delete the manifests that need it"
+                )
+            if not await repository_store.unlink_blob(unit.connection, held.repository_id, digest):
+                raise _unknown_blob(repository, digest)
+        self._links.forget((repository, digest))
+
+    async def content(self, digest: Digest) -> Content:
+        """A blob or a manifest, whoever holds it: the caller has checked that it may be read.
+
+        Raises `BlobUnknown`, and of its bytes `BlobMissing`, `BlobDamaged`.
+        """
+        async with self._database.reading() as connection:
+            size = await repository_store.blob_size(connection, digest)
+            manifest = await manifest_store.find_anywhere(connection, digest) if size is None else None
+        if manifest is not None:
+            return _manifest_content(manifest)
+        if size is None:
+            raise BlobUnknown(f"there is no content {digest}", action="check the digest", digest=str(digest))
+        return self._blob_content(digest, size, await self._blobs.local_path(digest, size))
+
+    def _blob_content(self, digest: Digest, size: int, path: Path | None) -> Content:
+        async def read(start: int, end: int) -> AsyncGenerator[bytes, None]:
+            async with self._blobs.open(digest, size) as reader:
+                async for piece in reader.read(start, end):
+                    yield piece
+
+        return Content(digest, size, OCTETS, read, path)
+
+
+def _manifest_content(manifest: Manifest) -> Content:
+    async def read(start: int, end: int) -> AsyncGenerator[bytes, None]:
+        yield manifest.payload[start:end]
+
+    return Content(manifest.digest, len(manifest.payload), manifest.media_type, read)
+
+
+def _unknown_blob(repository: str, digest: Digest) -> BlobUnknown:
+    return BlobUnknown(f"{repository} has no blob {digest}", action="push it first", digest=str(digest))

@@ -1,0 +1,192 @@
+"""Manifests and tags: pushing, pulling, listing and deleting images of one repository."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from common.clock import Clock
+from common.digest import Digest
+from common.identifiers import new_id
+from common.reference import TagInvalid, check_tag
+from control_plane.database import Database, UnitOfWork
+from control_plane.registry import manifest_store, repository_store
+from control_plane.registry.access import require, unknown_repository
+from control_plane.registry.collaborators import TenantDirectory, tenant_of
+from control_plane.registry.completeness import check_complete
+from control_plane.registry.failures import ManifestUnknown
+from control_plane.registry.manifests import ParsedManifest, parse_manifest
+from control_plane.registry.messages import ImagePushed, ManifestDeleted, TagMoved
+from control_plane.registry.model import Manifest, Repository
+from control_plane.registry.recent import Recent
+from control_plane.registry.scopes import DELETE, PULL, PUSH
+from control_plane.tenants.access import Principal
+
+# Manifests of a few KB: tens of thousands fit.
+_RECENT_BYTES = 64 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class PushedManifest:
+    manifest: Manifest
+    tags: tuple[str, ...]
+
+
+class ImageService:
+    def __init__(self, database: Database, tenants: TenantDirectory, clock: Clock) -> None:
+        self._database = database
+        self._tenants = tenants
+        self._clock = clock
+        self._recent: Recent[tuple[str, Digest], Manifest] = Recent(clock, _RECENT_BYTES)
+
+    async def push(
+        self,
+        principal: Principal,
+        repository: str,
+        payload: bytes,
+        content_type: str | None,
+        *,
+        digest: Digest | None = None,
+        tags: Sequence[str] = (),
+    ) -> PushedManifest:
+        """Store a manifest and point tags at it. `digest` is what the client named it by, if it did.
+
+        Raises what `access.require` does, `ManifestInvalid`, `ManifestTooLarge`, `TagInvalid`, `DigestMismatch`,
+        `ContentMissing`, `SizeInvalid`, `RepositoryUnknown`. A failed push changes nothing.
+        """
+        require(principal, repository, PUSH)
+        names = tuple(dict.fromkeys(map(check_tag, tags)))
+        parsed = parse_manifest(payload, content_type)
+        actual = Digest.of(payload, digest.algorithm if digest else "sha256")
+        if digest is not None:
+            digest.verify(actual)
+        manifest = Manifest(actual, parsed.media_type, payload)
+        user_id = principal.user_id or ""
+        async with self._database.transaction() as unit:
+            held = await repository_store.hold_repository(unit.connection, repository, alone=False)
+            if held is not None:
+                await self._record(unit, held, manifest, parsed, names, user_id)
+                return PushedManifest(manifest, names)
+        # The first push to a repository, of a manifest that needs no blobs here (or is about to be refused).
+        tenant = await tenant_of(self._tenants, repository)
+        async with self._database.transaction() as unit:
+            held = await repository_store.ensure_repository(
+                unit.connection, new_id(self._clock), repository, tenant.id, self._clock.now()
+            )
+            await self._record(unit, held, manifest, parsed, names, user_id)
+        return PushedManifest(manifest, names)
+
+    async def _record(
+        self,
+        unit: UnitOfWork,
+        held: Repository,
+        manifest: Manifest,
+        parsed: ParsedManifest,
+        names: Sequence[str],
+        user_id: str,
+    ) -> None:
+        total_size = await check_complete(unit.connection, held.repository_id, parsed)
+        now = self._clock.now()
+        is_new = await manifest_store.add_manifest(
+            unit.connection, held.repository_id, manifest, parsed, total_size=total_size, user_id=user_id, now=now
+        )
+        for name in names:
+            before = await manifest_store.set_tag(unit.connection, held.repository_id, name, manifest.digest, now)
+            if before == manifest.digest:
+                continue
+            await unit.announce(_pushed(held, manifest, name))
+            if before is not None:
+                await unit.announce(
+                    TagMoved(held.tenant_id, held.name, name, previous=str(before), digest=str(manifest.digest))
+                )
+        if is_new and not names:
+            await unit.announce(_pushed(held, manifest, None))
+
+    async def find(self, principal: Principal, repository: str, reference: str | Digest) -> Manifest:
+        """`reference` is a tag or a digest. Raises what `access.require` does, `RepositoryUnknown`,
+        `ManifestUnknown`.
+        """
+        require(principal, repository, PULL)
+        return await self.get(repository, reference)
+
+    async def get(self, repository: str, reference: str | Digest) -> Manifest:
+        """Like `find` for a caller that made the check."""
+        found = await (
+            self._by_digest(repository, reference)
+            if isinstance(reference, Digest)
+            else self._by_tag(repository, reference)
+        )
+        if found is not None:
+            return found
+        async with self._database.reading() as connection:
+            if await repository_store.find_repository(connection, repository) is None:
+                raise unknown_repository(repository)
+        raise _unknown_manifest(repository, reference)
+
+    async def _by_digest(self, repository: str, digest: Digest) -> Manifest | None:
+        key = (repository, digest)
+        known = self._recent.get(key)
+        if known is not None:
+            return known
+        begun = self._recent.begin()
+        async with self._database.reading() as connection:
+            found = await manifest_store.find_by_digest(connection, repository, digest)
+        if found is not None:
+            self._recent.keep(key, found, begun, len(found.payload))
+        return found
+
+    async def _by_tag(self, repository: str, tag: str) -> Manifest | None:
+        # A tag that cannot exist does not exist: clients probe with names like ".INVALID".
+        try:
+            check_tag(tag)
+        except TagInvalid:
+            return None
+        async with self._database.reading() as connection:
+            return await manifest_store.find_by_tag(connection, repository, tag)
+
+    async def tag_names(self, principal: Principal, repository: str, after: str, limit: int) -> list[str]:
+        """In byte order, from the one after `after`. Raises what `access.require` does, `RepositoryUnknown`."""
+        require(principal, repository, PULL)
+        async with self._database.reading() as connection:
+            found = await repository_store.find_repository(connection, repository)
+            if found is None:
+                raise unknown_repository(repository)
+            return await manifest_store.tag_names(connection, found.repository_id, after, limit)
+
+    async def delete_tag(self, principal: Principal, repository: str, tag: str) -> None:
+        """The manifest stays, and can be pulled by its digest. Raises `ManifestUnknown` if there is no such tag."""
+        require(principal, repository, DELETE)
+        async with self._database.transaction() as unit:
+            held = await self._held(unit, repository)
+            before = await manifest_store.delete_tag(unit.connection, held.repository_id, tag)
+            if before is None:
+                raise _unknown_manifest(repository, tag)
+            await unit.announce(TagMoved(held.tenant_id, held.name, tag, previous=str(before), digest=None))
+
+    async def delete_manifest(self, principal: Principal, repository: str, digest: Digest) -> None:
+        """With every tag that names it; its blobs stay linked. Raises `ManifestUnknown`."""
+        require(principal, repository, DELETE)
+        async with self._database.transaction() as unit:
+            held = await self._held(unit, repository)
+            for tag in await manifest_store.delete_tags_of(unit.connection, held.repository_id, digest):
+                await unit.announce(TagMoved(held.tenant_id, held.name, tag, previous=str(digest), digest=None))
+            if not await manifest_store.delete_manifest(unit.connection, held.repository_id, digest):
+                raise _unknown_manifest(repository, digest)
+            await unit.announce(ManifestDeleted(held.tenant_id, held.name, str(digest)))
+        self._recent.forget((repository, digest))
+
+    async def _held(self, unit: UnitOfWork, repository: str) -> Repository:
+        held = await repository_store.hold_repository(unit.connection, repository, alone=True)
+        if held is None:
+            raise unknown_repository(repository)
+        return held
+
+
+def _pushed(held: Repository, manifest: Manifest, tag: str | None) -> ImagePushed:
+    return ImagePushed(held.tenant_id, held.name, str(manifest.digest), manifest.media_type, tag)
+
+
+def _unknown_manifest(repository: str, reference: str | Digest) -> ManifestUnknown:
+    return ManifestUnknown(
+        f"{repository} has no manifest {str(reference)[:160]}", action="check the tag or digest", repository=repository
+    )

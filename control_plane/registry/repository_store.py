@@ -1,0 +1,161 @@
+"""Queries over repositories, blobs and the links between them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, delete, func, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from common.digest import Digest
+from control_plane.registry.model import Repository
+from control_plane.registry.rows import insert_or_keep, insert_or_update
+from control_plane.registry.tables import blobs, repositories, repository_blobs
+
+# SQLite takes 32,766 parameters a statement, PostgreSQL 65,535; pages of this size stay far below.
+_PAGE = 1000
+
+
+async def find_repository(connection: AsyncConnection, name: str) -> Repository | None:
+    return await _one(connection, _repositories().where(repositories.c.name == name))
+
+
+async def hold_repository(connection: AsyncConnection, name: str, *, alone: bool) -> Repository | None:
+    """Found, and held until the transaction ends: what adds a manifest holds it together with others, what takes
+    something away holds it `alone`, so that nothing vanishes between being checked and being referred to.
+    """
+    query = _repositories().where(repositories.c.name == name)
+    return await _one(connection, query.with_for_update(read=not alone))
+
+
+async def _one(connection: AsyncConnection, query: Select[Any]) -> Repository | None:
+    row = (await connection.execute(query)).one_or_none()
+    return None if row is None else Repository(row.id, row.name, row.tenant_id)
+
+
+async def ensure_repository(
+    connection: AsyncConnection, new_id: str, name: str, tenant_id: str, now: datetime
+) -> Repository:
+    """The repository of that name, made with `new_id` if there was none."""
+    found = await find_repository(connection, name)
+    if found is not None:
+        return found
+    row = {"id": new_id, "name": name, "tenant": name.partition("/")[0], "tenant_id": tenant_id, "created_at": now}
+    await insert_or_keep(connection, repositories, [row])
+    made = await find_repository(connection, name)
+    assert made is not None  # noqa: S101  we hold the transaction that inserted or found it
+    return made
+
+
+async def repository_names(
+    connection: AsyncConnection,
+    *,
+    tenants: Sequence[str] | None,
+    among: Sequence[str] | None = None,
+    after: str = "",
+    limit: int,
+) -> list[str]:
+    """Names in order, from the one after `after`. `tenants` and `among` confine what is seen; None does not."""
+    query = select(repositories.c.name).where(repositories.c.name > after, *_within(tenants))
+    if among is not None:
+        query = query.where(repositories.c.name.in_(among))
+    return list((await connection.execute(query.order_by(repositories.c.name).limit(limit))).scalars())
+
+
+async def page_of_repositories(
+    connection: AsyncConnection, tenants: Sequence[str] | None, offset: int, limit: int
+) -> tuple[list[Repository], int]:
+    """One page in order of name, and how many there are in all."""
+    query = _repositories().where(*_within(tenants))
+    total = (await connection.execute(select(func.count()).select_from(query.subquery()))).scalar_one()
+    rows = await connection.execute(query.order_by(repositories.c.name).offset(offset).limit(limit))
+    return [Repository(row.id, row.name, row.tenant_id) for row in rows], total
+
+
+async def linked_bytes(connection: AsyncConnection, repository_ids: Sequence[str]) -> dict[str, int]:
+    """How many bytes of blobs each repository links; a blob counts once in each."""
+    query = (
+        select(repository_blobs.c.repository_id, func.sum(blobs.c.size).label("total"))
+        .join(blobs, blobs.c.digest == repository_blobs.c.digest)
+        .where(repository_blobs.c.repository_id.in_(repository_ids))
+        .group_by(repository_blobs.c.repository_id)
+    )
+    return {row.repository_id: int(row.total) for row in await connection.execute(query)}
+
+
+async def record_blob(connection: AsyncConnection, digest: Digest, size: int, now: datetime) -> None:
+    """A blob was stored, again perhaps: then its size is set to what was verified just now."""
+    row = {"digest": str(digest), "size": size, "created_at": now}
+    await insert_or_update(connection, blobs, row, ["size"])
+
+
+async def blob_size(connection: AsyncConnection, digest: Digest) -> int | None:
+    return (await connection.execute(select(blobs.c.size).where(blobs.c.digest == str(digest)))).scalar_one_or_none()
+
+
+async def link_blob(connection: AsyncConnection, repository_id: str, digest: Digest, now: datetime) -> None:
+    row = {"repository_id": repository_id, "digest": str(digest), "linked_at": now}
+    await insert_or_keep(connection, repository_blobs, [row])
+
+
+async def unlink_blob(connection: AsyncConnection, repository_id: str, digest: Digest) -> bool:
+    """Whether there was a link."""
+    done = await connection.execute(
+        delete(repository_blobs).where(
+            repository_blobs.c.repository_id == repository_id, repository_blobs.c.digest == str(digest)
+        )
+    )
+    return done.rowcount > 0
+
+
+async def linked_blob_size(connection: AsyncConnection, repository: str, digest: Digest) -> int | None:
+    """The size of a blob that the repository of this name sees, or None."""
+    query = (
+        select(blobs.c.size)
+        .join(repository_blobs, repository_blobs.c.digest == blobs.c.digest)
+        .join(repositories, repositories.c.id == repository_blobs.c.repository_id)
+        .where(repositories.c.name == repository, blobs.c.digest == str(digest))
+    )
+    return (await connection.execute(query)).scalar_one_or_none()
+
+
+async def linked_sizes(connection: AsyncConnection, repository_id: str, digests: Sequence[Digest]) -> dict[Digest, int]:
+    """The sizes of those of `digests` that the repository links."""
+    found: dict[Digest, int] = {}
+    for page in _pages(sorted({str(digest) for digest in digests})):
+        query = (
+            select(blobs.c.digest, blobs.c.size)
+            .join(repository_blobs, repository_blobs.c.digest == blobs.c.digest)
+            .where(repository_blobs.c.repository_id == repository_id, blobs.c.digest.in_(page))
+        )
+        found |= {Digest.parse(row.digest): row.size for row in await connection.execute(query)}
+    return found
+
+
+async def repositories_with_blob(
+    connection: AsyncConnection, digest: Digest, tenants: Sequence[str] | None, limit: int
+) -> list[str]:
+    """Names of repositories of these tenants that link the blob."""
+    query = (
+        select(repositories.c.name)
+        .join(repository_blobs, repository_blobs.c.repository_id == repositories.c.id)
+        .where(repository_blobs.c.digest == str(digest), *_within(tenants))
+        .order_by(repositories.c.name)
+        .limit(limit)
+    )
+    return list((await connection.execute(query)).scalars())
+
+
+def _repositories() -> Select[Any]:
+    return select(repositories.c.id, repositories.c.name, repositories.c.tenant_id)
+
+
+def _within(tenants: Sequence[str] | None) -> list[ColumnElement[bool]]:
+    return [] if tenants is None else [repositories.c.tenant.in_(tenants)]
+
+
+def _pages(values: Sequence[str]) -> Iterator[Sequence[str]]:
+    for start in range(0, len(values), _PAGE):
+        yield values[start : start + _PAGE]

@@ -1,0 +1,106 @@
+"""The registry as other domains see it, and the one thing that `app` constructs.
+
+`resolve`, `content` and `repositories` make no permission check: the caller has made its own. `uploads`, `images` and
+`contents` are the use cases of `/v2/`, which check on every call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from common.clock import Clock
+from common.digest import Digest
+from common.reference import Reference
+from control_plane.blobs import BlobStore
+from control_plane.database import Database
+from control_plane.registry import manifest_store, repository_store
+from control_plane.registry.access import unknown_repository, visible_repositories, visible_tenants
+from control_plane.registry.collaborators import TenantDirectory
+from control_plane.registry.contents import ContentService
+from control_plane.registry.failures import ManifestUnknown
+from control_plane.registry.images import ImageService
+from control_plane.registry.manifests import ParsedManifest, parse_manifest
+from control_plane.registry.model import Content, Manifest, Repository, RepositoryContents, ResolvedImage
+from control_plane.registry.uploads import UploadService
+from control_plane.tenants.access import Principal
+from control_plane.web.paging import Page, PageRequest
+
+# An index may hold indexes; nobody nests deeper, and digests cannot form a cycle.
+_MAX_NESTING = 4
+
+
+class RegistryService:
+    def __init__(self, database: Database, blobs: BlobStore, tenants: TenantDirectory, clock: Clock) -> None:
+        self._database = database
+        self.uploads = UploadService(database, blobs, tenants, clock)
+        self.images = ImageService(database, tenants, clock)
+        self.contents = ContentService(database, blobs, clock)
+
+    async def resolve(
+        self, reference: Reference, architecture: str = "amd64", operating_system: str = "linux"
+    ) -> ResolvedImage:
+        """What to fetch for a reference on a platform. With tag and digest the digest decides.
+
+        Raises `RepositoryUnknown`, or `ManifestUnknown` also if an index has no image for the platform.
+        """
+        async with self._database.reading() as connection:
+            repository = await repository_store.find_repository(connection, reference.repository)
+        if repository is None:
+            raise unknown_repository(reference.repository)
+        manifest = await self.images.get(repository.name, reference.digest or reference.tag or "latest")
+        for _ in range(_MAX_NESTING):
+            parsed = _parsed(manifest)
+            if not parsed.is_index:
+                return _resolved(repository, reference, manifest, parsed)
+            child = parsed.child_for(architecture, operating_system)
+            if child is None:
+                break
+            manifest = await self.images.get(repository.name, child.digest)
+        raise ManifestUnknown(
+            f"{reference} has no image for {operating_system}/{architecture}",
+            action="push an image for this platform, or run it on hosts of another one",
+        )
+
+    async def content(self, digest: Digest) -> Content:
+        """See `ContentService.content`."""
+        return await self.contents.content(digest)
+
+    async def repositories(self, tenants: Sequence[str] | None, page: PageRequest) -> Page[RepositoryContents]:
+        """Repositories of these tenants (all for None) with their tags, in order of name."""
+        async with self._database.reading() as connection:
+            found, total = await repository_store.page_of_repositories(connection, tenants, page.offset, page.limit)
+            ids = [repository.repository_id for repository in found]
+            tags = await manifest_store.tags_of(connection, ids)
+            sizes = await repository_store.linked_bytes(connection, ids)
+        rows = [
+            RepositoryContents(
+                repository.name,
+                tuple(tags.get(repository.repository_id, ())),
+                sizes.get(repository.repository_id, 0),
+            )
+            for repository in found
+        ]
+        return Page(rows, total, page)
+
+    async def catalogue(self, principal: Principal, after: str, limit: int) -> list[str]:
+        """Names of the repositories that the principal may pull from, in order, from the one after `after`."""
+        async with self._database.reading() as connection:
+            return await repository_store.repository_names(
+                connection,
+                tenants=visible_tenants(principal),
+                among=visible_repositories(principal),
+                after=after,
+                limit=limit,
+            )
+
+
+def _parsed(manifest: Manifest) -> ParsedManifest:
+    # What is stored was checked when it was pushed; its type may have come from the header alone.
+    return parse_manifest(manifest.payload, manifest.media_type)
+
+
+def _resolved(
+    repository: Repository, reference: Reference, manifest: Manifest, parsed: ParsedManifest
+) -> ResolvedImage:
+    tag = None if reference.digest is not None else reference.tag
+    return ResolvedImage(repository.name, repository.tenant_id, tag, manifest.descriptor, parsed.blobs)

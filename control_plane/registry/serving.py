@@ -1,0 +1,156 @@
+"""Answering with the bytes of a content: whole, a range, not modified, or handed to the web server in front.
+
+`plan` decides from the headers alone, so that an answer without body costs no disk access; `send_body` moves 1 MiB at a
+time and notices a client that went away or stands still. For any route that serves contents by digest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+
+from starlette.types import Receive, Send
+
+from common.digest import Digest
+from control_plane.registry.model import Content
+from control_plane.registry.ranges import range_asked
+
+_SMALL = 1 << 20
+# Content named by its digest never changes; only its reader may keep it, for others may not have the right.
+_FOREVER = "private, max-age=31536000, immutable"
+Headers = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """`start` to `end` (exclusive) of the content are the body; nothing is read if `bodiless`."""
+
+    status: int
+    headers: Headers
+    start: int
+    end: int
+    bodiless: bool
+
+
+def plan(method: str, asked: Mapping[str, str], digest: Digest, size: int, media_type: str) -> Plan:
+    """`asked` are the request's headers. Raises `RangeUnsatisfiable`."""
+    etag = f'"{digest}"'
+    common = (
+        ("Docker-Content-Digest", str(digest)),
+        ("ETag", etag),
+        ("Cache-Control", _FOREVER),
+        ("Accept-Ranges", "bytes"),
+    )
+    if matches(asked.get("if-none-match"), etag):
+        return Plan(304, common, 0, 0, bodiless=True)
+    if_range = asked.get("if-range")
+    wanted = range_asked(asked.get("range"), size) if if_range is None or if_range.strip() == etag else None
+    start, end = wanted or (0, size)
+    headers: Headers = (*common, ("Content-Type", media_type), ("Content-Length", str(end - start)))
+    if wanted is not None:
+        headers = (*headers, ("Content-Range", f"bytes {start}-{end - 1}/{size}"))
+    return Plan(200 if wanted is None else 206, headers, start, end, bodiless=method == "HEAD")
+
+
+def matches(if_none_match: str | None, etag: str) -> bool:
+    """RFC 9110 section 13.1.2: weak comparison with any of a list, or `*`."""
+    if if_none_match is None:
+        return False
+    tags = [tag.strip().removeprefix("W/") for tag in if_none_match.split(",")]
+    return etag in tags or "*" in tags
+
+
+async def send_start(send: Send, status: int, headers: Mapping[str, str] | Headers) -> None:
+    pairs = headers.items() if isinstance(headers, Mapping) else headers
+    raw = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in pairs]
+    await send({"type": "http.response.start", "status": status, "headers": raw})
+
+
+async def send_empty(send: Send, status: int, headers: Mapping[str, str] | Headers) -> None:
+    await send_start(send, status, headers)
+    await send({"type": "http.response.body", "body": b""})
+
+
+async def send_body(
+    receive: Receive, send: Send, length: int, pieces: AsyncIterator[bytes], stall_seconds: float = 60.0
+) -> None:
+    """Send `length` bytes. A client that is gone ends it, one that takes nothing for `stall_seconds` is given up;
+    both leave the connection broken, as a failure of `pieces` does, so that a part never looks like the whole.
+    """
+    if length == 0:
+        await send({"type": "http.response.body", "body": b""})
+    elif length <= _SMALL:
+        await _send_pieces(send, length, pieces, stall_seconds, asyncio.Event())
+    else:
+        # The server swallows what is sent to a client that is gone; without this we would read it all for nothing.
+        gone = asyncio.Event()
+        try:
+            async with asyncio.TaskGroup() as group:
+                watching = group.create_task(_watch(receive, gone))
+                await _send_pieces(send, length, pieces, stall_seconds, gone)
+                watching.cancel()
+        except BaseExceptionGroup as failures:
+            raise failures.exceptions[0] from None
+
+
+async def _send_pieces(
+    send: Send, length: int, pieces: AsyncIterator[bytes], stall_seconds: float, gone: asyncio.Event
+) -> None:
+    sent = 0
+    async for piece in pieces:
+        sent += len(piece)
+        try:
+            async with asyncio.timeout(stall_seconds):
+                await send({"type": "http.response.body", "body": piece, "more_body": sent < length})
+        except TimeoutError:
+            return
+        if gone.is_set():
+            return
+
+
+async def _watch(receive: Receive, gone: asyncio.Event) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    gone.set()
+
+
+async def serve_content(
+    method: str,
+    asked: Mapping[str, str],
+    receive: Receive,
+    send: Send,
+    content: Content,
+    *,
+    accel_prefix: str | None = None,
+) -> int:
+    """Answer a GET or HEAD with a content that `RegistryService.content` gave; returns how many bytes of body were
+    planned. With `accel_prefix` the web server in front sends it from its file. Raises `RangeUnsatisfiable` before
+    anything was sent.
+    """
+    planned = plan(method, asked, content.digest, content.size, content.media_type)
+    if accel_prefix is not None and content.path is not None and not planned.bodiless:
+        await send_empty(send, 200, accelerated(accel_prefix, content.digest, content.media_type))
+        return planned.end - planned.start
+    if planned.bodiless:
+        await send_empty(send, planned.status, planned.headers)
+        return 0
+    await send_start(send, planned.status, planned.headers)
+    pieces = content.read(planned.start, planned.end)
+    async with contextlib.aclosing(pieces):
+        await send_body(receive, send, planned.end - planned.start, pieces)
+    return planned.end - planned.start
+
+
+def accelerated(prefix: str, digest: Digest, media_type: str) -> dict[str, str]:
+    """Headers that make nginx send the file itself, ranges and all (X-Accel-Redirect; `prefix` is an internal location
+    whose alias is the store's `blobs` directory).
+    """
+    return {
+        "X-Accel-Redirect": f"{prefix.rstrip('/')}/{digest.algorithm}/{digest.hex[:2]}/{digest.hex}",
+        "Content-Type": media_type,
+        "Docker-Content-Digest": str(digest),
+        "ETag": f'"{digest}"',
+        "Cache-Control": _FOREVER,
+    }

@@ -1,0 +1,101 @@
+"""The registry's rows.
+
+A blob is one row and one stored content; `repository_blobs` is who sees it. Manifests are kept whole in SQL (they are
+small, and reading one then costs one query and no object store), once a repository. `manifest_references` is the graph
+that listing sizes, deletion checks and garbage collection walk without parsing JSON.
+
+Names and tags are compared byte by byte on both engines: pages of tags continue after `last` in that order
+(distribution specification, "Content Discovery"), which a locale's collation would break.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Column, ForeignKey, ForeignKeyConstraint, Index, Integer, LargeBinary, String, Table
+
+from control_plane.database.schema import UtcDateTime, metadata
+
+_DIGEST = String(140)
+_NAME = String(255).with_variant(String(255, collation="C"), "postgresql")
+_TAG = String(128).with_variant(String(128, collation="C"), "postgresql")
+
+repositories = Table(
+    "repositories",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("name", _NAME, nullable=False, unique=True),
+    Column("tenant", _NAME, nullable=False, index=True),
+    Column("tenant_id", String(36), nullable=False, index=True),
+    Column("created_at", UtcDateTime, nullable=False),
+)
+
+blobs = Table(
+    "blobs",
+    metadata,
+    Column("digest", _DIGEST, primary_key=True),
+    Column("size", BigInteger, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+)
+
+repository_blobs = Table(
+    "repository_blobs",
+    metadata,
+    Column("repository_id", ForeignKey("repositories.id", ondelete="CASCADE"), primary_key=True),
+    Column("digest", ForeignKey("blobs.digest"), primary_key=True, index=True),
+    Column("linked_at", UtcDateTime, nullable=False),
+)
+
+manifests = Table(
+    "manifests",
+    metadata,
+    Column("repository_id", ForeignKey("repositories.id", ondelete="CASCADE"), primary_key=True),
+    Column("digest", _DIGEST, primary_key=True, index=True),
+    Column("media_type", String(255), nullable=False),
+    Column("artifact_type", String(255)),
+    Column("subject", _DIGEST),
+    Column("payload", LargeBinary, nullable=False),
+    # What a pull moves besides manifests: config and layers; for an index the sum of its images.
+    Column("total_size", BigInteger, nullable=False),
+    Column("pushed_at", UtcDateTime, nullable=False),
+    Column("pushed_by", String(36), nullable=False),
+    Index("ix_manifests_subject", "repository_id", "subject"),
+)
+
+manifest_references = Table(
+    "manifest_references",
+    metadata,
+    Column("repository_id", String(36), primary_key=True),
+    Column("manifest", _DIGEST, primary_key=True),
+    Column("position", Integer, primary_key=True),
+    # "blob" for config and layers, "foreign" for layers that are not held here, "manifest" for entries of an index.
+    Column("kind", String(8), nullable=False),
+    Column("digest", _DIGEST, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    ForeignKeyConstraint(
+        ["repository_id", "manifest"], ["manifests.repository_id", "manifests.digest"], ondelete="CASCADE"
+    ),
+    Index("ix_manifest_references_digest", "repository_id", "digest"),
+)
+
+tags = Table(
+    "tags",
+    metadata,
+    Column("repository_id", ForeignKey("repositories.id", ondelete="CASCADE"), primary_key=True),
+    Column("name", _TAG, primary_key=True),
+    Column("digest", _DIGEST, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
+    ForeignKeyConstraint(["repository_id", "digest"], ["manifests.repository_id", "manifests.digest"]),
+    Index("ix_tags_digest", "repository_id", "digest"),
+)
+
+uploads = Table(
+    "uploads",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("repository", _NAME, nullable=False),
+    Column("tenant_id", String(36), nullable=False),
+    Column("user_id", String(64), nullable=False),
+    Column("started_at", UtcDateTime, nullable=False, index=True),
+    # Set when the upload is finished; the row stays until it expires, so that a repeated last request gets its answer.
+    Column("digest", _DIGEST),
+    Column("size", BigInteger),
+)

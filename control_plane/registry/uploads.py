@@ -1,0 +1,202 @@
+"""Pushing blobs: sessions, chunks, the last request, mounting from another repository, expiry.
+
+A session belongs to one repository and one principal; to everybody else it does not exist. Its bytes are the blob
+store's, its row is ours. Order of the last request: the store publishes the bytes, then one transaction links them to
+the repository. Death in between costs the client a repetition of this blob, and leaves bytes that nobody links, which
+the garbage collection takes.
+
+A finished session is remembered until it expires: a client that lost the answer to its last request gets it again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import datetime, timedelta
+
+import structlog
+
+from common.clock import Clock
+from common.digest import Digest, DigestMismatch
+from common.identifiers import is_id, new_id
+from control_plane.blobs import BlobStore, UploadUnknown
+from control_plane.database import Database
+from control_plane.registry import repository_store, upload_store
+from control_plane.registry.access import may, require, role_permits, visible_tenants
+from control_plane.registry.collaborators import TenantDirectory, tenant_of
+from control_plane.registry.model import Pushed, Upload
+from control_plane.registry.scopes import PULL, PUSH
+from control_plane.tenants.access import Principal
+
+UPLOAD_LIFETIME = timedelta(days=1)
+_EXPIRY_BATCH = 500
+_MOUNT_CANDIDATES = 50
+Chunks = AsyncIterator[bytes]
+log = structlog.get_logger()
+
+
+class UploadService:
+    def __init__(self, database: Database, blobs: BlobStore, tenants: TenantDirectory, clock: Clock) -> None:
+        self._database = database
+        self._blobs = blobs
+        self._tenants = tenants
+        self._clock = clock
+
+    async def start(self, principal: Principal, repository: str) -> Upload:
+        """Raises what `access.require` does, `RepositoryUnknown` if there is no such tenant, `DiskFull`."""
+        upload = await self._new(principal, repository)
+        await self._blobs.create_upload(upload.upload_id)
+        async with self._database.transaction() as unit:
+            await upload_store.add_upload(unit.connection, upload, self._clock.now())
+        return upload
+
+    async def push_whole(self, principal: Principal, repository: str, digest: Digest, chunks: Chunks) -> Pushed:
+        """A blob in one request (POST with `digest`); nothing is left of it if it fails."""
+        upload = await self._new(principal, repository)
+        await self._blobs.create_upload(upload.upload_id)
+        try:
+            await self._blobs.append(upload.upload_id, 0, chunks, digest.algorithm)
+            size = await self._blobs.commit(upload.upload_id, digest)
+        except BaseException:
+            await self._blobs.abort(upload.upload_id)
+            raise
+        return await self._link(upload, digest, size)
+
+    async def append(
+        self,
+        principal: Principal,
+        repository: str,
+        upload_id: str,
+        chunks: Chunks,
+        offset: int | None = None,
+        algorithm: str = "sha256",
+    ) -> int:
+        """Write at `offset`, or at the end if it is None; returns the new size. What arrived before a failure stays."""
+        upload = await self._find(principal, repository, upload_id)
+        if upload.digest is not None:
+            raise _unknown(upload_id)
+        if offset is None:
+            offset = await self._blobs.upload_size(upload_id)
+        return await self._blobs.append(upload_id, offset, chunks, algorithm)
+
+    async def size(self, principal: Principal, repository: str, upload_id: str) -> int:
+        upload = await self._find(principal, repository, upload_id)
+        return upload.size if upload.digest is not None else await self._blobs.upload_size(upload_id)
+
+    async def finish(self, principal: Principal, repository: str, upload_id: str, digest: Digest) -> Pushed:
+        """Publish what was appended. Repeating it after success is harmless.
+
+        Raises `DigestMismatch`; the session is over then (distribution specification: a 4xx other than 416 ends it).
+        """
+        upload = await self._find(principal, repository, upload_id)
+        if upload.digest is not None:
+            if upload.digest != digest:
+                raise _unknown(upload_id)
+            return Pushed(repository, digest, upload.size)
+        try:
+            size = await self._blobs.commit(upload_id, digest)
+        except DigestMismatch:
+            await self._forget(upload_id)
+            raise
+        return await self._link(upload, digest, size)
+
+    async def cancel(self, principal: Principal, repository: str, upload_id: str) -> None:
+        await self._find(principal, repository, upload_id)
+        await self._forget(upload_id)
+
+    async def mount(self, principal: Principal, repository: str, digest: Digest, source: str | None) -> Pushed | None:
+        """Link a blob of another repository that the principal may pull from; None if that cannot be, for whatever
+        reason, so that the client uploads it. Without `source` any repository that the principal may pull from serves.
+
+        Raises `ScopeInsufficient` if only the token, not the role, is in the way: the client can get another one.
+        """
+        require(principal, repository, PUSH)
+        tenant_id = await self._tenant_id(repository)
+        if source is not None and not may(principal, source, PULL):
+            if role_permits(principal, source, PULL):
+                require(principal, source, PULL)
+            return None
+        size = await self._size_in(principal, digest, source)
+        if size is None or await self._blobs.stat(digest) != size:
+            return None
+        return await self._link(self._upload(principal, repository, tenant_id), digest, size)
+
+    async def expire(self, older_than: datetime) -> int:
+        """For a periodic job: forget sessions that nobody touched since `older_than`; returns how many. Finished ones
+        go as well.
+        """
+        stale = [each.upload_id for each in await self._blobs.pending_uploads(older_than)]
+        for upload_id in stale:
+            await self._blobs.abort(upload_id)
+        expired = set(stale)
+        after = ""
+        while batch := await self._rows_before(older_than, after):
+            after = batch[-1]
+            gone = [upload_id for upload_id in batch if not await self._is_pending(upload_id)]
+            async with self._database.transaction() as unit:
+                await upload_store.delete_uploads(unit.connection, gone)
+            expired |= set(gone)
+        if expired:
+            log.info("uploads expired", count=len(expired))
+        return len(expired)
+
+    async def _rows_before(self, moment: datetime, after: str) -> list[str]:
+        async with self._database.reading() as connection:
+            return await upload_store.uploads_before(connection, moment, after, _EXPIRY_BATCH)
+
+    async def _is_pending(self, upload_id: str) -> bool:
+        try:
+            await self._blobs.upload_size(upload_id)
+        except UploadUnknown:
+            return False
+        return True
+
+    async def _new(self, principal: Principal, repository: str) -> Upload:
+        require(principal, repository, PUSH)
+        return self._upload(principal, repository, await self._tenant_id(repository))
+
+    def _upload(self, principal: Principal, repository: str, tenant_id: str) -> Upload:
+        return Upload(new_id(self._clock), repository, tenant_id, principal.user_id or "")
+
+    async def _tenant_id(self, repository: str) -> str:
+        return (await tenant_of(self._tenants, repository)).id
+
+    async def _find(self, principal: Principal, repository: str, upload_id: str) -> Upload:
+        require(principal, repository, PUSH)
+        if not is_id(upload_id):
+            raise _unknown(upload_id)
+        async with self._database.reading() as connection:
+            upload = await upload_store.find_upload(connection, upload_id)
+        if upload is None or (upload.repository, upload.user_id) != (repository, principal.user_id):
+            raise _unknown(upload_id)
+        return upload
+
+    async def _size_in(self, principal: Principal, digest: Digest, source: str | None) -> int | None:
+        async with self._database.reading() as connection:
+            if source is not None:
+                return await repository_store.linked_blob_size(connection, source, digest)
+            names = await repository_store.repositories_with_blob(
+                connection, digest, visible_tenants(principal), _MOUNT_CANDIDATES
+            )
+            if any(may(principal, name, PULL) for name in names):
+                return await repository_store.blob_size(connection, digest)
+        return None
+
+    async def _link(self, upload: Upload, digest: Digest, size: int) -> Pushed:
+        now = self._clock.now()
+        async with self._database.transaction() as unit:
+            repository = await repository_store.ensure_repository(
+                unit.connection, new_id(self._clock), upload.repository, upload.tenant_id, now
+            )
+            await repository_store.record_blob(unit.connection, digest, size, now)
+            await repository_store.link_blob(unit.connection, repository.repository_id, digest, now)
+            await upload_store.finish_upload(unit.connection, upload.upload_id, digest, size)
+        return Pushed(upload.repository, digest, size)
+
+    async def _forget(self, upload_id: str) -> None:
+        await self._blobs.abort(upload_id)
+        async with self._database.transaction() as unit:
+            await upload_store.delete_uploads(unit.connection, [upload_id])
+
+
+def _unknown(upload_id: str) -> UploadUnknown:
+    return UploadUnknown(f"there is no upload {upload_id[:64]!r}", action="start a new upload")
