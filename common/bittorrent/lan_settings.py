@@ -1,4 +1,4 @@
-"""libtorrent's settings for a data centre's network. Pure: a dictionary, so that a test can hold it against the binding.
+"""libtorrent's settings for a data centre's network. Pure: a dictionary that a test holds against the binding.
 
 Invariant: peers come from our trackers and `connect_peer` alone; nothing is asked of, or told to, anybody else.
 Measured, 256 MiB over loopback between two processes (libtorrent 2.1.1, two cores of an EPYC): defaults 18 MB/s (uTP);

@@ -35,7 +35,7 @@ class Provenance:
         self._departed: set[Kind] = set()
 
     def observe(self, connections: Iterable[Connection], total_bytes: int) -> None:
-        """`total_bytes`: payload of the whole torrent, counted when the connections were, or before."""
+        """`total_bytes`: payload of the whole torrent since it was added, read before the connections were."""
         seen: dict[tuple[str, int, bytes], Connection] = {}
         for connection in connections:
             before = self._live.pop(connection.key, None)
@@ -53,7 +53,7 @@ class Provenance:
         self._departed.add(kind)
 
     def end(self) -> None:
-        """Every connection is gone and the next counts start at zero again; call `observe` with the last state first."""
+        """Every connection is gone; new ones will start at zero."""
         for connection in self._live.values():
             self._settle(connection)
         self._live = {}

@@ -1,0 +1,75 @@
+"""The real BitTorrent peer: `PeerSession` on libtorrent 2.1 (TCP, v2 torrents, pread disk access).
+
+Measured with these settings, see `lan_settings`; the parts are `libtorrent_engine` (session and alerts),
+`libtorrent_torrent` (one torrent) and `libtorrent_parameters` (libtorrent's quirks).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from types import TracebackType
+from typing import Self
+
+from common.bittorrent import Torrent
+from common.bittorrent.failures import SessionClosed, TorrentKnown
+from common.bittorrent.lan_settings import session_settings
+from common.bittorrent.libtorrent_engine import Engine
+from common.bittorrent.libtorrent_torrent import LibtorrentTorrent
+
+
+class LibtorrentSession:
+    """Use as an async context manager, or `start` and `close`. One a process.
+
+    listen_host: an address; listen_port 0 picks a free port. fingerprint: AGENT_FINGERPRINT or REGIONAL_FINGERPRINT.
+    Raises `ListenFailed` on start, ValueError for a host that is no address.
+    """
+
+    def __init__(self, listen_host: str, listen_port: int, fingerprint: bytes) -> None:
+        self._engine = Engine(session_settings(listen_host, listen_port, fingerprint))
+        self._port = 0
+        self._open = False
+        self._torrents: dict[bytes, LibtorrentTorrent] = {}
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    @property
+    def listen_port(self) -> int:
+        return self._port
+
+    async def start(self) -> None:
+        self._port = await self._engine.start()
+        self._open = True
+
+    async def add(self, torrent: Torrent) -> LibtorrentTorrent:
+        """Raises `TorrentKnown`, `ContentMissing`, `AddressInvalid`, `Unavailable`; then nothing was added."""
+        key = torrent.metainfo.info_hash
+        if not self._open:
+            raise SessionClosed("the BitTorrent session is not open", action="start it, or stop using it")
+        if key in self._torrents:
+            raise TorrentKnown(f"the torrent of {torrent.metainfo.name} is there already", action="use its handle")
+        handle = LibtorrentTorrent(self._engine, torrent, lambda: self._forget(key, handle))
+        self._torrents[key] = handle
+        every = frozenset(range(torrent.metainfo.piece_count))
+        try:
+            await handle.start(every if torrent.seed else torrent.have or frozenset())
+        except BaseException:
+            self._forget(key, handle)
+            raise
+        return handle
+
+    async def close(self) -> None:
+        """Those who wait for a torrent get `TorrentRemoved`. Harmless to repeat."""
+        self._open = False
+        await asyncio.gather(*(torrent.remove() for torrent in list(self._torrents.values())))
+        await self._engine.close()
+
+    def _forget(self, key: bytes, handle: LibtorrentTorrent) -> None:
+        if self._torrents.get(key) is handle:
+            del self._torrents[key]

@@ -1,0 +1,126 @@
+"""From a `Torrent` to what libtorrent takes, and from what libtorrent tells of a peer to a `Connection`.
+
+Here sit libtorrent's quirks with v2 torrents of one file, each found by measuring 2.1.1.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import libtorrent as lt
+
+from common.bittorrent import AGENT_FINGERPRINT, REGIONAL_FINGERPRINT, Torrent
+from common.bittorrent.failures import AddressInvalid, ContentMissing, DiskFailed, DiskFull
+from common.bittorrent.metainfo import Metainfo
+from common.bittorrent.provenance import Connection, Kind
+
+_FIRST, _REST = 7, 1
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+def parameters(torrent: Torrent, have: frozenset[int]) -> Any:
+    """Parses the metainfo: call it in a thread.
+
+    Without `no_verify_files` libtorrent would hash a file that it finds; with it, `have_pieces` is believed as it is.
+    `seed_mode` is not used, because it hashes every piece once more when it is first asked for.
+    """
+    metainfo = torrent.metainfo
+    wanted = lt.load_torrent_buffer(metainfo.encoded)
+    wanted.save_path = str(torrent.directory)
+    flags = lt.torrent_flags
+    wanted.flags = flags.update_subscribe | flags.no_verify_files | flags.duplicate_is_error
+    if torrent.upload_only:
+        wanted.flags |= flags.upload_mode
+    if have:
+        wanted.have_pieces = [index in have for index in range(metainfo.piece_count)]
+    if torrent.first_pieces:
+        first = frozenset(torrent.first_pieces)
+        wanted.piece_priorities = [_FIRST if index in first else _REST for index in range(metainfo.piece_count)]
+    wanted.trackers = list(torrent.trackers)
+    wanted.tracker_tiers = [0] * len(torrent.trackers)
+    wanted.url_seeds = [web_seed(metainfo, url) for url in torrent.web_seeds]
+    return wanted
+
+
+def web_seed(metainfo: Metainfo, url: str) -> str:
+    """What to give libtorrent so that it asks for exactly `url`. Raises `AddressInvalid`.
+
+    Its v2 layout puts a pad file behind a file that does not fill its last piece, takes that for a torrent of several
+    files, and appends the name to the URL; to a URL that ends in a slash it always does. So it always gets that one.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise AddressInvalid("a web seed's URL is http or https, without a query", host=parts.hostname)
+    if not parts.path.endswith(f"/{metainfo.name}"):
+        raise AddressInvalid(f"a web seed's URL ends in the file's name, {metainfo.name}", host=parts.hostname)
+    return url.removesuffix(metainfo.name)
+
+
+def announce_list(urls: Sequence[str]) -> list[dict[str, str | int]]:
+    return [{"url": url, "tier": 0} for url in urls]
+
+
+def check_file(torrent: Torrent, have: frozenset[int]) -> None:
+    """Raises `ContentMissing` if the file cannot hold what the caller says, else libtorrent would serve holes.
+
+    Blocking: call it in a thread.
+    """
+    metainfo, path = torrent.metainfo, torrent.directory / torrent.metainfo.name
+    size = _size(path)
+    last = max(have, default=-1)
+    needed = last * metainfo.piece_length + metainfo.piece_size(last) if have else 0
+    if not torrent.directory.is_dir():
+        raise ContentMissing(f"the folder {torrent.directory} does not exist")
+    if not needed <= size <= metainfo.length:
+        raise ContentMissing(
+            f"{path} has {size} bytes, where {needed} to {metainfo.length} are needed",
+            action="verify the file again, or remove it and start empty",
+        )
+
+
+def connections(peers: Sequence[Any]) -> list[Connection]:
+    return [
+        Connection(
+            key=(*peer.ip, peer.pid.to_bytes()),
+            kind=_kind(peer.connection_type, peer.pid.to_bytes()),
+            received_bytes=peer.total_download,
+        )
+        for peer in peers
+    ]
+
+
+def departed_kind(peer_id: bytes, web_seeds: Sequence[str]) -> Kind | None:
+    """Web seeds have a random peer id; none (zeros) means that the handshake did not come to its end."""
+    if not any(peer_id):
+        return None
+    if peer_id.startswith(REGIONAL_FINGERPRINT):
+        return Kind.REGIONAL
+    return Kind.WEB_SEED if web_seeds and not peer_id.startswith(AGENT_FINGERPRINT) else Kind.AGENT
+
+
+def disk_failure(metainfo: Metainfo, number: int, message: str) -> DiskFull | DiskFailed:
+    if number in _FULL:
+        return DiskFull(
+            f"no space is left for {metainfo.name}",
+            action="free some, then go on",
+            retry_after_seconds=10.0,
+            name=metainfo.name,
+        )
+    return DiskFailed(f"the file of {metainfo.name} failed: {message}", name=metainfo.name, errno=number)
+
+
+def _kind(connection_type: int, peer_id: bytes) -> Kind:
+    if connection_type & (lt.peer_info.web_seed | lt.peer_info.http_seed):
+        return Kind.WEB_SEED
+    return Kind.REGIONAL if peer_id.startswith(REGIONAL_FINGERPRINT) else Kind.AGENT
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
