@@ -14,15 +14,18 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from typing import Any
 
-from sqlalchemy import event
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError, OperationalError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from common.clock import Clock
-from common.errors import Unavailable
+from control_plane.database.engine import (
+    WAIT_SECONDS,
+    database_is_silent,
+    open_engine,
+    translated,
+    with_driver,
+    writer_is_busy,
+)
 from control_plane.database.messages import Message
 from control_plane.database.outbox import append
 
@@ -47,23 +50,32 @@ class Database:
 
     def __init__(self, url: str, clock: Clock, *, pool_size: int = 10) -> None:
         """`url`: `sqlite:///path`, `postgresql://...`; the asyncio driver is chosen here."""
-        self.url = _with_driver(url)
+        self.url = with_driver(url)
         self.clock = clock
         self.is_sqlite = self.url.startswith("sqlite")
-        self._writer = asyncio.Lock() if self.is_sqlite else contextlib.nullcontext()
+        self._writer = asyncio.Lock()  # SQLite's; on PostgreSQL writers do not wait for each other
         self.committed = asyncio.Event()  # set after each commit that announced something; the relay waits on it
-        self.engine = _create_engine(self.url, self.is_sqlite, pool_size)
+        self.engine = open_engine(self.url, pool_size)
+        # Every read of one block sees the same moment, and cannot write: on PostgreSQL by these options (they cost no
+        # round trip), on SQLite by the transaction that `reading` begins and nobody commits.
+        self._reader = self.engine.execution_options(
+            **({} if self.is_sqlite else {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True})
+        )
 
     @contextlib.asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
-        """A connection for reads; nothing done on it is kept."""
-        async with _translated(), self.engine.connect() as connection:
+        """A connection for reads, all of which see the database as it was at the first; nothing done on it is kept."""
+        async with translated(), _connected(self._reader) as connection:
+            if self.is_sqlite:
+                await connection.exec_driver_sql("BEGIN")
             yield connection
 
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncIterator[UnitOfWork]:
-        """Commits when the block ends without an exception, rolls back otherwise."""
-        async with self._writer, _translated(), self.engine.connect() as connection:
+        """Commits when the block ends without an exception, rolls back otherwise. Raises `Unavailable` when the
+        database is away, or when on SQLite another writer does not come to an end.
+        """
+        async with self._turn(), translated(), _connected(self.engine) as connection:
             if self.is_sqlite:
                 await connection.exec_driver_sql("BEGIN IMMEDIATE")
             unit = UnitOfWork(connection, self.clock)
@@ -79,40 +91,29 @@ class Database:
     async def close(self) -> None:
         await self.engine.dispose()
 
-
-def _with_driver(url: str) -> str:
-    parsed = make_url(url)
-    driver = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
-    name = driver.get(parsed.drivername, parsed.drivername)
-    return parsed.set(drivername=name).render_as_string(hide_password=False)
-
-
-def _create_engine(url: str, is_sqlite: bool, pool_size: int) -> AsyncEngine:
-    if not is_sqlite:
-        return create_async_engine(
-            url, pool_size=pool_size, max_overflow=pool_size, pool_pre_ping=True, pool_timeout=10
-        )
-    engine = create_async_engine(url, pool_size=pool_size, connect_args={"timeout": 10})
-
-    @event.listens_for(engine.sync_engine, "connect")
-    def _prepare(connection: Any, _record: Any) -> None:
-        # The driver must not open transactions by itself: reads run in autocommit, writes begin IMMEDIATE above.
-        connection.isolation_level = None
-        cursor = connection.cursor()
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=10000"):
-            cursor.execute(f"PRAGMA {pragma}")
-        cursor.close()
-
-    return engine
+    @contextlib.asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        if not self.is_sqlite:
+            yield
+            return
+        try:
+            async with asyncio.timeout(WAIT_SECONDS):
+                await self._writer.acquire()
+        except TimeoutError as error:
+            raise writer_is_busy() from error
+        try:
+            yield
+        finally:
+            self._writer.release()
 
 
 @contextlib.asynccontextmanager
-async def _translated() -> AsyncIterator[None]:
-    try:
-        yield
-    except OperationalError as error:
-        raise Unavailable("the database is away or busy", action="try again", retry_after_seconds=1) from error
-    except DBAPIError as error:
-        if error.connection_invalidated:
-            raise Unavailable("the database went away", action="try again", retry_after_seconds=1) from error
-        raise
+async def _connected(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    async with contextlib.AsyncExitStack() as stack:
+        try:
+            # A server that hangs takes part in no deadline of the pool or the driver: the check at checkout would wait.
+            async with asyncio.timeout(WAIT_SECONDS):
+                connection = await stack.enter_async_context(engine.connect())
+        except TimeoutError as error:
+            raise database_is_silent() from error
+        yield connection
