@@ -2,7 +2,8 @@
 
 A principal is whoever a request speaks for. In a tenant it has at most one role; the platform admin has every right
 everywhere. What a principal may not see does not exist for it: a missing right on somebody else's tenant is `NotFound`,
-on its own tenant `Denied`.
+on its own tenant `Denied`. A credential can only take rights away from its owner: an API key may be limited to a tenant
+and a role, a registry token is limited to its scopes.
 """
 
 from __future__ import annotations
@@ -40,16 +41,26 @@ _VIEWER = frozenset({Permission.TENANT_READ, Permission.IMAGE_PULL, Permission.I
 _OPERATOR = _VIEWER | {Permission.IMAGE_PUSH, Permission.INSTANCE_WRITE}
 _ADMIN = _OPERATOR | {Permission.IMAGE_DELETE, Permission.TENANT_MANAGE}
 _GRANTED = {Role.VIEWER: _VIEWER, Role.OPERATOR: _OPERATOR, Role.ADMIN: _ADMIN}
+RANK = {Role.VIEWER: 1, Role.OPERATOR: 2, Role.ADMIN: 3}
+# The actions of the Docker token specification ("Token Scope Documentation") and what each of them needs.
+ACTIONS = {"pull": Permission.IMAGE_PULL, "push": Permission.IMAGE_PUSH, "delete": Permission.IMAGE_DELETE}
 # Every signed-in principal may see where there is to run things; only the platform admin changes it.
 _EVERYBODY = frozenset({Permission.PLATFORM_READ})
 
 
 @dataclass(frozen=True, slots=True)
 class RepositoryScope:
-    """What a registry token was asked for and given: `repository:<name>:<actions>` of the Docker token specification."""
+    """`repository:<name>:<actions>` of the Docker token specification: what a token was asked for, or was given."""
 
     repository: str
     actions: frozenset[str]
+
+    @property
+    def tenant(self) -> str:
+        return self.repository.partition("/")[0]
+
+    def includes(self, permission: Permission) -> bool:
+        return "*" in self.actions or any(ACTIONS.get(action) is permission for action in self.actions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +68,7 @@ class Principal:
     """`user_id` None is the anonymous principal. `roles` maps tenant names to the role there.
 
     scopes: None for ordinary credentials; a registry token is limited to its scopes on top of the roles.
+    limited: it speaks with less than its owner's rights, so it may not make credentials for its owner.
     """
 
     user_id: str | None = None
@@ -64,31 +76,70 @@ class Principal:
     platform_admin: bool = False
     roles: Mapping[str, Role] = field(default_factory=dict)
     scopes: tuple[RepositoryScope, ...] | None = None
+    limited: bool = False
 
     @property
     def anonymous(self) -> bool:
         return self.user_id is None
 
+    def role_in(self, tenant: str) -> Role | None:
+        return Role.ADMIN if self.platform_admin else self.roles.get(tenant)
+
     def may(self, permission: Permission, tenant: str | None = None) -> bool:
+        """Scopes count by tenant here; for one repository ask `may_on`."""
         if self.anonymous:
+            return False
+        if self.scopes is not None and not any(
+            scope.tenant == tenant and scope.includes(permission) for scope in self.scopes
+        ):
             return False
         if self.platform_admin or permission in _EVERYBODY:
             return True
         role = self.roles.get(tenant) if tenant is not None else None
         return role is not None and permission in _GRANTED[role]
 
+    def may_on(self, permission: Permission, repository: str) -> bool:
+        """Whether the role allows it in the repository's tenant, and the scopes (if there are any) on `repository`."""
+        if self.scopes is not None and not any(
+            scope.repository == repository and scope.includes(permission) for scope in self.scopes
+        ):
+            return False
+        return self.may(permission, repository.partition("/")[0])
+
+    def require_whole(self) -> None:
+        """For what makes or changes credentials. Raises `Unauthenticated` or `Denied`."""
+        if self.anonymous:
+            raise _login_needed()
+        if self.limited or self.scopes is not None:
+            raise Denied(
+                f"the credential that speaks for {self.name} is limited and may not manage credentials",
+                action="log in with a password",
+            )
+
     def require(self, permission: Permission, tenant: str | None = None) -> None:
         """Raises `Unauthenticated`, `NotFound` (a tenant that is not yours does not exist for you) or `Denied`."""
         if self.may(permission, tenant):
             return
         if self.anonymous:
-            raise Unauthenticated("this needs a login", action="log in with `longshore login` or send an API key")
-        if tenant is not None and tenant not in self.roles:
+            raise _login_needed()
+        if tenant is not None and self.role_in(tenant) is None:
             raise NotFound(f"there is no tenant {tenant!r}", action="check the name with `longshore tenant list`")
         raise Denied(
             f"{self.name} may not {permission.value.replace(':', ' ')}" + (f" in {tenant}" if tenant else ""),
             action="ask an administrator for a role that includes it",
         )
+
+
+def _login_needed() -> Unauthenticated:
+    return Unauthenticated("this needs a login", action="log in with `longshore login` or send an API key")
+
+
+def permissions_of(role: Role) -> frozenset[Permission]:
+    return _GRANTED[role]
+
+
+def lesser(one: Role, other: Role) -> Role:
+    return one if RANK[one] <= RANK[other] else other
 
 
 ANONYMOUS = Principal()

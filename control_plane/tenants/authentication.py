@@ -1,0 +1,143 @@
+"""An `Authorization` header becomes a principal; implements `web.auth.Authenticator`.
+
+Invariant: no header is the anonymous principal, a header that is wrong in any way is `Unauthenticated`. A token costs
+one cached look-up. A password costs 25 ms of argon2id, so what was right is remembered for a minute under a keyed hash
+that only this process can make: the cache never holds anything that a password could be guessed from.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import contextlib
+import hashlib
+import hmac
+import json
+import secrets
+from collections.abc import AsyncIterator
+from weakref import WeakValueDictionary
+
+from common.errors import Unauthenticated, Unavailable
+from control_plane.cache import Cache
+from control_plane.tenants.access import ANONYMOUS, Principal
+from control_plane.tenants.api_keys import KEY_PREFIX, ApiKeyService
+from control_plane.tenants.credentials import Credentials
+from control_plane.tenants.model import TenantSettings, User
+from control_plane.tenants.standings import Standings
+from control_plane.tenants.tokens import AccessTokens, TokenInvalid
+
+
+class HeaderInvalid(Unauthenticated):
+    code = "authorization_invalid"
+
+
+class AuthService:
+    """Bearer access tokens, Bearer API keys, Basic with a password or an API key in its place."""
+
+    def __init__(
+        self,
+        cache: Cache,
+        credentials: Credentials,
+        standings: Standings,
+        tokens: AccessTokens,
+        api_keys: ApiKeyService,
+        settings: TenantSettings,
+    ) -> None:
+        self._cache = cache
+        self._credentials = credentials
+        self._standings = standings
+        self._tokens = tokens
+        self._api_keys = api_keys
+        self._basic_seconds = settings.basic_lifetime.total_seconds()
+        self._pepper = secrets.token_bytes(32)
+        self._checking: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    async def authenticate(self, authorization_header: str | None, client: str = "") -> Principal:
+        """Raises `Unauthenticated`, or `LoginsThrottled` after too many wrong passwords."""
+        if authorization_header is None:
+            return ANONYMOUS
+        scheme, _, value = authorization_header.strip().partition(" ")
+        value = value.strip()
+        if scheme.lower() == "bearer" and value:
+            return await self.authenticate_bearer(value)
+        if scheme.lower() == "basic" and value:
+            username, password = _parse_basic(value)
+            return await self.authenticate_basic(username, password, client)
+        raise HeaderInvalid(
+            "the Authorization header is neither Bearer nor Basic", action="send an access token or an API key"
+        )
+
+    async def authenticate_bearer(self, token: str) -> Principal:
+        """An access token or an API key. Raises `Unauthenticated`."""
+        if token.startswith(KEY_PREFIX):
+            return await self._api_keys.authenticate(token)
+        found = await self._tokens.read(token)
+        standing = await self._standings.get(found.user_id)
+        if standing is None or standing.disabled or standing.token_generation != found.generation:
+            raise _ended()
+        if await self._standings.has_ended(standing, found.id):
+            raise _ended()
+        return standing.principal()
+
+    async def authenticate_basic(self, username: str, password: str, client: str = "") -> Principal:
+        """A name with its password, or any name with an API key. Raises as `authenticate`."""
+        if password.startswith(KEY_PREFIX):
+            return await self._api_keys.authenticate(password)
+        key = self._key(username, password)
+        # A pull opens a dozen connections with the same password at once: one of them checks, the others learn.
+        async with self._one_at_a_time(key):
+            principal = await self._recall(key)
+            if principal is None:
+                user = await self._credentials.check(username, password, client)
+                await self._remember(key, user)
+                standing = await self._standings.get(user.id)
+                if standing is None or standing.disabled:
+                    raise _ended()
+                principal = standing.principal()
+        return principal
+
+    async def _recall(self, key: str) -> Principal | None:
+        try:
+            kept = await self._cache.get(key)
+        except Unavailable:
+            return None
+        if kept is None:
+            return None
+        user_id, generation = json.loads(kept)
+        standing = await self._standings.get(user_id)
+        if standing is None or standing.disabled or standing.token_generation != generation:
+            return None
+        return standing.principal()
+
+    async def _remember(self, key: str, user: User) -> None:
+        with contextlib.suppress(Unavailable):
+            await self._cache.set(key, json.dumps([user.id, user.token_generation]).encode(), self._basic_seconds)
+
+    @contextlib.asynccontextmanager
+    async def _one_at_a_time(self, key: str) -> AsyncIterator[None]:
+        lock = self._checking.get(key)
+        if lock is None:
+            lock = self._checking[key] = asyncio.Lock()
+        async with lock:
+            yield
+
+    def _key(self, username: str, password: str) -> str:
+        text = f"{len(username)}:{username}:{password}".encode("utf-8", errors="surrogatepass")
+        return f"tenants/basic/{hmac.new(self._pepper, text, hashlib.sha256).hexdigest()}"
+
+
+def _parse_basic(value: str) -> tuple[str, str]:
+    # RFC 7617: base64 of name, colon, password; UTF-8 as our challenges say.
+    try:
+        text = base64.b64decode(value, validate=True).decode()
+    except (binascii.Error, UnicodeDecodeError):
+        text = ""
+    username, colon, password = text.partition(":")
+    if not colon:
+        raise HeaderInvalid("the Basic credentials cannot be read", action="send base64 of name:password")
+    return username, password
+
+
+def _ended() -> TokenInvalid:
+    return TokenInvalid("the login has ended", action="log in again")

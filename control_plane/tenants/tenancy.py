@@ -1,0 +1,67 @@
+"""The services of this domain, wired to each other; `app` calls `build_tenancy` once and hands the parts on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from common.clock import Clock
+from control_plane.cache import Cache
+from control_plane.database import Database
+from control_plane.sealing import SealedBox
+from control_plane.tenants.accounts import AccountService
+from control_plane.tenants.api_keys import ApiKeyService
+from control_plane.tenants.authentication import AuthService
+from control_plane.tenants.credentials import Credentials
+from control_plane.tenants.directory import TenantDirectory
+from control_plane.tenants.model import TenantSettings
+from control_plane.tenants.passwords import Passwords
+from control_plane.tenants.registry_tokens import RegistryTokens
+from control_plane.tenants.service import TenantInUse, TenantService
+from control_plane.tenants.sessions import SessionService
+from control_plane.tenants.signing_keys import SigningKeys
+from control_plane.tenants.standings import Standings
+from control_plane.tenants.throttle import LoginThrottle
+from control_plane.tenants.tokens import AccessTokens, TokenCodec
+
+
+@dataclass(frozen=True, slots=True)
+class Tenancy:
+    """`auth` implements `web.auth.Authenticator`; `directory` and `registry_tokens` are for the domains above."""
+
+    accounts: AccountService
+    tenants: TenantService
+    sessions: SessionService
+    api_keys: ApiKeyService
+    auth: AuthService
+    registry_tokens: RegistryTokens
+    signing_keys: SigningKeys
+    directory: TenantDirectory
+
+
+def build_tenancy(
+    database: Database,
+    clock: Clock,
+    cache: Cache,
+    box: SealedBox,
+    settings: TenantSettings,
+    in_use: Sequence[TenantInUse] = (),
+) -> Tenancy:
+    """`in_use`: what higher domains may hold of a tenant; asked before one is deleted."""
+    standings = Standings(database, cache, clock, settings)
+    passwords = Passwords(settings.hashing_slots)
+    credentials = Credentials(database, passwords, LoginThrottle(cache, clock, settings))
+    signing_keys = SigningKeys(database, box, clock, settings)
+    codec = TokenCodec(signing_keys, clock, settings.issuer)
+    tokens = AccessTokens(codec, clock, settings)
+    api_keys = ApiKeyService(database, clock, cache, standings, settings)
+    return Tenancy(
+        accounts=AccountService(database, clock, passwords, credentials, standings, settings),
+        tenants=TenantService(database, clock, standings, in_use),
+        sessions=SessionService(database, clock, credentials, standings, tokens, settings),
+        api_keys=api_keys,
+        auth=AuthService(cache, credentials, standings, tokens, api_keys, settings),
+        registry_tokens=RegistryTokens(codec, clock, standings, settings),
+        signing_keys=signing_keys,
+        directory=TenantDirectory(database),
+    )
