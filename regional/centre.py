@@ -8,7 +8,7 @@ nothing), `CentreUnknown` (no such content), `CentreBusy` (come back later), `Ce
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
@@ -51,11 +51,14 @@ class BodyCut(Unavailable):
 
 @dataclass(frozen=True, slots=True)
 class CentreBody:
-    """`total` is the size of the whole content, as the centre says."""
+    """`total` is the size of the whole content, as the centre says. `received` counts what came over the line so far,
+    also bytes that a broken connection kept from being read.
+    """
 
     span: Span
     total: int
     chunks: AsyncGenerator[bytes, None]
+    received: Callable[[], int]
 
 
 class Centre:
@@ -93,7 +96,7 @@ class Centre:
             given, total = _given_span(response)
             if span is not None and given != span:
                 raise CentreAway(f"the centre sent bytes {given.start}-{given.end} of {total}, not those asked for")
-            yield CentreBody(given, total, _chunks(response))
+            yield CentreBody(given, total, _chunks(response), lambda: response.content.total_bytes)
 
     @asynccontextmanager
     async def _get(self, path: str, token: str, headers: dict[str, str]) -> AsyncIterator[aiohttp.ClientResponse]:
@@ -101,7 +104,9 @@ class Centre:
         sent = {"Authorization": f"Bearer {token}", "Accept-Encoding": "identity", **headers}
         url = self.base_url.rstrip("/") + path
         try:
-            response = await self._session.get(url, headers=sent, timeout=self._timeout, ssl=self._tls)
+            response = await self._session.get(
+                url, headers=sent, timeout=self._timeout, ssl=self._tls, read_bufsize=_CHUNK
+            )
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise CentreAway(
                 f"the centre does not answer: {_reason(error)}",

@@ -1,11 +1,14 @@
 """How many payload bytes crossed the WAN for each content, by the tenant whose token asked.
 
-Every chunk counts when it is read, whatever becomes of it. The number survives kill -9 up to the piece in flight.
+Everything that came over the line counts, whatever becomes of it. The number survives kill -9 up to the piece in
+flight.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from common.digest import Digest
 from regional.directory import ContentDirectory, DiskFailed, DiskFull
@@ -29,6 +32,22 @@ class Crossings:
     def add(self, key: ContentKey, count: int) -> None:
         self._counts[key] = self._counts.get(key, 0) + count
         self.process_total += count
+
+    @contextmanager
+    def metering(self, key: ContentKey, received: Callable[[], int]) -> Iterator[Callable[[], None]]:
+        """Count what `received` grows by: whenever the given function is called, and at the end."""
+        counted = 0
+
+        def take() -> None:
+            nonlocal counted
+            now = received()
+            self.add(key, now - counted)
+            counted = now
+
+        try:
+            yield take
+        finally:
+            take()
 
     def count(self, key: ContentKey) -> int:
         return self._counts.get(key, 0)

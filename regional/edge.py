@@ -10,8 +10,7 @@ the centre again only after its delay (see `cooldown`), with what is verified ke
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from typing import Any, Protocol
+from collections.abc import Callable
 
 import structlog
 
@@ -26,6 +25,7 @@ from regional.directory import ContentDirectory, DiskFull
 from regional.fetch import Fetch, FetchParts
 from regional.metainfos import Metainfos
 from regional.model import ContentKey
+from regional.pieces import Spawn
 from regional.progress import StillFetching
 from regional.reader import WAIT_SECONDS, Reader
 from regional.seeding import Seeding
@@ -42,12 +42,6 @@ class FetchBroken(Internal):
     """A defect of ours ended a fetch; the log has its trace."""
 
     code = "fetch_broken"
-
-
-class Spawn(Protocol):
-    """`Lifecycle.spawn`."""
-
-    def __call__(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]: ...
 
 
 class Edge:
@@ -77,7 +71,7 @@ class Edge:
         self.crossings = Crossings(directory)
         self.changed: Callable[[Digest], None] = lambda _: None
         self.evicted: Callable[[Metainfo], None] = lambda _: None
-        self._parts = FetchParts(directory, centre, seeding, self.crossings, random, shelf.admit, self._moved)
+        self._parts = FetchParts(directory, centre, seeding, self.crossings, random, shelf.admit, self._moved, spawn)
         self._cooldown: Cooldown[Digest] = Cooldown(clock, random)
         self._fetches: dict[Digest, Fetch] = {}
         self._running: dict[Digest, asyncio.Task[None]] = {}
@@ -110,13 +104,12 @@ class Edge:
 
     async def hold(self, key: ContentKey, token: str, size_bytes: int | None = None) -> None:
         """Returns when the content is held and, where it has a swarm, offered in its tenant's. Raises what hinders."""
-        await self.crossings.load(key)
         metainfo = await self._metainfo(key, token, size_bytes)
-        while self._shelf.size(key.digest) is None:
-            fetch = await self._join(key, token, metainfo)
-            # Waiting on the set, not on the task: whoever stops waiting must not stop the fetch of the others.
-            await asyncio.wait({self._run(fetch)})
-            if self._shelf.size(key.digest) is None and fetch.progress.failure is not None:
+        while (fetch := await self._seek(key, token, metainfo)) is not None:
+            if (task := self._running.get(key.digest)) is not None:
+                # Waiting for the set, not for the task: whoever stops waiting must not stop the fetch of the others.
+                await asyncio.wait({task})
+            if fetch.progress.failure is not None:
                 raise fetch.progress.failure
         if metainfo is not None:
             await self._seeding.join(key, metainfo, None)
@@ -126,20 +119,18 @@ class Edge:
 
         Raises what hinders, unless the bytes that are there already may be what is asked for.
         """
-        size = self._shelf.size(key.digest)
-        if size is not None:
-            await self._shelf.used(key.digest)
-            return await self._reader(key.digest, size, None)
-        fetch = self._fetches.get(key.digest)
-        try:
-            await self.crossings.load(key)
-            fetch = await self._join(key, token, await self._metainfo(key, token, None))
-            self._run(fetch)
-        except Failure:
-            if fetch is None or fetch.progress.size is None:
-                raise
-        size = await fetch.progress.wait_begun(WAIT_SECONDS)
-        return await self._reader(key.digest, size, fetch)
+        fetch = None
+        if self._shelf.size(key.digest) is None:
+            try:
+                fetch = await self._seek(key, token, await self._metainfo(key, token, None))
+            except Failure:
+                fetch = self._fetches.get(key.digest)
+                if fetch is None or fetch.progress.size is None:
+                    raise
+        if fetch is not None:
+            return await self._reader(key.digest, await fetch.progress.wait_begun(WAIT_SECONDS), fetch)
+        await self._shelf.used(key.digest)
+        return await self._reader(key.digest, self._shelf.size(key.digest), None)
 
     def demand(self, key: ContentKey, token: str) -> None:
         """Somebody in the IDC looks for it: begin to hold it, waiting for nothing. Harmless to repeat."""
@@ -167,24 +158,30 @@ class Edge:
             return None
         return await self._metainfos.get(key, token)
 
-    async def _join(self, key: ContentKey, token: str, metainfo: Metainfo | None) -> Fetch:
+    async def _seek(self, key: ContentKey, token: str, metainfo: Metainfo | None) -> Fetch | None:
+        """The running fetch of a content, started if need be; None if it is held.
+
+        Raises the last failure while it is too soon to try again.
+        """
+        await self.crossings.load(key)
+        # From here to the running task nothing awaits, so of many callers one starts it and all find it.
+        if self._shelf.size(key.digest) is not None:
+            return None
         fetch = self._fetches.get(key.digest)
         if fetch is None:
             fetch = self._fetches[key.digest] = Fetch(key.digest, self._parts)
         fetch.rights.offer(key, token)
         if metainfo is not None:
-            await fetch.join(key, metainfo)
+            fetch.expect(key, metainfo)
+        self._run(fetch)
+        await fetch.seed(key)
         return fetch
 
-    def _run(self, fetch: Fetch) -> asyncio.Task[None]:
-        """The one task that fetches it. Raises the last failure while it is too soon to try again."""
-        task = self._running.get(fetch.digest)
-        if task is None:
+    def _run(self, fetch: Fetch) -> None:
+        if fetch.digest not in self._running:
             self._cooldown.check(fetch.digest)
             fetch.progress.attempting()
-            task = self._spawn(f"fetch {fetch.digest}", self._attempt(fetch))
-            self._running[fetch.digest] = task
-        return task
+            self._running[fetch.digest] = self._spawn(f"fetch {fetch.digest}", self._attempt(fetch))
 
     async def _attempt(self, fetch: Fetch) -> None:
         digest = fetch.digest
@@ -227,9 +224,9 @@ class Edge:
             raise
         self._shelf.published(digest, fetch.expected_bytes)
 
-    async def _reader(self, digest: Digest, size: int, fetch: Fetch | None) -> Reader:
+    async def _reader(self, digest: Digest, size: int | None, fetch: Fetch | None) -> Reader:
         file = await asyncio.to_thread(self._directory.open, digest)
-        if file is None:
+        if file is None or size is None:
             raise StillFetching(f"{digest} has just left the cache", action="ask again", retry_after_seconds=1)
         return Reader(file, size, fetch.progress if fetch else None)
 

@@ -10,7 +10,7 @@ crossed the WAN was counted, also those of attempts that failed.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
@@ -21,11 +21,12 @@ from common.bittorrent import metainfo as torrents
 from common.bittorrent import recheck
 from common.bittorrent.metainfo import Metainfo
 from common.digest import Digest, DigestMismatch, Hasher
-from common.errors import TooLarge
+from common.errors import Failure, TooLarge
 from regional.centre import BodyCut, Centre, CentreRefused
 from regional.crossings import Crossings
-from regional.directory import ContentDirectory
+from regional.directory import ContentDirectory, DiskFailed
 from regional.model import ContentKey
+from regional.pieces import PieceLine, Spawn
 from regional.progress import Progress
 from regional.ranges import Span
 from regional.rights import Rights
@@ -59,6 +60,7 @@ class FetchParts:
     random: Callable[[], float]
     admit: Callable[[Digest, int], Awaitable[None]]
     moved: Callable[[Digest], None]
+    spawn: Spawn
 
 
 @dataclass
@@ -73,15 +75,18 @@ class Fetch:
     expected_bytes: int = 0
     rejected_bytes: int = 0
 
-    async def join(self, key: ContentKey, metainfo: Metainfo) -> None:
+    def expect(self, key: ContentKey, metainfo: Metainfo) -> None:
         """A tenant's swarm wants the pieces. Raises `MetainfoInvalid` if it speaks of other bytes than the first."""
         for other in self.swarms.values():
             if (other.pieces_root, other.length) != (metainfo.pieces_root, metainfo.length):
                 raise torrents.MetainfoInvalid(f"the tenants' metainfo of {self.digest} disagree")
             break
         self.swarms[key] = metainfo
-        if self.progress.size is not None:
-            await self.parts.seeding.join(key, metainfo, self.progress.verified)
+
+    async def seed(self, key: ContentKey) -> None:
+        """Offer what there is in a tenant's swarm, if the file exists; `run` does it for those expected before."""
+        if self.progress.size is not None and key in self.swarms:
+            await self.parts.seeding.join(key, self.swarms[key], self.progress.verified)
 
     async def run(self) -> None:
         """Returns when the content is held. Raises what hinders it; what was verified until then is kept."""
@@ -124,12 +129,17 @@ class Fetch:
             existed = await asyncio.to_thread(self.parts.directory.reserve, self.digest, metainfo.length)
             have: frozenset[int] = frozenset()
             if existed:
-                path = self.parts.directory.partial_path(self.digest)
-                have = await asyncio.to_thread(recheck.verify_file, metainfo, path)
+                have = await self._recheck(metainfo)
                 log.info("fetch resumed", digest=str(self.digest), pieces=metainfo.piece_count, held=len(have))
             self.progress.begin(metainfo.length, metainfo.piece_length, have)
-        for key, its in list(self.swarms.items()):
-            await self.parts.seeding.join(key, its, self.progress.verified)
+        for key in list(self.swarms):
+            await self.seed(key)
+
+    async def _recheck(self, metainfo: Metainfo) -> frozenset[int]:
+        try:
+            return await recheck.verify_file(self.parts.directory.partial_path(self.digest), metainfo)
+        except OSError as error:
+            raise DiskFailed(f"the partial file of {self.digest} cannot be read: {error.strerror}") from error
 
     async def _round(self, metainfo: Metainfo) -> None:
         """Ask once for each run of missing pieces."""
@@ -142,25 +152,46 @@ class Fetch:
 
     async def _run(self, metainfo: Metainfo, run: range, key: ContentKey, token: str) -> int:
         """Fetch adjacent pieces with one request; how many of them were false. Raises `BodyCut` and the centre's."""
+
+        async def keep(index: int, piece: bytes) -> bool:
+            return await self._keep(metainfo, index, piece, key)
+
+        name = f"pieces {self.digest}"
         span = Span(run.start * metainfo.piece_length, min(run.stop * metainfo.piece_length, metainfo.length))
-        index, false_pieces, buffer = run.start, 0, bytearray()
-        async with self.parts.centre.content(self.digest, token, span) as body, aclosing(body.chunks) as chunks:
+        async with PieceLine(self.parts.spawn, name, keep) as line:
+            try:
+                async with self.parts.centre.content(self.digest, token, span) as body:
+                    with self.parts.crossings.metering(key, body.received) as metered:
+                        await self._receive(metainfo, run, body.chunks, line, metered)
+            except Failure:
+                await line.drain()
+                raise
+            return await line.drain()
+
+    async def _receive(
+        self,
+        metainfo: Metainfo,
+        run: range,
+        chunks: AsyncGenerator[bytes, None],
+        line: PieceLine,
+        metered: Callable[[], None],
+    ) -> None:
+        index, buffer = run.start, bytearray()
+        async with aclosing(chunks):
             async for chunk in chunks:
-                self.parts.crossings.add(key, len(chunk))
+                metered()
                 buffer += chunk
                 while index < run.stop and len(buffer) >= metainfo.piece_size(index):
                     size = metainfo.piece_size(index)
                     piece = bytes(memoryview(buffer)[:size])
                     del buffer[:size]
-                    if not await self._keep(metainfo, index, piece):
-                        false_pieces += 1
+                    await line.put(index, piece)
                     index += 1
-                    await self.parts.crossings.save(key)
         if index < run.stop:
             raise BodyCut(f"the centre's answer for {self.digest} ended early")
-        return false_pieces
 
-    async def _keep(self, metainfo: Metainfo, index: int, piece: bytes) -> bool:
+    async def _keep(self, metainfo: Metainfo, index: int, piece: bytes, key: ContentKey) -> bool:
+        await self.parts.crossings.save(key)
         if not await asyncio.to_thread(self._verify_and_write, metainfo, index, piece):
             self.rejected_bytes += len(piece)
             log.warning("false piece dropped", digest=str(self.digest), piece=index)
@@ -190,21 +221,15 @@ class Fetch:
         """Fetch everything, with no pieces to check on the way."""
         key, token = self.rights.best()
         hasher = self.digest.hasher()
-        async with self.parts.centre.content(self.digest, token) as body, aclosing(body.chunks) as chunks:
+        async with self.parts.centre.content(self.digest, token) as body:
             if body.total > _WHOLE_BYTES:
                 raise TooLarge(f"{self.digest} has {body.total} bytes and no metainfo", action="let the centre make it")
             self.expected_bytes = body.total
             await self.parts.admit(self.digest, body.total)
             await asyncio.to_thread(self.parts.directory.reserve, self.digest, body.total)
             self.progress.begin(body.total, body.total, ())
-            batch = bytearray()
-            async for chunk in chunks:
-                self.parts.crossings.add(key, len(chunk))
-                batch += chunk
-                if len(batch) >= _BATCH:
-                    await asyncio.to_thread(self._append, hasher, bytes(batch))
-                    batch.clear()
-            await asyncio.to_thread(self._append, hasher, bytes(batch))
+            with self.parts.crossings.metering(key, body.received):
+                await self._append_all(hasher, body.chunks)
         try:
             self.digest.verify(hasher.digest())
         except DigestMismatch:
@@ -212,6 +237,16 @@ class Fetch:
             raise
         await asyncio.to_thread(self.parts.directory.publish, self.digest)
         self.progress.mark(0)
+
+    async def _append_all(self, hasher: Hasher, chunks: AsyncGenerator[bytes, None]) -> None:
+        batch = bytearray()
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                batch += chunk
+                if len(batch) >= _BATCH:
+                    await asyncio.to_thread(self._append, hasher, bytes(batch))
+                    batch.clear()
+        await asyncio.to_thread(self._append, hasher, bytes(batch))
 
     def _append(self, hasher: Hasher, data: bytes) -> None:
         self.parts.directory.write(self.digest, hasher.size, data)

@@ -20,9 +20,10 @@ from common.generations import HeldSet
 from proto.content.v1 import content_pb2
 from proto.regional.v1 import regional_pb2
 from regional.centre import CentreBusy
-from regional.edge import Edge, Spawn
+from regional.edge import Edge
 from regional.journal import Journal
 from regional.model import ContentKey, Order, OrderState, Phase
+from regional.pieces import Spawn
 from regional.shelf import Shelf
 
 log = structlog.get_logger()

@@ -77,7 +77,7 @@ class Seeding:
         if digest not in self._swarms:
             return
         async with self._lock(digest):
-            for key, swarm in self._swarms.get(digest, {}).items():
+            for key, swarm in list(self._swarms.get(digest, {}).items()):
                 if swarm.complete or index in swarm.given:
                     continue
                 try:
@@ -86,19 +86,25 @@ class Seeding:
                     swarm.given.add(index)
                 except (Failure, TimeoutError) as error:
                     log.warning("piece not offered", digest=str(digest), tenant=key.tenant_id, error=str(error))
+                    # A torrent with a hole never completes. It is joined anew, with what the file then holds.
+                    del self._swarms[digest][key]
+                    await self._remove(swarm)
 
     async def leave(self, digest: Digest) -> None:
         """Stop offering it to anybody and remove its links."""
         async with self._lock(digest):
             for swarm in self._swarms.pop(digest, {}).values():
-                try:
-                    async with asyncio.timeout(_PATIENCE_SECONDS):
-                        await swarm.handle.remove()
-                except (Failure, TimeoutError) as error:
-                    log.warning("swarm not left", digest=str(digest), error=str(error))
+                await self._remove(swarm)
                 await asyncio.to_thread(self._directory.unlink, swarm.handle.metainfo.info_hash)
         if digest not in self._swarms:
             self._locks.pop(digest, None)
+
+    async def _remove(self, swarm: _Swarm) -> None:
+        try:
+            async with asyncio.timeout(_PATIENCE_SECONDS):
+                await swarm.handle.remove()
+        except (Failure, TimeoutError) as error:
+            log.warning("swarm not left", name=swarm.handle.metainfo.name, error=str(error))
 
     def statuses(self) -> list[TorrentStatus]:
         return [swarm.handle.status() for swarms in self._swarms.values() for swarm in swarms.values()]

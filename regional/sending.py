@@ -116,6 +116,7 @@ async def _transmit(request: web.Request, response: web.StreamResponse, body: Bo
         if span.length:
             await body.send(request, response, span)
         await response.write_eof()
+        request["sent_bytes"] = span.length
     except (ConnectionError, TimeoutError, Failure) as error:
         if not isinstance(error, ConnectionError):
             log.warning("answer cut short", client=request.remote, bytes=span.length, error=str(error))

@@ -1,0 +1,34 @@
+"""What operators watch of one regional, in Prometheus' words. One registry per process, made by the daemon."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+
+
+class Metrics:
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "longshore_regional_http_requests",
+            "HTTP requests, by route and status",
+            ["route", "status"],
+            registry=self.registry,
+        )
+        self.sent = Counter(
+            "longshore_regional_http_sent_bytes",
+            "Payload bytes sent over HTTP, by route",
+            ["route"],
+            registry=self.registry,
+        )
+        self.announces = Counter(
+            "longshore_regional_announces", "Announces, by outcome", ["outcome"], registry=self.registry
+        )
+
+    def gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
+        """`read` is called at every scrape; it must not block."""
+        Gauge(f"longshore_regional_{name}", text, registry=self.registry).set_function(read)
+
+    def exposition(self) -> bytes:
+        return generate_latest(self.registry)

@@ -1,0 +1,103 @@
+"""What both listeners share: one log line and one count per request, failures as problem documents, and binding.
+
+Invariant: no log line holds a token: queries are left out, and paths that carry one are logged by their pattern.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import structlog
+from aiohttp import web
+
+from common.clock import Clock
+from common.errors import Failure, Internal, NotFound, Unavailable
+from regional.metrics import Metrics
+from regional.problems import problem, status_of
+
+log = structlog.get_logger()
+
+_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+_KEEPALIVE_SECONDS = 75.0
+_SHUTDOWN_SECONDS = 3.0
+# Routes that many clients call all the time: counted, and logged only for those who debug.
+_QUIET = frozenset({"/announce", "/healthz", "/metrics"})
+
+
+class ListenFailed(Unavailable):
+    code = "listen_failed"
+
+
+def watch(clock: Clock, metrics: Metrics) -> Callable[[web.Request, _Handler], Awaitable[web.StreamResponse]]:
+    """The one middleware."""
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: _Handler) -> web.StreamResponse:
+        began = clock.monotonic()
+        route = _route(request)
+        response = await _answered(request, handler, route)
+        metrics.requests.labels(route, str(response.status)).inc()
+        sent = int(request.get("sent_bytes", 0))
+        if sent:
+            metrics.sent.labels(route).inc(sent)
+        write = log.debug if route in _QUIET else log.info
+        write(
+            "request served",
+            method=request.method,
+            path=route if "token" in request.match_info else request.rel_url.raw_path[:300],
+            status=response.status,
+            bytes=sent,
+            milliseconds=round((clock.monotonic() - began) * 1000, 1),
+            client=request.remote,
+        )
+        return response
+
+    return middleware
+
+
+async def _answered(request: web.Request, handler: _Handler, route: str) -> web.StreamResponse:
+    path = route if "token" in request.match_info else request.rel_url.raw_path
+    try:
+        return await handler(request)
+    except Failure as failure:
+        if status_of(failure) >= 500:
+            log.warning("request failed", path=path[:300], error=str(failure))
+        return problem(failure, path)
+    except web.HTTPNotFound:
+        return problem(NotFound("there is no such path", action="see docs/architecture.md for the routes"), path)
+    except web.HTTPException as answer:
+        # A redirect, or the router's 405; it is an answer of its own.
+        return answer
+    except Exception:
+        log.exception("request broke", path=path[:300])
+        return problem(Internal("a defect ended this request", action="report it with the regional's log"), path)
+
+
+def _route(request: web.Request) -> str:
+    resource = request.match_info.route.resource
+    return resource.canonical if resource is not None else "unknown"
+
+
+@asynccontextmanager
+async def listening(
+    app: web.Application, host: str, port: int, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[int]:
+    """Serve until the context is left; gives the port. Raises `ListenFailed`."""
+    runner = web.AppRunner(
+        app, access_log=None, keepalive_timeout=_KEEPALIVE_SECONDS, shutdown_timeout=_SHUTDOWN_SECONDS
+    )
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, host, port, ssl_context=tls, backlog=512)
+        try:
+            await site.start()
+        except OSError as error:
+            raise ListenFailed(
+                f"{host}:{port} cannot be listened on: {error.strerror or error}",
+                action="choose another port or --server-ip, or stop what listens there",
+            ) from error
+        yield int(runner.addresses[0][1])
+    finally:
+        await runner.cleanup()
