@@ -1,0 +1,23 @@
+"""The wire of `/v2/`: the OCI distribution specification 1.1 and what Docker, containerd, skopeo and podman add to it.
+
+One ASGI application, not a route per resource: repository names contain slashes and may contain every word of the
+protocol, so a path is read from its right end (`paths`). It knows HTTP and no SQL; what may be done and what happens is
+in the services.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """`public_url` (scheme, host, port) is where clients find us; if None, each request's own `Host` is.
+    `accel_prefix` is nginx's internal location over the store's `blobs` directory; None: we send the bytes.
+    `idle_seconds` is how long a client may send or take nothing in the middle of a body.
+    """
+
+    service: str = "longshore"
+    public_url: str | None = None
+    accel_prefix: str | None = None
+    idle_seconds: float = 60.0

@@ -1,0 +1,44 @@
+"""Pulling and deleting blobs over HTTP (distribution specification, "Pulling blobs", "Deleting blobs")."""
+
+from __future__ import annotations
+
+from common.digest import Digest
+from control_plane.registry.contents import ContentService
+from control_plane.registry.model import OCTETS
+from control_plane.registry.serving import accelerated, plan, send_body, send_empty, send_start
+from control_plane.registry.v2 import Options
+from control_plane.registry.v2.exchange import Exchange
+from control_plane.tenants.access import Principal
+
+
+class BlobEndpoints:
+    def __init__(self, contents: ContentService, options: Options) -> None:
+        self._contents = contents
+        self._options = options
+
+    async def get(self, exchange: Exchange, principal: Principal) -> None:
+        digest = Digest.parse(exchange.target.item)
+        size = await self._contents.blob_size(principal, exchange.target.repository, digest)
+        planned = plan("GET", exchange.headers, digest, size, OCTETS)
+        if planned.bodiless:
+            await send_empty(exchange.send, planned.status, planned.headers)
+            return
+        if self._options.accel_prefix is not None and await self._contents.local_path(digest, size) is not None:
+            await send_empty(exchange.send, 200, accelerated(self._options.accel_prefix, digest, OCTETS))
+            return
+        async with self._contents.open_blob(digest, size) as reader:
+            await send_start(exchange.send, planned.status, planned.headers)
+            pieces = reader.read(planned.start, planned.end)
+            length = planned.end - planned.start
+            await send_body(exchange.receive, exchange.send, length, pieces, self._options.idle_seconds)
+
+    async def head(self, exchange: Exchange, principal: Principal) -> None:
+        digest = Digest.parse(exchange.target.item)
+        size = await self._contents.present_blob_size(principal, exchange.target.repository, digest)
+        planned = plan("HEAD", exchange.headers, digest, size, OCTETS)
+        await send_empty(exchange.send, planned.status, planned.headers)
+
+    async def delete(self, exchange: Exchange, principal: Principal) -> None:
+        digest = Digest.parse(exchange.target.item)
+        await self._contents.unlink_blob(principal, exchange.target.repository, digest)
+        await exchange.answer(202)

@@ -1,0 +1,115 @@
+"""Who asks, and where to get a token: `WWW-Authenticate` as the Docker token specification wants it
+(distribution: docs/content/spec/auth/token.md).
+
+The challenge names every scope that the request needs, for a mount also the source's: a client that fetches exactly
+this token succeeds on its second try.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+
+from starlette.requests import HTTPConnection
+
+from common.errors import Unauthenticated
+from common.reference import NameInvalid, check_repository_name
+from control_plane.registry.collaborators import PasswordAuthenticator
+from control_plane.registry.failures import ScopeInsufficient
+from control_plane.registry.scopes import CATALOG, DELETE, PULL, PUSH, show_scopes
+from control_plane.registry.v2 import Options
+from control_plane.registry.v2.exchange import Exchange
+from control_plane.registry.v2.paths import Kind
+from control_plane.tenants.access import ANONYMOUS, Principal, RepositoryScope
+from control_plane.web.addresses import client_of
+from control_plane.web.auth import Authenticator, credentials_of
+
+_HOST = re.compile(r"[A-Za-z0-9._\-\[\]:]{1,255}")
+_READS = frozenset({"GET", "HEAD"})
+
+
+class Gate:
+    def __init__(self, authenticator: Authenticator, passwords: PasswordAuthenticator, options: Options) -> None:
+        self._authenticator = authenticator
+        self._passwords = passwords
+        self._options = options
+
+    async def principal_of(self, exchange: Exchange) -> Principal:
+        """Raises `Unauthenticated` for credentials that are sent and wrong, `RateLimited` after too many."""
+        connection = HTTPConnection(exchange.scope)
+        credentials = credentials_of(connection)
+        if credentials is None:
+            return ANONYMOUS
+        principal = await self.authenticate(credentials, client_of(connection))
+        exchange.scope["longshore.principal"] = principal
+        return principal
+
+    async def authenticate(self, credentials: str, client: str) -> Principal:
+        scheme, _, value = credentials.partition(" ")
+        if scheme.lower() != "basic":
+            return await self._authenticator.authenticate(credentials, client)
+        username, password = _decode_basic(value)
+        return await self._passwords.authenticate_basic(username, password, client)
+
+    def challenge(self, exchange: Exchange, failure: Unauthenticated) -> str:
+        if exchange.target.kind is Kind.TOKEN:
+            return f'Basic realm="{self._options.service}"'
+        parts = [f'realm="{self._realm(exchange)}"', f'service="{self._options.service}"']
+        scope = show_scopes(_needed(exchange))
+        if scope:
+            parts.append(f'scope="{scope}"')
+        if isinstance(failure, ScopeInsufficient):
+            parts.append('error="insufficient_scope"')
+        elif exchange.headers.get("authorization", "").lower().startswith("bearer "):
+            parts.append('error="invalid_token"')
+        return "Bearer " + ",".join(parts)
+
+    def _realm(self, exchange: Exchange) -> str:
+        if self._options.public_url is not None:
+            return f"{self._options.public_url.rstrip('/')}/v2/token"
+        host = exchange.headers.get("host", "")
+        if not _HOST.fullmatch(host):
+            server = exchange.scope.get("server") or ("localhost", None)
+            host = server[0] if server[1] is None else f"{server[0]}:{server[1]}"
+        return f"{exchange.scope.get('scheme', 'http')}://{host}/v2/token"
+
+
+def _decode_basic(value: str) -> tuple[str, str]:
+    """RFC 7617: everything after the first colon is the password."""
+    try:
+        username, colon, password = base64.b64decode(value.strip(), validate=True).decode().partition(":")
+    except (binascii.Error, ValueError):
+        username, colon, password = "", "", ""
+    if not colon:
+        raise Unauthenticated("the Basic credentials are malformed", action="send base64 of name:password")
+    return username, password
+
+
+def _needed(exchange: Exchange) -> list[RepositoryScope]:
+    target = exchange.target
+    if target.kind is Kind.CATALOG:
+        return [CATALOG]
+    if not target.repository:
+        return []
+    scopes = [RepositoryScope(target.repository, _actions(target.kind, exchange.method))]
+    source = exchange.query.get("from") if target.kind is Kind.UPLOADS and "mount" in exchange.query else None
+    if source and source != target.repository and _is_name(source):
+        scopes.append(RepositoryScope(source, frozenset({PULL})))
+    return scopes
+
+
+def _actions(kind: Kind, method: str) -> frozenset[str]:
+    if kind in (Kind.UPLOADS, Kind.UPLOAD):
+        return frozenset({PULL, PUSH})
+    if method in _READS:
+        return frozenset({PULL})
+    return frozenset({DELETE}) if method == "DELETE" else frozenset({PULL, PUSH})
+
+
+def _is_name(text: str) -> bool:
+    try:
+        check_repository_name(text)
+    except NameInvalid:
+        return False
+    return True

@@ -1,0 +1,94 @@
+"""`/v2/token`: credentials in, a token for some repositories out.
+
+GET as the Docker token specification has it (token.md: Basic credentials, several `scope`s), POST as its OAuth2
+variant (oauth.md: form fields, `grant_type` password or refresh_token). We issue no refresh tokens: `offline_token` and
+`access_type` are accepted and answered without one; an API key serves as `refresh_token`, which is what clients keep
+after a login with it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import parse_qs
+
+from starlette.requests import HTTPConnection
+
+from common.errors import Unauthenticated
+from control_plane.registry.access import grant
+from control_plane.registry.collaborators import IssuedToken, PasswordAuthenticator, RegistryTokenIssuer
+from control_plane.registry.failures import RequestInvalid
+from control_plane.registry.scopes import parse_scopes, show_scopes
+from control_plane.registry.v2 import Options
+from control_plane.registry.v2.exchange import Exchange
+from control_plane.registry.v2.gate import Gate
+from control_plane.tenants.access import Principal, RepositoryScope
+from control_plane.web.addresses import client_of
+
+_MAX_FORM = 64 << 10
+_MAX_FIELDS = 100
+
+
+class TokenEndpoints:
+    def __init__(
+        self, gate: Gate, passwords: PasswordAuthenticator, issuer: RegistryTokenIssuer, options: Options
+    ) -> None:
+        self._gate = gate
+        self._passwords = passwords
+        self._issuer = issuer
+        self._options = options
+
+    async def get(self, exchange: Exchange, principal: Principal) -> None:
+        self._check_service(exchange.query.get("service"))
+        issued, _ = await self._issue(principal, exchange.query.getlist("scope"))
+        document = {"token": issued.token, "access_token": issued.token}
+        await _answer(exchange, issued, document)
+
+    async def post(self, exchange: Exchange, _principal: Principal) -> None:
+        form = await _form(exchange)
+        self._check_service(_one(form, "service"))
+        principal = await self._grantee(form, client_of(HTTPConnection(exchange.scope)))
+        issued, scopes = await self._issue(principal, form.get("scope", []))
+        await _answer(exchange, issued, {"access_token": issued.token, "scope": show_scopes(scopes)})
+
+    async def _grantee(self, form: dict[str, list[str]], client: str) -> Principal:
+        match _one(form, "grant_type"):
+            case "password":
+                return await self._passwords.authenticate_basic(
+                    _one(form, "username") or "", _one(form, "password") or "", client
+                )
+            case "refresh_token":
+                return await self._gate.authenticate(f"Bearer {_one(form, 'refresh_token') or ''}", client)
+        raise RequestInvalid("the grant type is not known", action="use grant_type password or refresh_token")
+
+    async def _issue(self, principal: Principal, asked: list[str]) -> tuple[IssuedToken, tuple[RepositoryScope, ...]]:
+        if principal.anonymous:
+            raise Unauthenticated("a token needs credentials", action="log in, for example with `docker login`")
+        scopes = grant(principal, parse_scopes(asked))
+        return await self._issuer.issue(principal, self._options.service, scopes), scopes
+
+    def _check_service(self, service: str | None) -> None:
+        if service is not None and service != self._options.service:
+            raise RequestInvalid(
+                f"this is not the service {service[:80]!r}", action=f"ask for service={self._options.service}"
+            )
+
+
+async def _form(exchange: Exchange) -> dict[str, list[str]]:
+    body = await exchange.body(_MAX_FORM)
+    try:
+        return parse_qs(body.decode(), keep_blank_values=True, max_num_fields=_MAX_FIELDS)
+    except ValueError as error:
+        raise RequestInvalid("the form is malformed", action="send application/x-www-form-urlencoded") from error
+
+
+def _one(form: dict[str, list[str]], name: str) -> str | None:
+    values = form.get(name)
+    return values[0] if values else None
+
+
+async def _answer(exchange: Exchange, issued: IssuedToken, document: dict[str, Any]) -> None:
+    document |= {
+        "expires_in": issued.expires_in,
+        "issued_at": issued.issued_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
+    }
+    await exchange.answer_json(document, {"Cache-Control": "no-store"})
