@@ -58,7 +58,8 @@ def _condition(
             return Phase.REMOVED, Health.UNKNOWN, ""
         case DesiredState.RUNNING | DesiredState.STOPPED if shown and shown.spec_hash == assignment.spec_hash:
             found = verdict(shown, wanted=assignment.desired_state is DesiredState.RUNNING)
-            return found.phase, found.health, found.detail or failure
+            troubled = bool(failure) and found.phase is Phase.CREATING
+            return Phase.FAILED if troubled else found.phase, found.health, found.detail or failure
     content = _of_content(assignment, observation, doing, failure)
     if content is not None:
         return content[0], Health.UNKNOWN, content[1]

@@ -140,17 +140,25 @@ class Assignment:
 
 
 @dataclass(frozen=True, slots=True)
+class Unreadable:
+    """An assignment in words that this agent does not understand."""
+
+    generation: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Assignments:
     """Desired state of the whole host at one generation.
 
     known: False until a full set was ever received: then nothing may be removed for being absent.
-    unreadable: instance ids that were assigned in words this agent does not understand, with the reason; untouchable.
+    unreadable: by instance id; what exists of them is left alone.
     """
 
     generation: int = 0
     known: bool = False
     items: Mapping[str, Assignment] = field(default_factory=dict)
-    unreadable: Mapping[str, str] = field(default_factory=dict)
+    unreadable: Mapping[str, Unreadable] = field(default_factory=dict)
 
 
 class ContainerState(enum.Enum):

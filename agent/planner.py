@@ -127,7 +127,7 @@ def _towards_running(assignment: Assignment, observation: Observation, mine: Seq
 def _replace(assignment: Assignment, observation: Observation, others: Sequence[Container]) -> Step | None:
     """There is no container of the wished spec."""
     if observation.refused.get(assignment.instance_id) == assignment.spec_hash:
-        return _bring_back(others) or _fetch(assignment, observation)
+        return _bring_back(assignment, others) or _fetch(assignment, observation)
     step = _prepare(assignment, observation)
     if step is not None or observation.containers is None or not observation.has_engine:
         return step
@@ -148,15 +148,15 @@ def _prepare(assignment: Assignment, observation: Observation) -> Step | None:
     return PullImage(assignment.image.repository, manifest) if manifest not in observation.images else None
 
 
-def _bring_back(others: Sequence[Container]) -> Step | None:
+def _bring_back(assignment: Assignment, others: Sequence[Container]) -> Step | None:
     """The wished spec is refused for now: let the best of the others run, and only that."""
     live = [other for other in others if other.state in LIVE_STATES]
     if live[1:]:
-        return StopContainer(live[1].runtime_id, ORPHAN_GRACE_SECONDS)
+        return StopContainer(live[1].runtime_id, assignment.container.stop_grace_seconds)
     usable = [other for other in others if other.state is not ContainerState.DEAD]
     if live or not usable:
         return None
-    return StartContainer(usable[0].runtime_id, usable[0].spec_hash)
+    return StartContainer(usable[0].runtime_id, usable[0].spec_hash, assignment.restart_nonce)
 
 
 def _succeed(
@@ -172,7 +172,7 @@ def _succeed(
     if live is not None:
         return StopContainer(live.runtime_id, assignment.container.stop_grace_seconds)
     if wished.state is ContainerState.CREATED:
-        return StartContainer(wished.runtime_id, wished.spec_hash)
+        return StartContainer(wished.runtime_id, wished.spec_hash, assignment.restart_nonce)
     return RemoveContainer(others[0].runtime_id)
 
 
@@ -183,10 +183,10 @@ def _keep(assignment: Assignment, observation: Observation, wished: Container) -
     if wished.state not in LIVE_STATES:
         if observation.refused.get(assignment.instance_id) == assignment.spec_hash:
             return None
-        return StartContainer(wished.runtime_id, wished.spec_hash)
+        return StartContainer(wished.runtime_id, wished.spec_hash, assignment.restart_nonce)
     honoured = observation.restarts.get(assignment.instance_id, assignment.restart_nonce)
     if honoured != assignment.restart_nonce:
-        return RestartContainer(wished.runtime_id, assignment.container.stop_grace_seconds)
+        return RestartContainer(wished.runtime_id, assignment.container.stop_grace_seconds, assignment.restart_nonce)
     return None
 
 

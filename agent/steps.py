@@ -33,14 +33,18 @@ class CreateContainer:
 
 @dataclass(frozen=True, slots=True)
 class StartContainer:
+    """Also honours a restart that was asked for meanwhile."""
+
     runtime_id: str
     spec_hash: str
+    restart_nonce: int
 
 
 @dataclass(frozen=True, slots=True)
 class RestartContainer:
     runtime_id: str
     grace_seconds: int
+    restart_nonce: int
 
 
 @dataclass(frozen=True, slots=True)

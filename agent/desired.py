@@ -1,0 +1,101 @@
+"""The host's desired state: received as a full set and changes, journalled, then seen by everybody else.
+
+Invariant: `current` never shows a generation that is not on disk: what was acted on is known again after a crash.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import structlog
+
+from agent.journal import Journal
+from agent.model import Assignments, RegionalEndpoint
+from agent.wire import assignments_from, endpoints_from
+from common.digest import Digest
+from common.generations import HeldSet
+from proto.agent.v1 import agent_pb2
+
+log = structlog.get_logger()
+
+_ASSIGNMENTS = "assignments"
+_REGIONALS = "regionals"
+_WELCOME = "welcome"
+
+
+class DesiredBook:
+    """`changed` is called after `current` or `endpoints` became new ones."""
+
+    def __init__(self, journal: Journal, enrolled_url: str) -> None:
+        self._journal = journal
+        self._enrolled_url = enrolled_url.rstrip("/")
+        self._held: HeldSet[str, agent_pb2.Assignment] = HeldSet()
+        self._tokens: dict[tuple[str, Digest], str] = {}
+        self.current = Assignments()
+        self.endpoints: tuple[RegionalEndpoint, ...] = ()
+        self.centre_url = self._enrolled_url
+        self.changed: Callable[[], None] = lambda: None
+
+    async def load(self) -> None:
+        """What the last process knew, so that work goes on while the control plane is away."""
+        stored = await self._journal.load_message(_ASSIGNMENTS, agent_pb2.AssignmentSet())
+        if stored is not None:
+            self._held.replace(stored.results_in, {one.instance_id: one for one in stored.assignments})
+            self._show()
+        regionals = await self._journal.load_message(_REGIONALS, agent_pb2.Regionals())
+        if regionals is not None:
+            self.endpoints = endpoints_from(regionals)
+        welcome = await self._journal.load_message(_WELCOME, agent_pb2.Welcome())
+        if welcome is not None:
+            self.centre_url = welcome.content_url.rstrip("/") or self._enrolled_url
+
+    def token(self, tenant_id: str, digest: Digest) -> str:
+        """The newest right to read that content; empty if it is not assigned."""
+        return self._tokens.get((tenant_id, digest), "")
+
+    async def welcome(self, message: agent_pb2.Welcome) -> None:
+        url = message.content_url.rstrip("/") or self._enrolled_url
+        if url != self.centre_url:
+            await self._journal.save_message(_WELCOME, agent_pb2.Welcome(content_url=message.content_url))
+            self.centre_url = url
+
+    async def replace(self, message: agent_pb2.AssignmentSet) -> None:
+        held: HeldSet[str, agent_pb2.Assignment] = HeldSet()
+        held.replace(message.results_in, {one.instance_id: one for one in message.assignments})
+        await self._take(held)
+
+    async def change(self, message: agent_pb2.AssignmentChanges) -> None:
+        """Raises `Stale` on a gap and then changes nothing."""
+        held = HeldSet(self._held.generation, dict(self._held.items))
+        held.apply(
+            message.applies_to,
+            message.results_in,
+            {one.instance_id: one for one in message.changed},
+            message.removed,
+        )
+        await self._take(held)
+
+    async def regionals(self, message: agent_pb2.Regionals) -> None:
+        endpoints = endpoints_from(message)
+        if endpoints != self.endpoints:
+            await self._journal.save_message(_REGIONALS, message)
+            self.endpoints = endpoints
+            self.changed()
+
+    async def _take(self, held: HeldSet[str, agent_pb2.Assignment]) -> None:
+        stored = agent_pb2.AssignmentSet(results_in=held.generation, assignments=held.items.values())
+        await self._journal.save_message(_ASSIGNMENTS, stored)
+        self._held = held
+        self._show()
+        log.info("desired state journalled", generation=held.generation, assignments=len(held.items))
+        self.changed()
+
+    def _show(self) -> None:
+        self.current = assignments_from(self._held.generation, self._held.items.values())
+        for instance_id, unreadable in self.current.unreadable.items():
+            log.error("assignment not understood", instance=instance_id, error=unreadable.reason)
+        self._tokens = {
+            (assignment.tenant_id, content.digest): content.token
+            for assignment in self.current.items.values()
+            for content in assignment.image.everything
+        }

@@ -1,0 +1,93 @@
+"""Carrying out one step, whatever it is; the step's own idempotence makes a repetition after a crash harmless.
+
+Invariant: what a step did is remembered (a restart that was honoured) only after the engine said that it is done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+from agent.ledger import Ledger
+from agent.model import Content
+from agent.runtimes import ContainerOrder, EngineAway, RuntimeDriver
+from agent.steps import (
+    CreateContainer,
+    FetchContents,
+    PullImage,
+    RemoveContainer,
+    RenameContainer,
+    RestartContainer,
+    StartContainer,
+    Step,
+    StopContainer,
+)
+
+
+class ContentFetcher(Protocol):
+    async def fetch(self, content: Content, tenant_id: str) -> None:
+        """Returns when the content is verified in the cache; several at once for one digest are one. Raises what
+        hinders, after every source was tried.
+        """
+        ...
+
+    def held_bytes(self, content: Content, tenant_id: str) -> int:
+        """Verified so far, for people to watch."""
+        ...
+
+
+class Execution:
+    """`at_once` bounds the engine's work; the fetcher bounds its own."""
+
+    def __init__(
+        self, driver: RuntimeDriver | None, fetcher: ContentFetcher, ledger: Ledger, *, at_once: int = 4
+    ) -> None:
+        self._driver = driver
+        self._fetcher = fetcher
+        self._ledger = ledger
+        self._turn = asyncio.Semaphore(at_once)
+
+    async def carry_out(self, instance_id: str, step: Step) -> None:
+        if isinstance(step, FetchContents):
+            await self._fetch(step)
+        elif self._driver is None:
+            raise EngineAway("this host has no container engine", action="start the agent with a runtime")
+        else:
+            async with self._turn:
+                await self._with_engine(self._driver, instance_id, step)
+
+    async def _fetch(self, step: FetchContents) -> None:
+        """All of them, even if one fails: a small manifest that is away must not keep gigabytes from moving."""
+        calls = (self._fetcher.fetch(content, step.tenant_id) for content in step.contents)
+        results = await asyncio.gather(*calls, return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+
+    async def _with_engine(self, driver: RuntimeDriver, instance_id: str, step: Step) -> None:
+        match step:
+            case PullImage():
+                await driver.pull(step.repository, step.manifest)
+            case CreateContainer(assignment):
+                await driver.create(
+                    ContainerOrder(
+                        name=assignment.container_name,
+                        instance_id=assignment.instance_id,
+                        generation=assignment.generation,
+                        spec_hash=assignment.spec_hash,
+                        manifest=assignment.image.manifest.digest,
+                        spec=assignment.container,
+                    )
+                )
+            case StartContainer():
+                await driver.start(step.runtime_id)
+                await self._ledger.honour(instance_id, step.restart_nonce)
+            case RestartContainer():
+                await driver.restart(step.runtime_id, step.grace_seconds)
+                await self._ledger.honour(instance_id, step.restart_nonce)
+            case StopContainer():
+                await driver.stop(step.runtime_id, step.grace_seconds)
+            case RenameContainer():
+                await driver.rename(step.runtime_id, step.name)
+            case RemoveContainer():
+                await driver.remove(step.runtime_id)

@@ -1,0 +1,230 @@
+"""Between longshore.agent.v1 and our model; pure.
+
+What comes down is checked here once: a digest, port or name that is not well formed makes that one assignment
+unreadable (`Invalid`), never the whole set. Enum values of a newer control plane mean UNSPECIFIED (proto/README.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from agent.model import (
+    Assignment,
+    Assignments,
+    ContainerSpec,
+    Content,
+    ContentReport,
+    DesiredState,
+    Health,
+    HealthCheck,
+    HostFacts,
+    Image,
+    InstanceReport,
+    Mount,
+    Phase,
+    PortMapping,
+    Provenance,
+    RegionalEndpoint,
+    Unreadable,
+)
+from common.digest import Digest
+from common.errors import Failure, Invalid
+from common.reference import check_repository_name
+from proto.agent.v1 import agent_pb2
+from proto.content.v1 import content_pb2
+
+_DESIRED: Mapping[int, DesiredState] = {
+    agent_pb2.DESIRED_STATE_RUNNING: DesiredState.RUNNING,
+    agent_pb2.DESIRED_STATE_STOPPED: DesiredState.STOPPED,
+    agent_pb2.DESIRED_STATE_REMOVED: DesiredState.REMOVED,
+    agent_pb2.DESIRED_STATE_HELD: DesiredState.HELD,
+}
+_PHASES: Mapping[Phase, agent_pb2.Phase.ValueType] = {
+    Phase.PENDING: agent_pb2.PHASE_PENDING,
+    Phase.FETCHING: agent_pb2.PHASE_FETCHING,
+    Phase.VERIFIED: agent_pb2.PHASE_VERIFIED,
+    Phase.CREATING: agent_pb2.PHASE_CREATING,
+    Phase.RUNNING: agent_pb2.PHASE_RUNNING,
+    Phase.STOPPED: agent_pb2.PHASE_STOPPED,
+    Phase.FAILED: agent_pb2.PHASE_FAILED,
+    Phase.REMOVED: agent_pb2.PHASE_REMOVED,
+}
+_HEALTH: Mapping[Health, agent_pb2.Health.ValueType] = {
+    Health.UNKNOWN: agent_pb2.HEALTH_UNSPECIFIED,
+    Health.NONE: agent_pb2.HEALTH_NONE,
+    Health.STARTING: agent_pb2.HEALTH_STARTING,
+    Health.HEALTHY: agent_pb2.HEALTH_HEALTHY,
+    Health.UNHEALTHY: agent_pb2.HEALTH_UNHEALTHY,
+}
+_DEFAULT_GRACE_SECONDS = 10
+
+
+class AssignmentUnreadable(Invalid):
+    code = "assignment_unreadable"
+
+
+def assignments_from(generation: int, messages: Iterable[agent_pb2.Assignment]) -> Assignments:
+    items: dict[str, Assignment] = {}
+    unreadable: dict[str, Unreadable] = {}
+    for message in messages:
+        try:
+            items[message.instance_id] = assignment_from(message)
+        except Failure as failure:
+            unreadable[message.instance_id] = Unreadable(message.generation, str(failure))
+    return Assignments(generation, True, items, unreadable)
+
+
+def assignment_from(message: agent_pb2.Assignment) -> Assignment:
+    """Raises a failure of the branch `Invalid`."""
+    return Assignment(
+        instance_id=message.instance_id,
+        generation=message.generation,
+        tenant_id=message.tenant_id,
+        tenant=message.tenant,
+        name=message.name,
+        desired_state=_DESIRED.get(message.desired_state, DesiredState.UNKNOWN),
+        image=Image(
+            repository=check_repository_name(message.image.repository),
+            tag=message.image.tag,
+            manifest=_content(message.image.manifest),
+            contents=tuple(_content(content) for content in message.image.contents),
+        ),
+        container=_container(message.container),
+        restart_nonce=message.restart_nonce,
+    )
+
+
+def endpoints_from(message: agent_pb2.Regionals) -> tuple[RegionalEndpoint, ...]:
+    return tuple(
+        RegionalEndpoint(
+            regional_id=endpoint.regional_id,
+            content_url=endpoint.content_url.rstrip("/"),
+            swarm_url=endpoint.swarm_url.rstrip("/"),
+            peer_address=endpoint.peer_address,
+        )
+        for endpoint in message.endpoints
+    )
+
+
+def facts_message(facts: HostFacts) -> agent_pb2.HostFacts:
+    return agent_pb2.HostFacts(
+        hostname=facts.hostname,
+        architecture=facts.architecture,
+        operating_system=facts.operating_system,
+        cpus=facts.cpus,
+        memory_bytes=facts.memory_bytes,
+        disk_free_bytes=facts.disk_free_bytes,
+        engines=[agent_pb2.Engine(kind=engine.kind, version=engine.version) for engine in facts.engines],
+    )
+
+
+def reports_message(
+    sequence: int, instances: Iterable[InstanceReport], contents: Iterable[ContentReport]
+) -> agent_pb2.Reports:
+    return agent_pb2.Reports(
+        sequence=sequence,
+        instances=[_instance_message(report) for report in instances],
+        contents=[_content_message(report) for report in contents],
+    )
+
+
+def reports_from(message: agent_pb2.Reports) -> tuple[list[InstanceReport], list[ContentReport]]:
+    """What `reports_message` made: our own journal. Raises `Invalid` for digests it did not make."""
+    return [_instance_from(one) for one in message.instances], [_content_from(one) for one in message.contents]
+
+
+def _content(message: content_pb2.Content) -> Content:
+    return Content(Digest.parse(message.digest), message.size_bytes, message.media_type, message.token)
+
+
+def _container(message: agent_pb2.ContainerSpec) -> ContainerSpec:
+    return ContainerSpec(
+        command=tuple(message.command),
+        entrypoint=tuple(message.entrypoint),
+        environment=dict(message.environment),
+        labels=dict(message.labels),
+        ports=tuple(_port(port) for port in message.ports),
+        mounts=tuple(Mount(mount.volume, mount.target, mount.read_only) for mount in message.mounts),
+        cpus=message.cpus,
+        memory_bytes=message.memory_bytes,
+        health_check=_health_check(message.health_check) if message.HasField("health_check") else None,
+        stop_grace_seconds=message.stop_grace_seconds or _DEFAULT_GRACE_SECONDS,
+    )
+
+
+def _port(message: agent_pb2.PortMapping) -> PortMapping:
+    if not 0 < message.container_port < 1 << 16 or message.host_port >= 1 << 16:
+        raise AssignmentUnreadable(
+            f"port {message.host_port}:{message.container_port} does not exist", action="use ports from 1 to 65535"
+        )
+    protocol = message.protocol or "tcp"
+    if protocol not in ("tcp", "udp"):
+        raise AssignmentUnreadable(f"the port protocol {protocol[:20]!r} is unknown", action="use tcp or udp")
+    return PortMapping(message.host_ip, message.host_port, message.container_port, protocol)
+
+
+def _health_check(message: agent_pb2.HealthCheck) -> HealthCheck:
+    return HealthCheck(
+        test=tuple(message.test),
+        interval_seconds=message.interval_seconds,
+        timeout_seconds=message.timeout_seconds,
+        retries=message.retries,
+        start_period_seconds=message.start_period_seconds,
+    )
+
+
+def _instance_message(report: InstanceReport) -> agent_pb2.InstanceReport:
+    return agent_pb2.InstanceReport(
+        instance_id=report.instance_id,
+        generation=report.generation,
+        phase=_PHASES[report.phase],
+        health=_HEALTH[report.health],
+        detail=report.detail,
+        runtime_id=report.runtime_id,
+        restart_count=report.restart_count,
+    )
+
+
+def _content_message(report: ContentReport) -> agent_pb2.ContentReport:
+    return agent_pb2.ContentReport(
+        digest=str(report.digest),
+        tenant_id=report.tenant_id,
+        size_bytes=report.size_bytes,
+        held_bytes=report.held_bytes,
+        verified=report.verified,
+        provenance=content_pb2.Provenance(
+            from_centre_bytes=report.provenance.from_centre_bytes,
+            from_regional_bytes=report.provenance.from_regional_bytes,
+            from_peers_bytes=report.provenance.from_peers_bytes,
+        ),
+        detail=report.detail,
+    )
+
+
+def _instance_from(message: agent_pb2.InstanceReport) -> InstanceReport:
+    phases = {number: phase for phase, number in _PHASES.items()}
+    healths = {number: health for health, number in _HEALTH.items()}
+    return InstanceReport(
+        instance_id=message.instance_id,
+        generation=message.generation,
+        phase=phases.get(message.phase, Phase.PENDING),
+        health=healths.get(message.health, Health.UNKNOWN),
+        detail=message.detail,
+        runtime_id=message.runtime_id,
+        restart_count=message.restart_count,
+    )
+
+
+def _content_from(message: agent_pb2.ContentReport) -> ContentReport:
+    provenance = message.provenance
+    return ContentReport(
+        digest=Digest.parse(message.digest),
+        tenant_id=message.tenant_id,
+        size_bytes=message.size_bytes,
+        held_bytes=message.held_bytes,
+        verified=message.verified,
+        provenance=Provenance(
+            provenance.from_centre_bytes, provenance.from_regional_bytes, provenance.from_peers_bytes
+        ),
+        detail=message.detail,
+    )
