@@ -33,7 +33,8 @@ class Effect(Enum):
 
 
 def effect_of(observation: Observation, instance: Instance, known: Status) -> Effect:
-    if not known.observed_generation <= observation.generation <= instance.generation:
+    # Generations begin at 1; 0 would be a report of nothing.
+    if not max(known.observed_generation, 1) <= observation.generation <= instance.generation:
         return Effect.NOTHING
     removal_answered = instance.desired_state is DesiredState.REMOVED and observation.generation == instance.generation
     if removal_answered and observation.phase is Phase.REMOVED:

@@ -1,0 +1,73 @@
+"""A swarm over real tables, real keys and tokens, with the neighbouring domains standing in."""
+
+from __future__ import annotations
+
+import pytest
+
+from common.clock import ManualClock
+from control_plane.database import Database
+from control_plane.sealing import SealedBox
+from control_plane.sealing.keyring import KeyRing
+from control_plane.swarm.describe import Describer
+from control_plane.swarm.egress import EgressCounter
+from control_plane.swarm.keys import ContentKeys
+from control_plane.swarm.service import SwarmService
+from control_plane.swarm.tokens import ContentTokens
+from tests.control_plane.swarm.parts import Jobs, Shelf, Tenants, add_host, add_idc, add_regional
+
+
+@pytest.fixture
+def box() -> SealedBox:
+    return SealedBox(KeyRing({b"12345678": bytes(range(32))}))
+
+
+@pytest.fixture
+async def keys(database: Database, box: SealedBox, clock: ManualClock) -> ContentKeys:
+    keys = ContentKeys(database, box, clock)
+    await keys.load()
+    return keys
+
+
+@pytest.fixture
+def tokens(keys: ContentKeys, clock: ManualClock) -> ContentTokens:
+    return ContentTokens(keys, clock)
+
+
+@pytest.fixture
+def shelf() -> Shelf:
+    return Shelf()
+
+
+@pytest.fixture
+def jobs() -> Jobs:
+    return Jobs()
+
+
+@pytest.fixture
+def tenants() -> Tenants:
+    return Tenants("acme", "globex")
+
+
+@pytest.fixture
+def swarm(database: Database, tokens: ContentTokens, shelf: Shelf, jobs: Jobs) -> SwarmService:
+    return SwarmService(database, tokens, shelf, jobs)
+
+
+@pytest.fixture
+def describer(database: Database, shelf: Shelf, keys: ContentKeys) -> Describer:
+    return Describer(database, shelf, keys.swarm_secret)
+
+
+@pytest.fixture
+def egress(database: Database, clock: ManualClock) -> EgressCounter:
+    return EgressCounter(database, clock)
+
+
+@pytest.fixture
+async def fleet(database: Database) -> None:
+    """IDC east with hosts e1, e2 and regional er; IDC west with host w1 and regional wr."""
+    for idc, regional, members in (("east", "er", ("e1", "e2")), ("west", "wr", ("w1",))):
+        await add_idc(database, idc)
+        await add_regional(database, idc, regional)
+        for name in members:
+            await add_host(database, idc, name)
