@@ -54,7 +54,7 @@ class Files:
         self._types.add_type("application/x-xz", ".xz")
 
     def routes(self) -> list[web.RouteDef]:
-        served = [web.get(f"/{area}{{tail:.*}}", self.serve) for area in AREAS]
+        served = [web.get(f"/{area}{{tail:(?s:.*)}}", self.serve) for area in AREAS]
         return [*served, web.get("/api/v1/files/{area}", self.list)]
 
     async def serve(self, request: web.Request) -> web.StreamResponse:

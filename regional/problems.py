@@ -59,13 +59,11 @@ def problem(failure: Failure, instance: str) -> web.Response:
         "instance": instance,
         **failure.facts,
     }
-    headers = {}
+    headers = {"Content-Type": "application/problem+json"}
     if isinstance(failure, RateLimited | Unavailable):
         headers["Retry-After"] = str(max(1, math.ceil(failure.retry_after_seconds)))
     if isinstance(failure, RangeUnsatisfiable):
         headers["Content-Range"] = f"bytes */{failure.facts.get('size', '*')}"
     if isinstance(failure, Unauthenticated):
         headers["WWW-Authenticate"] = "Bearer"
-    return web.Response(
-        status=int(status), text=json.dumps(body), content_type="application/problem+json", headers=headers
-    )
+    return web.Response(status=int(status), body=json.dumps(body).encode(), headers=headers)

@@ -68,8 +68,8 @@ async def _answered(request: web.Request, handler: _Handler, route: str) -> web.
     except web.HTTPNotFound:
         return problem(NotFound("there is no such path", action="see docs/architecture.md for the routes"), path)
     except web.HTTPException as answer:
-        # A redirect, or the router's 405; it is an answer of its own.
-        return answer
+        # A redirect, or the router's 405: an answer that travels as an exception.
+        return web.Response(status=answer.status, body=answer.body, headers=answer.headers)
     except Exception:
         log.exception("request broke", path=path[:300])
         return problem(Internal("a defect ended this request", action="report it with the regional's log"), path)
