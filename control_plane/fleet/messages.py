@@ -31,3 +31,32 @@ class IdentityRevoked(Message):
     topic: ClassVar[str] = "fleet.identity_revoked"
     kind: str
     identity_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class MemberEnrolled(Message):
+    """A host or regional got its first certificate, or a new one by a join token made for its name."""
+
+    topic: ClassVar[str] = "fleet.member_enrolled"
+    kind: str
+    identity_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class RegionalsChanged(Message):
+    """A regional of this IDC attached, left, moved or was revoked; its agents are told anew where to fetch."""
+
+    topic: ClassVar[str] = "fleet.regionals_changed"
+    idc_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class SessionReplaced(Message):
+    """A newer stream of this identity counts, and the replica that holds an older one ends it. An empty `session_id`:
+    no stream counts any more; the identity was enrolled anew.
+    """
+
+    topic: ClassVar[str] = "fleet.session_replaced"
+    kind: str
+    identity_id: str
+    session_id: str

@@ -63,6 +63,24 @@ class Idc:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredJoinToken:
+    """What is kept of a join token: never its secret."""
+
+    id: str
+    kind: IdentityKind
+    idc_id: str
+    idc: str
+    name: str | None
+    secret_hash: str
+    created_by: str
+    created_at: datetime
+    expires_at: datetime
+    used_at: datetime | None = None
+    used_key_hash: str | None = None
+    identity_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Member:
     """A host or a regional: one identity in an IDC."""
 

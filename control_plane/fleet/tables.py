@@ -5,9 +5,8 @@ A heartbeat never touches these tables; what changes often (`last_seen_at`) is f
 
 from __future__ import annotations
 
-from typing import Any
-
 from sqlalchemy import BigInteger, Column, ForeignKey, Index, LargeBinary, String, Table, Text, UniqueConstraint
+from sqlalchemy.schema import SchemaItem
 
 from control_plane.database.schema import Json, UtcDateTime, metadata
 
@@ -23,7 +22,7 @@ idcs = Table(
 )
 
 
-def _identity_columns() -> tuple[Column[Any], ...]:
+def _identity_columns() -> tuple[SchemaItem, ...]:
     """What a host and a regional have in common: a name in an IDC, one session at most, and perhaps an end."""
     return (
         Column("id", String(36), primary_key=True),

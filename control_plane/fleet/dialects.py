@@ -1,0 +1,211 @@
+"""What differs between an agent's stream and a regional's: the words of the messages, and who is asked for the desired
+state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from common.errors import Invalid
+from common.generations import Changes
+from common.tls import IdentityKind
+from control_plane.fleet.desired import AssignmentSource, OrderSource
+from control_plane.fleet.model import Member, Regional
+from control_plane.fleet.session import Down, Session, Up
+from proto.agent.v1 import agent_pb2
+from proto.content.v1 import content_pb2
+from proto.regional.v1 import regional_pb2
+
+_TEXT = 255
+_MOST_ENGINES = 16
+
+
+class HelloInvalid(Invalid):
+    code = "hello_invalid"
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """Desired state at one generation; `items` by their keys in the protocol."""
+
+    generation: int
+    items: Mapping[Any, Any]
+
+
+class Dialect(Protocol):
+    kind: IdentityKind
+
+    def reported(self, hello: Any) -> dict[str, Any]:
+        """What Hello says of the member, as columns of its row. Raises `HelloInvalid`."""
+        ...
+
+    def welcome(self, session: Session, heartbeat_seconds: float) -> Down: ...
+
+    def probe(self, nonce: str) -> Down: ...
+
+    def acknowledgement(self, sequence: int) -> Down: ...
+
+    def full(self, picture: Picture) -> Down: ...
+
+    def changes(self, changes: Changes[Any, Any]) -> Down: ...
+
+    async def picture(self, member: Member) -> Picture: ...
+
+    async def accept(self, member: Member, message: Up) -> None:
+        """Make the reports durable."""
+        ...
+
+
+class AgentDialect:
+    kind: IdentityKind = "host"
+
+    def __init__(self, source: AssignmentSource, content_url: str = "") -> None:
+        self._source = source
+        self._content_url = content_url
+
+    def reported(self, hello: agent_pb2.Hello) -> dict[str, Any]:
+        facts = hello.facts
+        return {
+            "version": hello.version[:64],
+            "facts": {
+                "hostname": facts.hostname[:_TEXT],
+                "architecture": facts.architecture[:32],
+                "operating_system": facts.operating_system[:_TEXT],
+                "cpus": facts.cpus,
+                "memory_bytes": facts.memory_bytes,
+                "disk_free_bytes": facts.disk_free_bytes,
+                "engines": [
+                    {"kind": engine.kind[:32], "version": engine.version[:64]}
+                    for engine in facts.engines[:_MOST_ENGINES]
+                ],
+            },
+        }
+
+    def welcome(self, session: Session, heartbeat_seconds: float) -> Down:
+        return agent_pb2.PlaneMessage(
+            welcome=agent_pb2.Welcome(
+                session_id=session.id,
+                heartbeat_seconds=heartbeat_seconds,
+                host_id=session.member.id,
+                idc=session.member.idc,
+                content_url=self._content_url,
+            )
+        )
+
+    def probe(self, nonce: str) -> Down:
+        return agent_pb2.PlaneMessage(probe=agent_pb2.Probe(nonce=nonce))
+
+    def acknowledgement(self, sequence: int) -> Down:
+        return agent_pb2.PlaneMessage(reports_ack=agent_pb2.ReportsAck(sequence=sequence))
+
+    def full(self, picture: Picture) -> Down:
+        return agent_pb2.PlaneMessage(
+            set=agent_pb2.AssignmentSet(results_in=picture.generation, assignments=picture.items.values())
+        )
+
+    def changes(self, changes: Changes[Any, Any]) -> Down:
+        return agent_pb2.PlaneMessage(
+            changes=agent_pb2.AssignmentChanges(
+                applies_to=changes.applies_to,
+                results_in=changes.results_in,
+                changed=changes.changed.values(),
+                removed=sorted(changes.removed),
+            )
+        )
+
+    async def picture(self, member: Member) -> Picture:
+        snapshot = await self._source.assignments(member.id)
+        return Picture(snapshot.generation, snapshot.assignments)
+
+    async def accept(self, member: Member, message: Up) -> None:
+        assert isinstance(message, agent_pb2.AgentMessage)  # noqa: S101  the servicer's stream carries no other
+        await self._source.accept_reports(member.id, message.reports.instances, message.reports.contents)
+
+
+def regionals_message(regionals: Sequence[Regional]) -> Down:
+    return agent_pb2.PlaneMessage(
+        regionals=agent_pb2.Regionals(
+            endpoints=[
+                agent_pb2.RegionalEndpoint(
+                    regional_id=regional.id,
+                    content_url=regional.content_url,
+                    swarm_url=regional.swarm_url,
+                    peer_address=regional.peer_address,
+                )
+                for regional in regionals
+            ]
+        )
+    )
+
+
+class RegionalDialect:
+    kind: IdentityKind = "regional"
+
+    def __init__(
+        self, source: OrderSource, verifying_keys: Callable[[], Mapping[str, bytes]], content_url: str = ""
+    ) -> None:
+        self._source = source
+        self._content_url = content_url
+        self.verifying_keys = verifying_keys
+
+    def reported(self, hello: regional_pb2.Hello) -> dict[str, Any]:
+        reported = {
+            "content_url": hello.content_url,
+            "swarm_url": hello.swarm_url,
+            "peer_address": hello.peer_address,
+        }
+        for name, value in reported.items():
+            if len(value) > _TEXT:
+                raise HelloInvalid(f"{name} has {len(value)} characters", action=f"use at most {_TEXT}")
+        if reported["content_url"] and not reported["content_url"].startswith("https://"):
+            raise HelloInvalid("content_url is no https URL", action="contents are served over mutual TLS")
+        return {"version": hello.version[:64], **reported}
+
+    def welcome(self, session: Session, heartbeat_seconds: float) -> Down:
+        keys = self.verifying_keys()
+        return regional_pb2.PlaneMessage(
+            welcome=regional_pb2.Welcome(
+                session_id=session.id,
+                heartbeat_seconds=heartbeat_seconds,
+                regional_id=session.member.id,
+                idc=session.member.idc,
+                content_url=self._content_url,
+                verifying_keys=[
+                    content_pb2.VerifyingKey(key_id=key_id, public_key_pem=pem) for key_id, pem in keys.items()
+                ],
+            )
+        )
+
+    def probe(self, nonce: str) -> Down:
+        return regional_pb2.PlaneMessage(probe=regional_pb2.Probe(nonce=nonce))
+
+    def acknowledgement(self, sequence: int) -> Down:
+        return regional_pb2.PlaneMessage(reports_ack=regional_pb2.ReportsAck(sequence=sequence))
+
+    def full(self, picture: Picture) -> Down:
+        return regional_pb2.PlaneMessage(
+            set=regional_pb2.OrderSet(results_in=picture.generation, orders=picture.items.values())
+        )
+
+    def changes(self, changes: Changes[Any, Any]) -> Down:
+        return regional_pb2.PlaneMessage(
+            changes=regional_pb2.OrderChanges(
+                applies_to=changes.applies_to,
+                results_in=changes.results_in,
+                changed=changes.changed.values(),
+                removed=[
+                    regional_pb2.OrderKey(tenant_id=tenant_id, digest=digest)
+                    for tenant_id, digest in sorted(changes.removed)
+                ],
+            )
+        )
+
+    async def picture(self, member: Member) -> Picture:
+        snapshot = await self._source.orders(member.idc_id, member.id)
+        return Picture(snapshot.generation, snapshot.orders)
+
+    async def accept(self, member: Member, message: Up) -> None:
+        assert isinstance(message, regional_pb2.RegionalMessage)  # noqa: S101  the servicer's stream carries no other
+        await self._source.accept_order_reports(member.id, message.reports.orders)
