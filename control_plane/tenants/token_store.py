@@ -113,8 +113,9 @@ async def add_signing_key(connection: AsyncConnection, key: SigningKeyRow) -> bo
             verifies_until=key.verifies_until,
         )
         .on_conflict_do_nothing(index_elements=["sequence"])
+        .returning(signing_keys.c.id)
     )
-    return added.rowcount == 1
+    return added.first() is not None
 
 
 async def retire_signing_keys(connection: AsyncConnection, before: int, verifies_until: datetime) -> None:

@@ -32,8 +32,11 @@ async def add_user(connection: AsyncConnection, user: User) -> bool:
         "token_generation": user.token_generation,
         "created_at": user.created_at,
     }
-    added = await connection.execute(insert.values(values).on_conflict_do_nothing(index_elements=["name"]))
-    return added.rowcount == 1
+    # RETURNING says whether a row went in; the count of rows does not, for an INSERT on PostgreSQL.
+    added = await connection.execute(
+        insert.values(values).on_conflict_do_nothing(index_elements=["name"]).returning(users.c.id)
+    )
+    return added.first() is not None
 
 
 async def find_user(connection: AsyncConnection, name: str) -> User | None:
