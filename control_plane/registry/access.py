@@ -10,22 +10,21 @@ one that does not; writing there is `Denied`, for both as well.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from common.errors import Denied, Unauthenticated
 from control_plane.registry.failures import RepositoryUnknown, ScopeInsufficient
-from control_plane.registry.scopes import CATALOG, DELETE, PULL, PUSH
-from control_plane.tenants.access import Permission, Principal, RepositoryScope
-
-_PERMISSIONS = {PULL: Permission.IMAGE_PULL, PUSH: Permission.IMAGE_PUSH, DELETE: Permission.IMAGE_DELETE}
+from control_plane.registry.scopes import CATALOG, PULL
+from control_plane.tenants.access import ACTIONS, Permission, Principal, RepositoryScope
 
 
 def may(principal: Principal, repository: str, action: str) -> bool:
-    return role_permits(principal, repository, action) and _scope_permits(principal, repository, action)
+    return principal.may_on(ACTIONS[action], repository)
 
 
 def role_permits(principal: Principal, repository: str, action: str) -> bool:
     """What the role alone says, whatever token the principal came with."""
-    return principal.may(_PERMISSIONS[action], repository.partition("/")[0])
+    return replace(principal, scopes=None).may_on(ACTIONS[action], repository)
 
 
 def require(principal: Principal, repository: str, *actions: str) -> None:
@@ -66,7 +65,8 @@ def visible_tenants(principal: Principal) -> tuple[str, ...] | None:
     """The tenants whose repositories the principal may list; None means all."""
     if principal.platform_admin:
         return None
-    return tuple(sorted(name for name in principal.roles if principal.may(Permission.IMAGE_PULL, name)))
+    whole = replace(principal, scopes=None)
+    return tuple(sorted(name for name in principal.roles if whole.may(Permission.IMAGE_PULL, name)))
 
 
 def visible_repositories(principal: Principal) -> tuple[str, ...] | None:
@@ -79,10 +79,4 @@ def visible_repositories(principal: Principal) -> tuple[str, ...] | None:
 def unknown_repository(repository: str) -> RepositoryUnknown:
     return RepositoryUnknown(
         f"there is no repository {repository}", action="check the name; a repository is made by the first push to it"
-    )
-
-
-def _scope_permits(principal: Principal, repository: str, action: str) -> bool:
-    return principal.scopes is None or any(
-        scope.repository == repository and action in scope.actions for scope in principal.scopes
     )

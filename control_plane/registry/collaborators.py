@@ -1,9 +1,8 @@
-"""What the registry needs of others. `tenants` implements these; `app` hands them in."""
+"""What the registry needs of others. `tenants` has these; `app` hands them in."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -11,36 +10,43 @@ from control_plane.registry.access import unknown_repository
 from control_plane.tenants.access import Principal, RepositoryScope
 
 
-@dataclass(frozen=True, slots=True)
-class TenantRef:
-    id: str
-    name: str
-
-
 class TenantDirectory(Protocol):
-    async def find_tenant(self, name: str) -> TenantRef | None: ...
+    async def ids_of(self, names: Collection[str]) -> Mapping[str, str]:
+        """Ids of tenants by name; unknown ones are absent."""
+        ...
 
 
-async def tenant_of(tenants: TenantDirectory, repository: str) -> TenantRef:
-    """The tenant that a repository of this name belongs to. Raises `RepositoryUnknown` if there is none."""
-    found = await tenants.find_tenant(repository.partition("/")[0])
+async def tenant_id_of(tenants: TenantDirectory, repository: str) -> str:
+    """Of the tenant that a repository of this name belongs to. Raises `RepositoryUnknown` if there is none."""
+    name = repository.partition("/")[0]
+    found = (await tenants.ids_of([name])).get(name)
     if found is None:
         raise unknown_repository(repository)
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class IssuedToken:
+class IssuedToken(Protocol):
     """`expires_in` is seconds from `issued_at`."""
 
-    token: str
-    expires_in: int
-    issued_at: datetime
+    @property
+    def token(self) -> str: ...
+
+    @property
+    def expires_in(self) -> int: ...
+
+    @property
+    def issued_at(self) -> datetime: ...
 
 
-class RegistryTokenIssuer(Protocol):
+class RegistryTokens(Protocol):
+    """Bearer tokens for some repositories."""
+
     async def issue(self, principal: Principal, service: str, scopes: Sequence[RepositoryScope]) -> IssuedToken:
-        """A bearer token whose principal has the roles of this one and is limited to `scopes`."""
+        """A token whose principal has no more rights than this one and is limited to `scopes`."""
+        ...
+
+    async def verify(self, token: str) -> Principal:
+        """Raises `Unauthenticated` for what is no such token."""
         ...
 
 

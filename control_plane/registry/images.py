@@ -12,7 +12,7 @@ from common.reference import TagInvalid, check_tag
 from control_plane.database import Database, UnitOfWork
 from control_plane.registry import manifest_store, repository_store
 from control_plane.registry.access import require, unknown_repository
-from control_plane.registry.collaborators import TenantDirectory, tenant_of
+from control_plane.registry.collaborators import TenantDirectory, tenant_id_of
 from control_plane.registry.completeness import check_complete
 from control_plane.registry.failures import ManifestUnknown
 from control_plane.registry.manifests import ParsedManifest, parse_manifest
@@ -68,10 +68,10 @@ class ImageService:
                 await self._record(unit, held, manifest, parsed, names, user_id)
                 return PushedManifest(manifest, names)
         # The first push to a repository, of a manifest that needs no blobs here (or is about to be refused).
-        tenant = await tenant_of(self._tenants, repository)
+        tenant_id = await tenant_id_of(self._tenants, repository)
         async with self._database.transaction() as unit:
             held = await repository_store.ensure_repository(
-                unit.connection, new_id(self._clock), repository, tenant.id, self._clock.now()
+                unit.connection, new_id(self._clock), repository, tenant_id, self._clock.now()
             )
             await self._record(unit, held, manifest, parsed, names, user_id)
         return PushedManifest(manifest, names)

@@ -22,7 +22,7 @@ from control_plane.blobs import BlobStore, UploadUnknown
 from control_plane.database import Database
 from control_plane.registry import repository_store, upload_store
 from control_plane.registry.access import may, require, role_permits, visible_tenants
-from control_plane.registry.collaborators import TenantDirectory, tenant_of
+from control_plane.registry.collaborators import TenantDirectory, tenant_id_of
 from control_plane.registry.model import Pushed, Upload
 from control_plane.registry.scopes import PULL, PUSH
 from control_plane.tenants.access import Principal
@@ -110,7 +110,7 @@ class UploadService:
         Raises `ScopeInsufficient` if only the token, not the role, is in the way: the client can get another one.
         """
         require(principal, repository, PUSH)
-        tenant_id = await self._tenant_id(repository)
+        tenant_id = await tenant_id_of(self._tenants, repository)
         if source is not None and not may(principal, source, PULL):
             if role_permits(principal, source, PULL):
                 require(principal, source, PULL)
@@ -152,13 +152,10 @@ class UploadService:
 
     async def _new(self, principal: Principal, repository: str) -> Upload:
         require(principal, repository, PUSH)
-        return self._upload(principal, repository, await self._tenant_id(repository))
+        return self._upload(principal, repository, await tenant_id_of(self._tenants, repository))
 
     def _upload(self, principal: Principal, repository: str, tenant_id: str) -> Upload:
         return Upload(new_id(self._clock), repository, tenant_id, principal.user_id or "")
-
-    async def _tenant_id(self, repository: str) -> str:
-        return (await tenant_of(self._tenants, repository)).id
 
     async def _find(self, principal: Principal, repository: str, upload_id: str) -> Upload:
         require(principal, repository, PUSH)

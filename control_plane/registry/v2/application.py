@@ -8,7 +8,7 @@ import structlog
 from starlette.types import Receive, Scope, Send
 
 from common.errors import Failure, Internal, Unauthenticated
-from control_plane.registry.collaborators import PasswordAuthenticator, RegistryTokenIssuer
+from control_plane.registry.collaborators import PasswordAuthenticator, RegistryTokens
 from control_plane.registry.errors import body_of, headers_of, oci_error_of
 from control_plane.registry.failures import MethodUnsupported
 from control_plane.registry.service import RegistryService
@@ -34,14 +34,14 @@ class RegistryApplication:
         registry: RegistryService,
         authenticator: Authenticator,
         passwords: PasswordAuthenticator,
-        issuer: RegistryTokenIssuer,
+        tokens: RegistryTokens,
         options: Options,
     ) -> None:
         self._options = options
-        self._gate = Gate(authenticator, passwords, options)
+        self._gate = Gate(authenticator, tokens, options)
         listings, images = ListingEndpoints(registry), ManifestEndpoints(registry.images)
         blobs, uploads = BlobEndpoints(registry.contents, options), UploadEndpoints(registry.uploads)
-        token = TokenEndpoints(self._gate, passwords, issuer, options)
+        token = TokenEndpoints(self._gate, passwords, tokens, options)
         self._handlers: Mapping[Kind, Mapping[str, Handler]] = {
             Kind.BASE: _readable(listings.base),
             Kind.TOKEN: {"GET": token.get, "POST": token.post},

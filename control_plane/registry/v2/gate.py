@@ -7,15 +7,14 @@ this token succeeds on its second try.
 
 from __future__ import annotations
 
-import base64
-import binascii
+import contextlib
 import re
 
 from starlette.requests import HTTPConnection
 
 from common.errors import Unauthenticated
 from common.reference import NameInvalid, check_repository_name
-from control_plane.registry.collaborators import PasswordAuthenticator
+from control_plane.registry.collaborators import RegistryTokens
 from control_plane.registry.failures import ScopeInsufficient
 from control_plane.registry.scopes import CATALOG, DELETE, PULL, PUSH, show_scopes
 from control_plane.registry.v2 import Options
@@ -30,9 +29,9 @@ _READS = frozenset({"GET", "HEAD"})
 
 
 class Gate:
-    def __init__(self, authenticator: Authenticator, passwords: PasswordAuthenticator, options: Options) -> None:
+    def __init__(self, authenticator: Authenticator, tokens: RegistryTokens, options: Options) -> None:
         self._authenticator = authenticator
-        self._passwords = passwords
+        self._tokens = tokens
         self._options = options
 
     async def principal_of(self, exchange: Exchange) -> Principal:
@@ -46,11 +45,12 @@ class Gate:
         return principal
 
     async def authenticate(self, credentials: str, client: str) -> Principal:
+        """Bearer: a registry token first, for that is what nearly every request brings; then what the API takes."""
         scheme, _, value = credentials.partition(" ")
-        if scheme.lower() != "basic":
-            return await self._authenticator.authenticate(credentials, client)
-        username, password = _decode_basic(value)
-        return await self._passwords.authenticate_basic(username, password, client)
+        if scheme.lower() == "bearer":
+            with contextlib.suppress(Unauthenticated):
+                return await self._tokens.verify(value.strip())
+        return await self._authenticator.authenticate(credentials, client)
 
     def challenge(self, exchange: Exchange, failure: Unauthenticated) -> str:
         if exchange.target.kind is Kind.TOKEN:
@@ -73,17 +73,6 @@ class Gate:
             server = exchange.scope.get("server") or ("localhost", None)
             host = server[0] if server[1] is None else f"{server[0]}:{server[1]}"
         return f"{exchange.scope.get('scheme', 'http')}://{host}/v2/token"
-
-
-def _decode_basic(value: str) -> tuple[str, str]:
-    """RFC 7617: everything after the first colon is the password."""
-    try:
-        username, colon, password = base64.b64decode(value.strip(), validate=True).decode().partition(":")
-    except (binascii.Error, ValueError):
-        username, colon, password = "", "", ""
-    if not colon:
-        raise Unauthenticated("the Basic credentials are malformed", action="send base64 of name:password")
-    return username, password
 
 
 def _needed(exchange: Exchange) -> list[RepositoryScope]:

@@ -15,7 +15,7 @@ from starlette.requests import HTTPConnection
 
 from common.errors import Unauthenticated
 from control_plane.registry.access import grant
-from control_plane.registry.collaborators import IssuedToken, PasswordAuthenticator, RegistryTokenIssuer
+from control_plane.registry.collaborators import IssuedToken, PasswordAuthenticator, RegistryTokens
 from control_plane.registry.failures import RequestInvalid
 from control_plane.registry.scopes import parse_scopes, show_scopes
 from control_plane.registry.v2 import Options
@@ -29,12 +29,10 @@ _MAX_FIELDS = 100
 
 
 class TokenEndpoints:
-    def __init__(
-        self, gate: Gate, passwords: PasswordAuthenticator, issuer: RegistryTokenIssuer, options: Options
-    ) -> None:
+    def __init__(self, gate: Gate, passwords: PasswordAuthenticator, tokens: RegistryTokens, options: Options) -> None:
         self._gate = gate
         self._passwords = passwords
-        self._issuer = issuer
+        self._tokens = tokens
         self._options = options
 
     async def get(self, exchange: Exchange, principal: Principal) -> None:
@@ -64,7 +62,7 @@ class TokenEndpoints:
         if principal.anonymous:
             raise Unauthenticated("a token needs credentials", action="log in, for example with `docker login`")
         scopes = grant(principal, parse_scopes(asked))
-        return await self._issuer.issue(principal, self._options.service, scopes), scopes
+        return await self._tokens.issue(principal, self._options.service, scopes), scopes
 
     def _check_service(self, service: str | None) -> None:
         if service is not None and service != self._options.service:
