@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
+import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from common.clock import Clock
+from common.errors import Failure
 from control_plane.database.engine import (
     WAIT_SECONDS,
     database_is_silent,
@@ -29,6 +31,8 @@ from control_plane.database.engine import (
 from control_plane.database.messages import Message
 from control_plane.database.outbox import append
 
+log = structlog.get_logger()
+
 
 @dataclass
 class UnitOfWork:
@@ -39,10 +43,17 @@ class UnitOfWork:
     connection: AsyncConnection
     clock: Clock
     announced: list[Message] = field(default_factory=list)
+    afterwards: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
 
     async def announce(self, message: Message) -> None:
         await append(self.connection, message, self.clock.now())
         self.announced.append(message)
+
+    def after_commit(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Call `work` once the transaction has committed; for hints that may be lost. Its `Failure` is only logged:
+        what was committed stays committed.
+        """
+        self.afterwards.append(work)
 
 
 class Database:
@@ -87,6 +98,11 @@ class Database:
             await connection.commit()
         if unit.announced:
             self.committed.set()
+        for work in unit.afterwards:
+            try:
+                await work()
+            except Failure as failure:
+                log.warning("hint lost", error=str(failure))
 
     async def close(self) -> None:
         await self.engine.dispose()

@@ -16,12 +16,17 @@ from common.errors import Unavailable
 from control_plane.database import Database
 from control_plane.database.outbox import outbox
 from tests.engines.postgresql import PostgresEngine
+from tests.engines.processes import wait_until
 
 MOMENT = datetime(2026, 3, 1, 12, 30, 15, 123456, tzinfo=UTC)
 
 
 def row(topic: str, moment: datetime = MOMENT) -> dict[str, object]:
     return {"topic": topic, "payload": {"a": 1}, "announced_at": moment}
+
+
+def is_driver(thread: threading.Thread) -> bool:
+    return "_connection_worker_thread" in thread.name
 
 
 async def count(database: Database) -> int:
@@ -145,9 +150,8 @@ async def test_a_sqlite_file_that_cannot_be_opened_is_unavailable(tmp_path: obje
         async with database.reading():
             pass
     await database.close()
-    async with asyncio.timeout(5):  # the driver's thread still ends itself; this loop must outlive it
-        while any("_connection_worker_thread" in thread.name for thread in threading.enumerate()):
-            await asyncio.sleep(0.01)
+    # The driver's thread still ends itself; this loop must outlive it.
+    assert await asyncio.to_thread(wait_until, lambda: not any(map(is_driver, threading.enumerate())), 5)
 
 
 async def test_a_writer_of_another_process_is_waited_for(sqlite_url: str, clock: ManualClock) -> None:
