@@ -69,7 +69,7 @@ class ContentCache:
         reserve_bytes: int = 64 << 20,
         free: Callable[[Path], int] = free_bytes,
     ) -> None:
-        self._root = root
+        self.root = root
         self._limit_bytes = limit_bytes
         self._reserve_bytes = reserve_bytes
         self._free = free
@@ -103,7 +103,7 @@ class ContentCache:
 
     def partial(self, digest: Digest) -> Path:
         """Where a content may be gathered; nobody reads it from there."""
-        return self._root / "partial" / f"{digest.algorithm}-{digest.hex}"
+        return self.root / "partial" / f"{digest.algorithm}-{digest.hex}"
 
     async def publish(self, digest: Digest, size_bytes: int, source: Path) -> Path:
         """Hash `source`, make it durable and show it. Raises `DigestMismatch` or `DiskFull`; then nothing is shown.
@@ -122,7 +122,7 @@ class ContentCache:
     def lacking_bytes(self, size_bytes: int) -> int:
         """How much must go before `size_bytes` more fit; 0 when they do."""
         over_limit = self.used_bytes + size_bytes - self._limit_bytes if self._limit_bytes else 0
-        over_disk = size_bytes + self._reserve_bytes - self._free(self._root)
+        over_disk = size_bytes + self._reserve_bytes - self._free(self.root)
         return max(over_limit, over_disk, 0)
 
     def evictable(self, keep: Collection[Digest]) -> list[Digest]:
@@ -134,20 +134,20 @@ class ContentCache:
         wanted = {self.partial(digest) for digest in keep}
 
         def remove() -> None:
-            for path in (self._root / "partial").iterdir():
+            for path in (self.root / "partial").iterdir():
                 if path not in wanted:
                     path.unlink(missing_ok=True)
 
         await asyncio.to_thread(remove)
 
     def _path(self, digest: Digest) -> Path:
-        return self._root / digest.algorithm / digest.hex[:2] / digest.hex
+        return self.root / digest.algorithm / digest.hex[:2] / digest.hex
 
     def _publish(self, digest: Digest, size_bytes: int, source: Path) -> Path:
         path = self._path(digest)
         verify_file(source, digest, size_bytes)
-        marker = self._root / "publishing" / f"{digest.algorithm}-{digest.hex}"
-        with full_disk_is_a_failure(self._root):
+        marker = self.root / "publishing" / f"{digest.algorithm}-{digest.hex}"
+        with full_disk_is_a_failure(self.root):
             _sync_file(source)
             path.parent.mkdir(parents=True, exist_ok=True)
             write_file(marker, str(digest).encode())
@@ -160,10 +160,10 @@ class ContentCache:
 
     def _scan(self) -> None:
         for name in ("partial", "publishing", *_ALGORITHMS):
-            (self._root / name).mkdir(parents=True, exist_ok=True)
-        for marker in sorted((self._root / "publishing").iterdir()):
+            (self.root / name).mkdir(parents=True, exist_ok=True)
+        for marker in sorted((self.root / "publishing").iterdir()):
             self._check_again(marker)
-        found = [(path.stat(), path) for name in _ALGORITHMS for path in sorted((self._root / name).glob("*/*"))]
+        found = [(path.stat(), path) for name in _ALGORITHMS for path in sorted((self.root / name).glob("*/*"))]
         for status, path in sorted(found, key=lambda pair: pair[0].st_mtime):
             digest = _digest_of(path)
             if digest is None or self._path(digest) != path:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import structlog
 
 from agent.journal import Journal
-from agent.model import Assignments, RegionalEndpoint
+from agent.model import Assignments, Content, DesiredState, RegionalEndpoint
 from agent.wire import assignments_from, endpoints_from
 from common.digest import Digest
 from common.generations import HeldSet
@@ -48,6 +48,15 @@ class DesiredBook:
         welcome = await self._journal.load_message(_WELCOME, agent_pb2.Welcome())
         if welcome is not None:
             self.centre_url = welcome.content_url.rstrip("/") or self._enrolled_url
+
+    def assigned(self) -> dict[tuple[str, Digest], Content]:
+        """Every content that this host is to hold, by tenant and digest; what is being removed is not."""
+        return {
+            (assignment.tenant_id, content.digest): content
+            for assignment in self.current.items.values()
+            if assignment.desired_state is not DesiredState.REMOVED
+            for content in assignment.image.everything
+        }
 
     def token(self, tenant_id: str, digest: Digest) -> str:
         """The newest right to read that content; empty if it is not assigned."""

@@ -1,0 +1,238 @@
+"""A content on this host: from the cache, else from the swarm, else from a regional, else from the centre.
+
+Invariants: one fetch per digest runs, whoever waits for it; nobody sees a content before its whole digest matched; what
+was gathered survives failures and restarts and is not fetched again; a full disk is made room on (least recently used
+first, never what is assigned) before it is a failure.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import structlog
+
+from agent.cache import ContentCache, DiskFull, disk_full
+from agent.content_http import ContentHttp, Source, SourceBusy
+from agent.desired import DesiredBook
+from agent.ledger import ContentKey, Ledger
+from agent.model import Content
+from agent.swarm_download import Patience, SwarmDownload
+from agent.swarms import Swarms
+from agent.whole_download import RightExpired, WholeDownload
+from common.bittorrent import metainfo as torrents
+from common.bittorrent.metainfo import Metainfo, MetainfoInvalid
+from common.clock import Clock
+from common.digest import Digest, DigestMismatch
+from common.errors import Failure, Unavailable
+
+log = structlog.get_logger()
+
+# Below this the round trips of a swarm cost more than the bytes (docs/building.md).
+SWARM_BYTES = 1 << 20
+_LARGE_AT_ONCE = 4
+_SMALL_AT_ONCE = 8
+# How long a content's metainfo is waited for while it is computed; then the content goes by HTTP.
+_METAINFO_SECONDS = 10.0
+
+
+class Spawn(Protocol):
+    """`Lifecycle.spawn`."""
+
+    def __call__(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]: ...
+
+
+class FetchAbandoned(Unavailable):
+    """Nobody waits for it any more."""
+
+    code = "fetch_abandoned"
+
+
+@dataclass
+class _Flight:
+    landed: asyncio.Future[None]
+    task: asyncio.Task[None] | None = None
+    waiting: int = 0
+
+
+class Fetcher:
+    """`token_rejected` is called when every source rejected a content's token: new ones come with a new full set."""
+
+    def __init__(
+        self,
+        cache: ContentCache,
+        swarms: Swarms,
+        http: ContentHttp,
+        book: DesiredBook,
+        ledger: Ledger,
+        clock: Clock,
+        random: Callable[[], float],
+        spawn: Spawn,
+        *,
+        patience: Patience | None = None,
+    ) -> None:
+        self._cache = cache
+        self._swarms = swarms
+        self._http = http
+        self._book = book
+        self._ledger = ledger
+        self._clock = clock
+        self._random = random
+        self._spawn = spawn
+        self._patience = patience or Patience()
+        self._flights: dict[Digest, _Flight] = {}
+        self._false_swarms: set[ContentKey] = set()
+        self._turns = {True: asyncio.Semaphore(_LARGE_AT_ONCE), False: asyncio.Semaphore(_SMALL_AT_ONCE)}
+        self._whole = WholeDownload(cache, http, ledger, clock, random, self.sources, self._token)
+        self.token_rejected: Callable[[], None] = lambda: None
+
+    def sources(self) -> Sequence[Source]:
+        """Who can be asked over HTTP, best first."""
+        regionals = [Source("regional", one.content_url) for one in self._book.endpoints if one.content_url]
+        return [*regionals, Source("centre", self._book.centre_url)]
+
+    def held_bytes(self, content: Content, tenant_id: str) -> int:
+        member = self._swarms.member((tenant_id, content.digest))
+        if member is not None:
+            return member.handle.status().held_bytes
+        try:
+            return min(self._cache.partial(content.digest).stat().st_size, content.size_bytes)
+        except FileNotFoundError:
+            return 0
+
+    async def fetch(self, content: Content, tenant_id: str) -> None:
+        """Returns when the content is verified in the cache. Raises `FetchFailed`, `RightExpired` or `DiskFull`."""
+        if self._cache.find(content.digest) is not None:
+            return
+        flight = self._flights.get(content.digest)
+        if flight is None:
+            flight = self._flights[content.digest] = _Flight(asyncio.get_running_loop().create_future())
+            work = self._fly(content, (tenant_id, content.digest), flight)
+            flight.task = self._spawn(f"fetch {content.digest}", work)
+        flight.waiting += 1
+        try:
+            await asyncio.shield(flight.landed)
+        finally:
+            flight.waiting -= 1
+            if not flight.waiting and flight.task is not None and not flight.landed.done():
+                flight.task.cancel()
+
+    async def _fly(self, content: Content, key: ContentKey, flight: _Flight) -> None:
+        try:
+            async with self._turns[content.size_bytes >= SWARM_BYTES]:
+                await self._obtain(content, key)
+            flight.landed.set_result(None)
+            log.info("content held", digest=str(content.digest), bytes=content.size_bytes)
+        except (Failure, OSError, TimeoutError) as error:
+            if isinstance(error, RightExpired):
+                self.token_rejected()
+            flight.landed.set_exception(error)
+            flight.landed.exception()  # read once, so that an abandoned flight is not reported as a lost error
+        finally:
+            if self._flights.get(content.digest) is flight:
+                del self._flights[content.digest]
+            if not flight.landed.done():
+                flight.landed.set_exception(FetchAbandoned(f"the fetch of {content.digest} was given up"))
+                flight.landed.exception()
+
+    async def _obtain(self, content: Content, key: ContentKey) -> None:
+        if content.digest in self._cache.held:
+            return
+        metainfo = await self._metainfo(content, key)
+        await self._make_room(content, metainfo)
+        if metainfo is not None and await self._from_swarm(content, key, metainfo):
+            return
+        await self._whole.run(content, key)
+
+    async def _from_swarm(self, content: Content, key: ContentKey, metainfo: Metainfo) -> bool:
+        """False: there is no way through the swarm, or its bytes are not the content's; it must come another way."""
+        try:
+            member = await self._swarms.join(key, metainfo, self.trackers(key))
+        except (Failure, TimeoutError) as error:
+            if isinstance(error, Failure) and error.code == DiskFull.code:
+                raise
+            log.error("swarm not joined", digest=str(key[1]), error=str(error))
+            return False
+        await SwarmDownload(
+            content=content,
+            key=key,
+            member=member,
+            http=self._http,
+            ledger=self._ledger,
+            clock=self._clock,
+            random=self._random,
+            endpoints=lambda: self._book.endpoints,
+            sources=self.sources,
+            token=self._token,
+            patience=self._patience,
+        ).run()
+        try:
+            await self._cache.publish(content.digest, content.size_bytes, self._swarms.path(metainfo))
+        except DigestMismatch as failure:
+            log.error("the swarm's bytes are not the content's, discarded", digest=str(key[1]), error=str(failure))
+            self._false_swarms.add(key)
+            await self._swarms.leave(key)
+            return False
+        return True
+
+    async def _metainfo(self, content: Content, key: ContentKey) -> Metainfo | None:
+        """None: by HTTP. What earlier processes knew is used without asking."""
+        if content.size_bytes < SWARM_BYTES or key in self._false_swarms:
+            return None
+        known = self._swarms.metainfo(key)
+        if known is not None or not self._book.endpoints:
+            return known
+        return await self.find_metainfo(content, key)
+
+    async def find_metainfo(self, content: Content, key: ContentKey) -> Metainfo | None:
+        """Ask for it, and keep it. None if there is none, or nobody can tell in time."""
+        for source in self.sources():
+            try:
+                async with asyncio.timeout(_METAINFO_SECONDS):
+                    encoded = await self._ask(source, key)
+                if encoded is None:
+                    return None
+                metainfo = await asyncio.to_thread(torrents.parse, encoded)
+                if metainfo.length != content.size_bytes:
+                    raise MetainfoInvalid(f"the metainfo is of {metainfo.length} bytes, not {content.size_bytes}")
+            except (Failure, TimeoutError) as error:
+                log.warning("no metainfo from", source=str(source), digest=str(key[1]), error=str(error))
+                continue
+            await self._swarms.remember(key, metainfo)
+            return metainfo
+        return None
+
+    async def _ask(self, source: Source, key: ContentKey) -> bytes | None:
+        while True:
+            try:
+                return await self._http.metainfo(source, key[1], self._token(key))
+            except SourceBusy as failure:
+                await self._clock.sleep(failure.retry_after_seconds * (0.5 + 0.5 * self._random()))
+
+    async def _make_room(self, content: Content, metainfo: Metainfo | None) -> None:
+        """Raises `DiskFull` when evicting all that nobody wants is not enough."""
+        path = self._swarms.path(metainfo) if metainfo is not None else self._cache.partial(content.digest)
+        try:
+            gathered = path.stat().st_blocks * 512
+        except FileNotFoundError:
+            gathered = 0
+        needed = max(content.size_bytes - gathered, 0)
+        if self._cache.lacking_bytes(needed) and self._book.current.known:
+            keep = {digest for _, digest in self._book.assigned()}
+            for digest in self._cache.evictable(keep):
+                log.info("content evicted", digest=str(digest))
+                await self._swarms.leave_content(digest)
+                await self._cache.drop(digest)
+                if not self._cache.lacking_bytes(needed):
+                    return
+        if self._cache.lacking_bytes(needed):
+            raise disk_full(self._cache.root, needed)
+
+    def trackers(self, key: ContentKey) -> list[str]:
+        token = self._token(key)
+        return [f"{one.swarm_url}/announce?token={token}" for one in self._book.endpoints if one.swarm_url]
+
+    def _token(self, key: ContentKey) -> str:
+        return self._book.token(*key)
