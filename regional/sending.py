@@ -23,6 +23,8 @@ from regional.ranges import Span, Validators, requested_span
 log = structlog.get_logger()
 
 CHUNK = 1 << 20
+# Payload bytes of a complete answer, for the access log and the metrics.
+SENT_BYTES = web.RequestKey("sent_bytes", int)
 # A client that takes less than a slice in this time is gone or hostile: 4 MiB in 120 s is 35 KB/s.
 _SLICE = 4 << 20
 _STALL_SECONDS = 120.0
@@ -116,7 +118,7 @@ async def _transmit(request: web.Request, response: web.StreamResponse, body: Bo
         if span.length:
             await body.send(request, response, span)
         await response.write_eof()
-        request["sent_bytes"] = span.length
+        request[SENT_BYTES] = span.length
     except (ConnectionError, TimeoutError, Failure) as error:
         if not isinstance(error, ConnectionError):
             log.warning("answer cut short", client=request.remote, bytes=span.length, error=str(error))

@@ -11,11 +11,13 @@ from contextlib import asynccontextmanager
 
 import structlog
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 
 from common.clock import Clock
 from common.errors import Failure, Internal, NotFound, Unavailable
 from regional.metrics import Metrics
 from regional.problems import problem, status_of
+from regional.sending import SENT_BYTES
 
 log = structlog.get_logger()
 
@@ -30,7 +32,7 @@ class ListenFailed(Unavailable):
     code = "listen_failed"
 
 
-def watch(clock: Clock, metrics: Metrics) -> Callable[[web.Request, _Handler], Awaitable[web.StreamResponse]]:
+def watch(clock: Clock, metrics: Metrics) -> Middleware:
     """The one middleware."""
 
     @web.middleware
@@ -39,7 +41,7 @@ def watch(clock: Clock, metrics: Metrics) -> Callable[[web.Request, _Handler], A
         route = _route(request)
         response = await _answered(request, handler, route)
         metrics.requests.labels(route, str(response.status)).inc()
-        sent = int(request.get("sent_bytes", 0))
+        sent = request.get(SENT_BYTES, 0)
         if sent:
             metrics.sent.labels(route).inc(sent)
         write = log.debug if route in _QUIET else log.info

@@ -27,6 +27,7 @@ from common.content_token import ContentClaim, ContentVerifier, sign
 from common.digest import Digest
 from common.errors import Failure
 from common.lifecycle import Lifecycle
+from regional.cache import Cache, build_cache
 from regional.centre import Centre
 from regional.directory import ContentDirectory
 from regional.edge import Edge
@@ -184,16 +185,35 @@ def _busy(answer: tuple[int, str]) -> web.Response:
 
 @dataclass
 class Rig:
-    """One regional's cache, wired as the daemon does."""
+    """One regional's cache, wired as the daemon does it."""
 
-    directory: ContentDirectory
-    shelf: Shelf
-    centre: Centre
-    metainfos: Metainfos
-    seeding: Seeding
-    edge: Edge
+    cache: Cache
     lifecycle: Lifecycle
     signer: Signer
+
+    @property
+    def directory(self) -> ContentDirectory:
+        return self.cache.directory
+
+    @property
+    def shelf(self) -> Shelf:
+        return self.cache.shelf
+
+    @property
+    def centre(self) -> Centre:
+        return self.cache.centre
+
+    @property
+    def metainfos(self) -> Metainfos:
+        return self.cache.metainfos
+
+    @property
+    def seeding(self) -> Seeding:
+        return self.cache.seeding
+
+    @property
+    def edge(self) -> Edge:
+        return self.cache.edge
 
     def token(self, subject: Sample, tenant: str = "acme") -> str:
         return self.signer.token(subject.key(tenant))
@@ -255,13 +275,11 @@ def rigs(centre: FakeCentre, signer: Signer, tmp_path: Path) -> Rigs:
             session = await stack.enter_async_context(LibtorrentSession("127.0.0.1", 0, REGIONAL_FINGERPRINT))
             lifecycle = await stack.enter_async_context(Lifecycle())
             disk = directory or ContentDirectory(tmp_path / name)
-            shelf = Shelf(disk, clock, limit_bytes)
-            client = Centre(http, centre.url, clock)
-            metainfos = Metainfos(disk, client, clock, chance)
-            seeding = Seeding(session, disk)
-            edge = Edge(disk, shelf, client, metainfos, seeding, clock, chance, lifecycle.spawn)
-            await edge.start()
-            yield Rig(disk, shelf, client, metainfos, seeding, edge, lifecycle, signer)
+            cache = build_cache(
+                disk, http, centre.url, session, clock, chance, lifecycle.spawn, limit_bytes=limit_bytes
+            )
+            await cache.edge.start()
+            yield Rig(cache, lifecycle, signer)
 
     return make
 

@@ -1,0 +1,107 @@
+"""`longshore-regional`: the service of one IDC. The options stand with `run` or without it."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import structlog
+import typer
+
+from common.errors import Failure
+from common.logging_setup import configure_logging
+from regional import daemon
+from regional.settings import load_settings
+
+log = structlog.get_logger()
+
+_FAILED, _USAGE = 1, 2
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def run(
+    idc: Annotated[str | None, typer.Option(help="Name of the data centre (required).")] = None,
+    server: Annotated[str | None, typer.Option(help="URL of the control plane; none: files only.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Directory for identity, cache and journal. [/var/lib/longshore-regional]")
+    ] = None,
+    server_ip: Annotated[
+        str | None, typer.Option(help="Address to listen on, and that agents and machines dial. [127.0.0.1]")
+    ] = None,
+    api_port: Annotated[
+        int | None, typer.Option(help="HTTP port of files, tracker and web seed; 0: a free one. [8081]")
+    ] = None,
+    content_port: Annotated[int | None, typer.Option(help="HTTPS port of contents; 0: a free one. [0]")] = None,
+    peer_port: Annotated[int | None, typer.Option(help="BitTorrent port; 0: a free one. [0]")] = None,
+    static_root: Annotated[
+        Path | None, typer.Option(help="Directory of /static/ and /repos/, created if need be. [/tftpboot]")
+    ] = None,
+    join_token: Annotated[str | None, typer.Option(help="One-time token for the first start.")] = None,
+    join_token_file: Annotated[Path | None, typer.Option(help="File with the join token.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of this regional. [regional-<idc>]")] = None,
+    etcd: Annotated[str | None, typer.Option(help="etcd endpoints, host:port[,host:port...].")] = None,
+    enable_dhcp: Annotated[bool, typer.Option("--enable-dhcp", help="DHCP; not in this version.")] = False,
+    enable_tftp: Annotated[bool, typer.Option("--enable-tftp", help="TFTP; not in this version.")] = False,
+    interface: Annotated[
+        str | None, typer.Option(help="Network interface for DHCP and TFTP, when a version has them. [eth1]")
+    ] = None,
+    cache_limit_bytes: Annotated[
+        int | None, typer.Option(help="Most bytes of contents to hold; 0: what the disk takes. [0]")
+    ] = None,
+    log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error. [info]")] = None,
+    log_style: Annotated[str | None, typer.Option(help="console or json. [console]")] = None,
+) -> None:
+    """Serve one data centre: content cache, swarm tracker and seed, boot files.
+
+    Every option can be set in the environment: LONGSHORE_REGIONAL_<OPTION>.
+    """
+    for wanted, service in ((enable_dhcp, "DHCP"), (enable_tftp, "TFTP")):
+        if wanted:
+            _fail(f"{service} is not in this version of the regional; start it without --enable-{service.lower()}")
+    options = {
+        "idc": idc,
+        "server": server,
+        "data": data,
+        "server_ip": server_ip,
+        "api_port": api_port,
+        "content_port": content_port,
+        "peer_port": peer_port,
+        "static_root": static_root,
+        "join_token": join_token,
+        "join_token_file": join_token_file,
+        "name": name,
+        "etcd": etcd,
+        "interface": interface,
+        "cache_limit_bytes": cache_limit_bytes,
+        "log_level": log_level,
+        "log_style": log_style,
+    }
+    try:
+        settings = load_settings(options)
+    except Failure as failure:
+        _fail(str(failure))
+    configure_logging("regional", level=settings.log_level, style=settings.log_style)
+    structlog.contextvars.bind_contextvars(idc=settings.idc)
+    try:
+        asyncio.run(daemon.run(settings))
+    except Failure as failure:
+        log.error("regional ended", error=str(failure), code=failure.code)
+        raise typer.Exit(_FAILED) from None
+
+
+def _fail(message: str) -> NoReturn:
+    typer.echo(f"longshore-regional: {message}", err=True)
+    raise typer.Exit(_USAGE)
+
+
+def main() -> None:
+    arguments = sys.argv[1:]
+    app(args=arguments[1:] if arguments[:1] == ["run"] else arguments, prog_name="longshore-regional")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,67 @@
+"""The parts of the content cache, wired to each other; the daemon gives what comes from outside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import aiohttp
+
+from common.bittorrent import PeerSession
+from common.clock import Clock
+from regional.centre import Centre
+from regional.directory import ContentDirectory
+from regional.edge import Edge
+from regional.metainfos import Metainfos
+from regional.metrics import Metrics
+from regional.pieces import Spawn
+from regional.seeding import Seeding
+from regional.shelf import Shelf
+
+
+@dataclass(frozen=True, slots=True)
+class Cache:
+    """Call `edge.start()` once before use."""
+
+    directory: ContentDirectory
+    shelf: Shelf
+    centre: Centre
+    metainfos: Metainfos
+    seeding: Seeding
+    edge: Edge
+
+    def show(self, metrics: Metrics) -> None:
+        shelf, edge, seeding = self.shelf, self.edge, self.seeding
+        metrics.gauge("cache_bytes", "Bytes held and reserved", lambda: shelf.used_bytes)
+        metrics.gauge("cache_contents", "Contents held", lambda: len(shelf.held()))
+        metrics.gauge("cache_evictions", "Contents evicted since the start", lambda: shelf.evictions)
+        metrics.gauge(
+            "centre_bytes", "Payload bytes from the centre since the start", lambda: edge.crossings.process_total
+        )
+        metrics.gauge("torrents", "Swarms in which a content is offered", lambda: len(seeding.statuses()))
+        metrics.gauge(
+            "peers_sent_bytes",
+            "Payload bytes sent to peers by the torrents there are now",
+            lambda: sum(status.sent_bytes for status in seeding.statuses()),
+        )
+
+
+def build_cache(
+    directory: ContentDirectory,
+    http: aiohttp.ClientSession,
+    centre_url: str,
+    peers: PeerSession,
+    clock: Clock,
+    random: Callable[[], float],
+    spawn: Spawn,
+    *,
+    limit_bytes: int = 0,
+    swarm_bytes: int = 1 << 20,
+) -> Cache:
+    """`http` must not decompress: bytes are counted and verified as they are."""
+    shelf = Shelf(directory, clock, limit_bytes)
+    centre = Centre(http, centre_url, clock)
+    metainfos = Metainfos(directory, centre, clock, random)
+    seeding = Seeding(peers, directory)
+    edge = Edge(directory, shelf, centre, metainfos, seeding, clock, random, spawn, swarm_bytes=swarm_bytes)
+    return Cache(directory, shelf, centre, metainfos, seeding, edge)

@@ -1,0 +1,196 @@
+"""The composition root of a regional: settings in, running services out; the only file that names concrete adapters.
+
+Order of start: what needs nobody first (files, health, tracker), then what is held (edge, journal), then the identity,
+then what needs it (contents over mutual TLS, the attachment). A regional serves what it has at each of these steps.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import random
+import secrets
+import ssl
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as installed_version
+
+import aiohttp
+import structlog
+from aiohttp import web
+
+from common.attachment import Attachment, attach_forever
+from common.bittorrent import REGIONAL_FINGERPRINT
+from common.bittorrent.libtorrent import LibtorrentSession
+from common.clock import SystemClock
+from common.content_token import ContentVerifier
+from common.enrolment import keep_renewed
+from common.lifecycle import Lifecycle
+from common.plane import PlaneLocator
+from common.tls import server_context
+from regional.cache import Cache, build_cache
+from regional.content import ContentRoutes
+from regional.datadir import announce_ready, locked
+from regional.directory import ContentDirectory
+from regional.files import Files
+from regional.journal import Journal
+from regional.membership import identity_of
+from regional.metainfos import WIRE_HASH_BYTES
+from regional.metrics import Metrics
+from regional.orders import OrderBook
+from regional.serving import listening, watch
+from regional.session import Session, dialect
+from regional.settings import Settings
+from regional.tracker import Endpoint, Tracker
+from regional.tree import create_tree
+from regional.web import Health, SwarmWeb
+
+log = structlog.get_logger()
+
+
+async def run(settings: Settings) -> None:
+    """Until SIGTERM or SIGINT. Raises the failure of a part that the process cannot do without."""
+    async with Lifecycle() as lifecycle:
+        # In a task, so that a signal is heeded also while the start waits for the centre.
+        lifecycle.spawn("start", _Regional(settings, lifecycle).start())
+        await lifecycle.run_until_stopped()
+    log.info("regional stopped", idc=settings.idc)
+
+
+class _Regional:
+    def __init__(self, settings: Settings, lifecycle: Lifecycle) -> None:
+        self._settings = settings
+        self._lifecycle = lifecycle
+        self._clock = SystemClock()
+        self._random = random.SystemRandom().random
+        self._version = _version()
+        self._metrics = Metrics()
+
+    async def start(self) -> None:
+        settings = self._settings
+        log.info("regional starting", version=self._version, idc=settings.idc)
+        log.info(
+            "regional configured",
+            api_port=settings.api_port,
+            server_ip=settings.server_ip,
+            interface=settings.interface,
+            static_root=str(settings.static_root),
+        )
+        await self._lifecycle.enter(locked(settings.data))
+        await asyncio.to_thread(create_tree, settings.static_root)
+        log.info("static file directories ready", root=str(settings.static_root))
+        if settings.server is None:
+            api = await self._listen([])
+            await announce_ready(settings.data, {"regional_id": None, "api": api, "content": None, "peer_port": None})
+            return
+        await self._start_member(settings.server)
+
+    async def _start_member(self, server: str) -> None:
+        settings, lifecycle = self._settings, self._lifecycle
+        http = await lifecycle.enter(aiohttp.ClientSession())
+        contents = await lifecycle.enter(aiohttp.ClientSession(auto_decompress=False))
+        peers = await lifecycle.enter(LibtorrentSession(settings.server_ip, settings.peer_port, REGIONAL_FINGERPRINT))
+        cache = build_cache(
+            ContentDirectory(settings.data / "cache"),
+            contents,
+            server,
+            peers,
+            self._clock,
+            self._random,
+            lifecycle.spawn,
+            limit_bytes=settings.cache_limit_bytes,
+            swarm_bytes=settings.swarm_threshold_bytes,
+        )
+        cache.show(self._metrics)
+        verifier, journal = ContentVerifier(self._clock), Journal(settings.data)
+        book = OrderBook(cache.edge, cache.shelf, journal, self._random, lifecycle.spawn)
+        session = Session(book, cache.edge, cache.centre, verifier, journal, self._clock, server)
+        tracker = self._tracker(cache, peers.listen_port)
+        await cache.edge.start()
+        await session.start()
+        await book.start()
+        swarm = SwarmWeb(tracker, verifier, cache.metainfos, cache.edge, self._metrics)
+        api = await self._listen(swarm.routes(), lambda: session.attached)
+
+        identity = await identity_of(settings, server, http, self._clock, self._random, self._version)
+        tls = server_context(settings.identity_dir)
+        content = await self._serve(
+            ContentRoutes(cache.edge, cache.metainfos, verifier).routes(), settings.content_port, tls
+        )
+        log.info("content listening", address=f"{settings.server_ip}:{content}")
+        self._attach(server, http, session, book, tls, (api, content, peers.listen_port))
+        await announce_ready(
+            settings.data,
+            {"regional_id": identity.name.id, "api": api, "content": content, "peer_port": peers.listen_port},
+        )
+
+    def _attach(
+        self,
+        server: str,
+        http: aiohttp.ClientSession,
+        session: Session,
+        book: OrderBook,
+        tls: ssl.SSLContext,
+        ports: tuple[int, int, int],
+    ) -> None:
+        settings, host = self._settings, _url_host(self._settings.server_ip)
+        api, content, peer = ports
+        words = dialect(
+            book,
+            secrets.token_hex(16),
+            self._version,
+            content_url=f"https://{host}:{content}",
+            swarm_url=f"http://{host}:{api}",
+            peer_address=f"{host}:{peer}",
+        )
+        locator = PlaneLocator(server, settings.identity_dir, http)
+        attachment = Attachment(
+            words, session, settings.identity_dir, locator.attach_address, self._clock, self._random
+        )
+        self._lifecycle.spawn("reports", session.report_forever())
+        self._lifecycle.spawn("attachment", attach_forever(attachment, self._clock, self._random))
+        self._lifecycle.spawn(
+            "renewal",
+            keep_renewed(
+                settings.identity_dir,
+                locator.attach_address,
+                clock=self._clock,
+                random=self._random,
+                addresses=(settings.server_ip,),
+                # New connections show the new certificate; the context stays the listener's.
+                renewed=lambda _: tls.load_cert_chain(settings.identity_dir / "identity.pem"),
+            ),
+        )
+
+    def _tracker(self, cache: Cache, peer_port: int) -> Tracker:
+        own = Endpoint(ipaddress.ip_address(self._settings.server_ip), peer_port)
+        tracker = Tracker((own,), self._clock.monotonic, self._random)
+        cache.edge.evicted = lambda metainfo: tracker.forget(metainfo.info_hash[:WIRE_HASH_BYTES])
+        self._metrics.gauge("swarm_peers", "Peers that announce", tracker.peer_count)
+        self._metrics.gauge("swarms", "Swarms with peers", tracker.swarm_count)
+        return tracker
+
+    async def _listen(self, routes: list[web.RouteDef], attached: Callable[[], bool] = lambda: False) -> int:
+        """The open listener: files and health always, `routes` besides."""
+        settings = self._settings
+        self._metrics.gauge("attached", "1 while the centre is attached", lambda: float(attached()))
+        everything = [*routes, *Files(settings.static_root).routes(), *Health(self._metrics, attached).routes()]
+        port = await self._serve(everything, settings.api_port)
+        log.info("regional api listening", address=f"{settings.server_ip}:{port}")
+        return port
+
+    async def _serve(self, routes: list[web.RouteDef], port: int, tls: ssl.SSLContext | None = None) -> int:
+        app = web.Application(middlewares=[watch(self._clock, self._metrics)])
+        app.add_routes(routes)
+        return await self._lifecycle.enter(listening(app, self._settings.server_ip, port, tls))
+
+
+def _url_host(address: str) -> str:
+    return f"[{address}]" if ":" in address else address
+
+
+def _version() -> str:
+    try:
+        return installed_version("longshore")
+    except PackageNotFoundError:
+        return "0"
