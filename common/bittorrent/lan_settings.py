@@ -73,6 +73,8 @@ _REQUESTS: dict[str, Setting] = {
     "request_queue_time": 1,
     "max_out_request_queue": 200,
     "max_allowed_in_request_queue": 256,
+    # The first four pieces would be picked at random, whatever their priority, and a web seed's range starts there.
+    "initial_picker_threshold": 0,
     # 16 MiB ranges made every web seed fetch what peers were about to get.
     "urlseed_max_request_bytes": 1 << 20,
     "urlseed_pipeline_size": 2,

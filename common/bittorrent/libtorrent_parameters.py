@@ -5,21 +5,17 @@ Here sit libtorrent's quirks with v2 torrents of one file, each found by measuri
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import libtorrent as lt
 
 from common.bittorrent import AGENT_FINGERPRINT, REGIONAL_FINGERPRINT, Torrent
-from common.bittorrent.failures import AddressInvalid, ContentMissing, DiskFailed, DiskFull
+from common.bittorrent.checks import check_web_seed
 from common.bittorrent.metainfo import Metainfo
 from common.bittorrent.provenance import Connection, Kind
 
 _FIRST, _REST = 7, 1
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 def parameters(torrent: Torrent, have: frozenset[int]) -> Any:
@@ -52,34 +48,12 @@ def web_seed(metainfo: Metainfo, url: str) -> str:
     Its v2 layout puts a pad file behind a file that does not fill its last piece, takes that for a torrent of several
     files, and appends the name to the URL; to a URL that ends in a slash it always does. So it always gets that one.
     """
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-        raise AddressInvalid("a web seed's URL is http or https, without a query", host=parts.hostname)
-    if not parts.path.endswith(f"/{metainfo.name}"):
-        raise AddressInvalid(f"a web seed's URL ends in the file's name, {metainfo.name}", host=parts.hostname)
+    check_web_seed(metainfo, url)
     return url.removesuffix(metainfo.name)
 
 
 def announce_list(urls: Sequence[str]) -> list[dict[str, str | int]]:
     return [{"url": url, "tier": 0} for url in urls]
-
-
-def check_file(torrent: Torrent, have: frozenset[int]) -> None:
-    """Raises `ContentMissing` if the file cannot hold what the caller says, else libtorrent would serve holes.
-
-    Blocking: call it in a thread.
-    """
-    metainfo, path = torrent.metainfo, torrent.directory / torrent.metainfo.name
-    size = _size(path)
-    last = max(have, default=-1)
-    needed = last * metainfo.piece_length + metainfo.piece_size(last) if have else 0
-    if not torrent.directory.is_dir():
-        raise ContentMissing(f"the folder {torrent.directory} does not exist")
-    if not needed <= size <= metainfo.length:
-        raise ContentMissing(
-            f"{path} has {size} bytes, where {needed} to {metainfo.length} are needed",
-            action="verify the file again, or remove it and start empty",
-        )
 
 
 def connections(peers: Sequence[Any]) -> list[Connection]:
@@ -102,25 +76,7 @@ def departed_kind(peer_id: bytes, web_seeds: Sequence[str]) -> Kind | None:
     return Kind.WEB_SEED if web_seeds and not peer_id.startswith(AGENT_FINGERPRINT) else Kind.AGENT
 
 
-def disk_failure(metainfo: Metainfo, number: int, message: str) -> DiskFull | DiskFailed:
-    if number in _FULL:
-        return DiskFull(
-            f"no space is left for {metainfo.name}",
-            action="free some, then go on",
-            retry_after_seconds=10.0,
-            name=metainfo.name,
-        )
-    return DiskFailed(f"the file of {metainfo.name} failed: {message}", name=metainfo.name, errno=number)
-
-
 def _kind(connection_type: int, peer_id: bytes) -> Kind:
     if connection_type & (lt.peer_info.web_seed | lt.peer_info.http_seed):
         return Kind.WEB_SEED
     return Kind.REGIONAL if peer_id.startswith(REGIONAL_FINGERPRINT) else Kind.AGENT
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return 0

@@ -20,6 +20,7 @@ import structlog
 
 from common.bittorrent import Torrent, TorrentStatus
 from common.bittorrent import libtorrent_parameters as translate
+from common.bittorrent.checks import check_file, check_port, disk_failure
 from common.bittorrent.failures import AddressInvalid, PieceRejected, TorrentRemoved
 from common.bittorrent.libtorrent_engine import Engine
 from common.bittorrent.libtorrent_meter import Meter
@@ -64,7 +65,7 @@ class LibtorrentTorrent:
         self._handle = await self._engine.add(wanted, self.metainfo.info_hash, self)
 
     def _prepare(self, have: frozenset[int]) -> Any:
-        translate.check_file(self._torrent, have)
+        check_file(self._torrent, have)
         return translate.parameters(self._torrent, have)
 
     def _reset(self, have: frozenset[int]) -> None:
@@ -96,9 +97,9 @@ class LibtorrentTorrent:
 
     async def add_piece(self, index: int, data: bytes) -> None:
         """Raises `PieceRejected`, and `Unavailable` if the disk failed or libtorrent does not answer in 30 s."""
+        handle = self._usable()
         if not 0 <= index < self.metainfo.piece_count or len(data) != self.metainfo.piece_size(index):
             raise PieceRejected(f"{len(data)} bytes are not piece {index} of {self.metainfo.name}", index=index)
-        handle = self._usable()
         if index in self._had:
             return
         answer = self._pieces.get(index)
@@ -181,7 +182,7 @@ class LibtorrentTorrent:
     def on_disk_error(self, number: int, message: str) -> None:
         if self._failure is not None or self._removed:
             return
-        self._failure, self._told = translate.disk_failure(self.metainfo, number, message), False
+        self._failure, self._told = disk_failure(self.metainfo, number, message), False
         log.warning("torrent stopped by its disk", name=self.metainfo.name, errno=number)
         self._end(self._failure)
         self._engine.drop(self._handle)
@@ -245,8 +246,7 @@ class LibtorrentTorrent:
 
 
 async def _resolve(host: str, port: int) -> tuple[str, int]:
-    if not 0 < port < 65536:
-        raise AddressInvalid(f"{port} is no port of a peer")
+    check_port(port)
     try:
         return str(ipaddress.ip_address(host)), port
     except ValueError:

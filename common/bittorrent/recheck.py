@@ -8,7 +8,10 @@ of 256 MiB (libtorrent 2.1.1, pread, 16 MiB of write queue, tmpfs): of 200 annou
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
+import threading
+from collections.abc import Iterable
 from pathlib import Path
 
 from common.bittorrent.metainfo import Metainfo, verify_piece
@@ -22,25 +25,29 @@ async def verify_file(path: Path, metainfo: Metainfo) -> frozenset[int]:
 
     Cancelling it stops it within one piece per thread.
     """
-    cancelled = False
-    lists = [range(first, metainfo.piece_count, _THREADS) for first in range(_THREADS)]
-
-    def check(indices: range) -> list[int]:
-        try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return []
-        try:
-            buffer = bytearray(metainfo.piece_length)
-            return [index for index in indices if not cancelled and _holds(descriptor, metainfo, index, buffer)]
-        finally:
-            os.close(descriptor)
-
+    stop = threading.Event()
+    shares = [range(first, metainfo.piece_count, _THREADS) for first in range(_THREADS)]
     try:
-        found = await asyncio.gather(*(asyncio.to_thread(check, indices) for indices in lists))
+        found = await asyncio.gather(*(asyncio.to_thread(held_pieces, path, metainfo, share, stop) for share in shares))
     finally:
-        cancelled = True
-    return frozenset(index for indices in found for index in indices)
+        stop.set()
+    return frozenset().union(*found)
+
+
+def held_pieces(
+    path: Path, metainfo: Metainfo, indices: Iterable[int], stop: threading.Event | None = None
+) -> frozenset[int]:
+    """Which of `indices` the file holds, looking until `stop` is set. Blocking."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return frozenset()
+    try:
+        buffer = bytearray(metainfo.piece_length)
+        running = itertools.takewhile(lambda _: stop is None or not stop.is_set(), indices)
+        return frozenset(index for index in running if _holds(descriptor, metainfo, index, buffer))
+    finally:
+        os.close(descriptor)
 
 
 def _holds(descriptor: int, metainfo: Metainfo, index: int, buffer: bytearray) -> bool:

@@ -61,7 +61,7 @@ def piece(metainfo: Metainfo, data: bytes, index: int) -> bytes:
 
 
 async def eventually(condition: Callable[[], bool]) -> None:
-    while not condition():
+    while not condition():  # noqa: ASYNC110  a status is looked at, it cannot be awaited
         await asyncio.sleep(0.01)
 
 
@@ -301,17 +301,17 @@ class PeerSessionConformance:
                 await leecher.connect_peer("127.0.0.1", port)
 
     async def test_first_pieces_are_asked_for_before_all_others(self, lab, place):
-        data = content()
-        metainfo = metainfo_of(data)
+        length = 256 << 10
+        data = content(64 * length)
+        metainfo = metainfo_of(data, piece_length=length)
         seed = await lab.web_seed(metainfo.name, data)
         session = await lab.session()
-        last = metainfo.piece_count
-        leecher = await session.add(
-            Torrent(metainfo, place(), web_seeds=[seed.url], first_pieces=range(last - 8, last - 2))
-        )
+        leecher = await session.add(Torrent(metainfo, place(), web_seeds=[seed.url], first_pieces=range(40, 44)))
         await leecher.complete()
-        first, _ = seed.ranges[0]
-        assert (last - 8) * PIECE <= first < (last - 2) * PIECE
+        # A range may begin before the slice, never miss it.
+        first, behind = seed.ranges[0]
+        assert first < 44 * length
+        assert behind > 40 * length
 
     async def test_peers_find_each_other_through_the_tracker(self, lab, place):
         data = content()

@@ -1,0 +1,70 @@
+"""What every implementation of the port refuses before it does anything, and how it names a failing disk."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from common.bittorrent import Torrent
+from common.bittorrent.failures import AddressInvalid, ContentMissing, DiskFailed, DiskFull
+from common.bittorrent.metainfo import Metainfo
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+def check_file(torrent: Torrent, have: frozenset[int]) -> None:
+    """Raises `ContentMissing` if the file cannot hold what the caller says, else holes would be served.
+
+    Blocking: call it in a thread.
+    """
+    metainfo, path = torrent.metainfo, torrent.directory / torrent.metainfo.name
+    if not torrent.directory.is_dir():
+        raise ContentMissing(f"the folder {torrent.directory} does not exist")
+    if any(not 0 <= index < metainfo.piece_count for index in have):
+        raise ContentMissing(f"{metainfo.name} has no more than {metainfo.piece_count} pieces")
+    last = max(have, default=-1)
+    needed = last * metainfo.piece_length + metainfo.piece_size(last) if have else 0
+    size = _size(path)
+    if not needed <= size <= metainfo.length:
+        raise ContentMissing(
+            f"{path} has {size} bytes, where {needed} to {metainfo.length} are needed",
+            action="verify the file again, or remove it and start empty",
+        )
+
+
+def check_web_seed(metainfo: Metainfo, url: str) -> None:
+    """Raises `AddressInvalid` unless the URL is that of the file itself, without a query (libtorrent drops those)."""
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname
+    except ValueError:
+        raise AddressInvalid("a web seed's URL cannot be parsed") from None
+    if parts.scheme not in ("http", "https") or not host or parts.query or parts.fragment:
+        raise AddressInvalid("a web seed's URL is http or https, without a query", host=host)
+    if not parts.path.endswith(f"/{metainfo.name}"):
+        raise AddressInvalid(f"a web seed's URL ends in the file's name, {metainfo.name}", host=host)
+
+
+def check_port(port: int) -> None:
+    if not 0 < port < 65536:
+        raise AddressInvalid(f"{port} is no port of a peer")
+
+
+def disk_failure(metainfo: Metainfo, number: int, message: str) -> DiskFull | DiskFailed:
+    """`number`: the errno; a spent quota is a full disk."""
+    if number in _FULL:
+        return DiskFull(
+            f"no space is left for {metainfo.name}",
+            action="free some, then go on",
+            retry_after_seconds=10.0,
+            name=metainfo.name,
+        )
+    return DiskFailed(f"the file of {metainfo.name} failed: {message}", name=metainfo.name, errno=number)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0

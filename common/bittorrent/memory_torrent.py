@@ -1,0 +1,231 @@
+"""One torrent of a memory peer; `common/bittorrent/memory.py` says what it is for."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from enum import Enum
+from pathlib import Path
+from typing import Protocol
+
+from common.bittorrent import REGIONAL_FINGERPRINT, Torrent, TorrentStatus
+from common.bittorrent.checks import check_file, check_port, check_web_seed, disk_failure
+from common.bittorrent.failures import PieceRejected, TorrentRemoved
+from common.bittorrent.metainfo import Metainfo, verify_piece
+from common.bittorrent.provenance import Kind
+from common.bittorrent.recheck import held_pieces
+from common.errors import Failure
+
+
+class Fault(Enum):
+    CORRUPT = "corrupt"
+    SILENT = "silent"
+
+
+class Network(Protocol):
+    """What a torrent asks of the swarm."""
+
+    def neighbours(self, torrent: MemoryTorrent) -> Sequence[MemoryTorrent]: ...
+
+    def read_web_seed(self, url: str, first: int, length: int) -> bytes | None: ...
+
+    def take_room(self, folder: Path, size: int) -> bool: ...
+
+    def leave(self, torrent: MemoryTorrent) -> None: ...
+
+    def introduce(self, torrent: MemoryTorrent) -> None:
+        """Whom it knows has changed."""
+        ...
+
+    def wake(self) -> None:
+        """Somebody may be able to take a piece."""
+        ...
+
+
+class MemoryTorrent:
+    """Made by `MemorySession.add`."""
+
+    def __init__(
+        self, network: Network, port: int, fingerprint: bytes, fault: Fault | None, torrent: Torrent,
+        forget: Callable[[Metainfo], None],
+    ) -> None:  # fmt: skip
+        self.port = port
+        self.named: set[int] = set()
+        self.kind = Kind.REGIONAL if fingerprint == REGIONAL_FINGERPRINT else Kind.AGENT
+        self._network = network
+        self._fault = fault
+        self._torrent = torrent
+        self._forget = forget
+        self._path = torrent.directory / torrent.metainfo.name
+        every = frozenset(range(torrent.metainfo.piece_count))
+        self._had = set(every if torrent.seed else torrent.have or ())
+        check_file(torrent, frozenset(self._had))
+        for url in torrent.web_seeds:
+            check_web_seed(torrent.metainfo, url)
+        self._received = dict.fromkeys(Kind, 0)
+        self._sent = self._failed = self._cursor = 0
+        self._banned: set[int] = set()
+        self._settled = asyncio.Event()
+        self._failure: Failure | None = None
+        self._told = self._removed = False
+        self._settle()
+
+    @property
+    def metainfo(self) -> Metainfo:
+        return self._torrent.metainfo
+
+    @property
+    def trackers(self) -> frozenset[str]:
+        return frozenset(self._torrent.trackers)
+
+    def status(self) -> TorrentStatus:
+        return TorrentStatus(
+            held_bytes=sum(self.metainfo.piece_size(index) for index in self._had),
+            from_agents_bytes=self._received[Kind.AGENT],
+            from_regionals_bytes=self._received[Kind.REGIONAL],
+            from_web_seeds_bytes=self._received[Kind.WEB_SEED],
+            sent_bytes=self._sent,
+            failed_bytes=self._failed,
+            download_rate=0,
+            upload_rate=0,
+            peers=sum(1 for other in self._network.neighbours(self) if other.port not in self._banned),
+            complete=self._complete() and not self._removed,
+        )
+
+    async def complete(self) -> None:
+        if self._failure is not None and self._told:
+            self._had = set(held_pieces(self._path, self.metainfo, range(self.metainfo.piece_count)))
+            self._failure, self._told = None, False
+            self._settled.clear()
+            self._settle()
+            self._network.wake()
+        await self._settled.wait()
+        if self._removed:
+            raise self._gone()
+        if self._failure is not None:
+            self._told = True
+            raise self._failure.with_traceback(None)
+
+    async def add_piece(self, index: int, data: bytes) -> None:
+        self._check_usable()
+        if not verify_piece(self.metainfo, index, data):
+            raise PieceRejected(f"the bytes are not piece {index} of {self.metainfo.name}", index=index)
+        if index not in self._had and not self._keep(index, data):
+            self._check_usable()
+
+    async def have_pieces(self) -> frozenset[int]:
+        return frozenset(self._had)
+
+    async def connect_peer(self, host: str, port: int) -> None:
+        """The port alone names a memory peer, whatever the host."""
+        self._check_usable()
+        check_port(port)
+        self.named.add(port)
+        self._network.introduce(self)
+
+    async def add_web_seed(self, url: str) -> None:
+        self._check_usable()
+        check_web_seed(self.metainfo, url)
+        if url not in self._torrent.web_seeds:
+            self._torrent = replace(self._torrent, web_seeds=(*self._torrent.web_seeds, url))
+            self._network.wake()
+
+    async def remove_web_seed(self, url: str) -> None:
+        rest = tuple(other for other in self._torrent.web_seeds if other != url)
+        self._torrent = replace(self._torrent, web_seeds=rest)
+
+    async def set_trackers(self, urls: Sequence[str]) -> None:
+        self._check_usable()
+        self._torrent = replace(self._torrent, trackers=tuple(urls))
+        self._network.introduce(self)
+
+    async def remove(self) -> None:
+        if not self._removed:
+            self._removed = True
+            self._network.leave(self)
+            self._forget(self.metainfo)
+            self._settled.set()
+
+    def give(self, index: int) -> bytes | None:
+        """The piece as this peer sends it; None if it has none to give."""
+        if index not in self._had or self._failure is not None or self._fault is Fault.SILENT:
+            return None
+        with self._path.open("rb") as file:
+            data = os.pread(file.fileno(), self.metainfo.piece_size(index), index * self.metainfo.piece_length)
+        self._sent += len(data)
+        return data if self._fault is not Fault.CORRUPT else bytes([data[0] ^ 1]) + data[1:]
+
+    def take_one(self) -> bool:
+        """Fetch one missing piece, if anybody has one; whether something moved."""
+        if self._settled.is_set() or self._torrent.upload_only:
+            return False
+        return any(self._take_from_peer(index) or self._take_from_web_seed(index) for index in self._wanted())
+
+    def _take_from_peer(self, index: int) -> bool:
+        sources = self._network.neighbours(self)
+        for step in range(len(sources)):
+            source = sources[(self._cursor + step) % len(sources)]
+            if source.port not in self._banned and (data := source.give(index)) is not None:
+                self._cursor += step + 1
+                self._accept(index, data, source.kind, source.port)
+                return True
+        return False
+
+    def _take_from_web_seed(self, index: int) -> bool:
+        for url in self._torrent.web_seeds:
+            first = index * self.metainfo.piece_length
+            data = self._network.read_web_seed(url, first, self.metainfo.piece_size(index))
+            if data is not None:
+                self._accept(index, data, Kind.WEB_SEED, None)
+                return True
+        return False
+
+    def _accept(self, index: int, data: bytes, kind: Kind, port: int | None) -> None:
+        self._received[kind] += len(data)
+        if verify_piece(self.metainfo, index, data):
+            self._keep(index, data)
+            return
+        self._failed += len(data)
+        if port is not None:
+            self._banned.add(port)
+
+    def _keep(self, index: int, data: bytes) -> bool:
+        if not self._network.take_room(self._torrent.directory, len(data)):
+            self._failure = disk_failure(self.metainfo, errno.ENOSPC, os.strerror(errno.ENOSPC))
+            self._settled.set()
+            return False
+        descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            os.pwrite(descriptor, data, index * self.metainfo.piece_length)
+        finally:
+            os.close(descriptor)
+        self._had.add(index)
+        self._settle()
+        self._network.wake()
+        return True
+
+    def _wanted(self) -> Iterator[int]:
+        """The slice first; then each peer begins at another place, so that peers have something to exchange."""
+        yield from (index for index in self._torrent.first_pieces if index not in self._had)
+        count = self.metainfo.piece_count
+        start = self.port * 7 % count
+        yield from (i for step in range(count) if (i := (start + step) % count) not in self._had)
+
+    def _complete(self) -> bool:
+        return len(self._had) == self.metainfo.piece_count and self._failure is None
+
+    def _settle(self) -> None:
+        if self._complete():
+            self._settled.set()
+
+    def _check_usable(self) -> None:
+        if self._removed:
+            raise self._gone()
+        if self._failure is not None:
+            raise self._failure.with_traceback(None)
+
+    def _gone(self) -> TorrentRemoved:
+        return TorrentRemoved(f"the torrent of {self.metainfo.name} was removed", action="add it again")
