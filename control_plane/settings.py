@@ -81,6 +81,7 @@ class FleetSettings(_Part):
 
 class SwarmSettings(_Part):
     smallest_bytes: int = Field(default=1 << 20, ge=1)
+    egress_flush_seconds: float = Field(default=1.0, gt=0, le=60)
 
 
 class LoggingSettings(_Part):

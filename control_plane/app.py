@@ -1,0 +1,205 @@
+"""Composition root of the control plane: settings in, wired services out. The only file that names concrete adapters.
+
+Nothing runs when `build` returns; `process.py` starts listeners and background work, `worker` starts only the latter.
+Tests call the same functions with other settings; there is no other wiring.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+
+from prometheus_client import CollectorRegistry
+
+from common.clock import Clock
+from control_plane.blobs import BlobStore
+from control_plane.blobs.filesystem import FilesystemBlobStore
+from control_plane.cache import Cache
+from control_plane.cache.memory import MemoryCache
+from control_plane.cache.redis import RedisCache
+from control_plane.database import Database
+from control_plane.events import EventBus
+from control_plane.events.memory import MemoryEventBus
+from control_plane.events.redis import RedisEventBus
+from control_plane.fleet.conversation import Tempo
+from control_plane.fleet.service import Fleet, FleetOptions, open_fleet
+from control_plane.instances import jobs as instance_jobs
+from control_plane.instances.assignments import InstanceAssignments
+from control_plane.instances.overview import FleetOverview
+from control_plane.instances.reading import InstanceReading
+from control_plane.instances.service import InstanceService
+from control_plane.jobs.periodic import Periodic
+from control_plane.jobs.running import Handler
+from control_plane.jobs.service import JobService
+from control_plane.jobs.worker import Worker
+from control_plane.queues import Queue
+from control_plane.queues.memory import MemoryQueue
+from control_plane.queues.redis import RedisQueue
+from control_plane.registry import jobs as registry_jobs
+from control_plane.registry.service import RegistryService
+from control_plane.sealing import SealedBox
+from control_plane.sealing.keyring import KeyRing
+from control_plane.settings import Settings
+from control_plane.swarm import jobs as swarm_jobs
+from control_plane.swarm.access import ContentAccess
+from control_plane.swarm.describe import Describer
+from control_plane.swarm.egress import EgressCounter
+from control_plane.swarm.keys import ContentKeys
+from control_plane.swarm.overview import SwarmOverview
+from control_plane.swarm.service import SwarmService
+from control_plane.swarm.tokens import ContentTokens
+from control_plane.tenants.model import TenantSettings
+from control_plane.tenants.tenancy import Tenancy, build_tenancy
+
+
+@dataclass(frozen=True)
+class Backing:
+    """The engines beneath: real ones, or the embedded ones behind the same ports."""
+
+    database: Database
+    blobs: BlobStore
+    cache: Cache
+    queue: Queue
+    events: EventBus
+
+    async def close(self) -> None:
+        await self.events.close()
+        await self.queue.close()
+        await self.cache.close()
+        await self.blobs.close()
+        await self.database.close()
+
+
+@dataclass(frozen=True)
+class Swarm:
+    service: SwarmService
+    keys: ContentKeys
+    tokens: ContentTokens
+    access: ContentAccess
+    egress: EgressCounter
+    overview: SwarmOverview
+    describer: Describer
+
+
+@dataclass(frozen=True)
+class Instances:
+    service: InstanceService
+    reading: InstanceReading
+    assignments: InstanceAssignments
+    overview: FleetOverview
+
+
+@dataclass(frozen=True)
+class ControlPlane:
+    """Everything, wired. `metrics` is what /metrics shows."""
+
+    settings: Settings
+    clock: Clock
+    backing: Backing
+    tenancy: Tenancy
+    registry: RegistryService
+    fleet: Fleet
+    swarm: Swarm
+    instances: Instances
+    worker: Worker
+    periodic: Periodic
+    metrics: CollectorRegistry
+
+
+def open_backing(settings: Settings, clock: Clock) -> Backing:
+    """Connections are made at first use; the blob directory is made here."""
+    database = Database(settings.database_url, clock, pool_size=settings.database.pool_size)
+    blobs = FilesystemBlobStore(settings.data.absolute() / "registry")
+    if settings.redis.url is None:
+        return Backing(database, blobs, MemoryCache(clock), MemoryQueue(), MemoryEventBus())
+    url = settings.redis.url.get_secret_value()
+    return Backing(database, blobs, RedisCache(url, clock), RedisQueue(url, clock), RedisEventBus(url, clock))
+
+
+async def build(settings: Settings, clock: Clock, backing: Backing) -> ControlPlane:
+    """The database must be migrated. Makes what the first start makes: master key, CA, signing keys."""
+    database = backing.database
+    box = SealedBox(KeyRing.load_or_create(settings.data.absolute() / "secrets"))
+    tenancy = build_tenancy(
+        database, clock, backing.cache, box, TenantSettings(registry_service=settings.registry.service)
+    )
+    registry = RegistryService(database, backing.blobs, tenancy.directory, clock)
+    jobs = JobService(database, backing.queue, clock)
+    fleet = await _fleet(settings, clock, backing, box)
+    swarm = await _swarm(settings, clock, backing, box, registry, jobs, fleet, tenancy)
+    instances = _instances(clock, database, registry, tenancy, swarm, fleet)
+    return ControlPlane(
+        settings=settings,
+        clock=clock,
+        backing=backing,
+        tenancy=tenancy,
+        registry=registry,
+        fleet=fleet,
+        swarm=swarm,
+        instances=instances,
+        worker=Worker(database, backing.queue, _handlers(settings, registry, swarm, instances), clock),
+        periodic=Periodic(database, jobs, _SCHEDULES, clock),
+        metrics=CollectorRegistry(),
+    )
+
+
+_SCHEDULES = (*registry_jobs.SCHEDULES, *swarm_jobs.SCHEDULES, *instance_jobs.SCHEDULES)
+
+
+def _handlers(
+    settings: Settings, registry: RegistryService, swarm: Swarm, instances: Instances
+) -> Mapping[str, Handler]:
+    expiry = timedelta(hours=settings.registry.upload_expiry_hours)
+    return {
+        **registry_jobs.build_handlers(registry, expiry),
+        **swarm_jobs.build_handlers(swarm.describer, swarm.keys),
+        **instance_jobs.build_handlers(instances.service),
+    }
+
+
+async def _fleet(settings: Settings, clock: Clock, backing: Backing, box: SealedBox) -> Fleet:
+    options = FleetOptions(
+        tempo=Tempo(heartbeat_seconds=settings.fleet.heartbeat_seconds),
+        certificate_life=timedelta(hours=settings.fleet.certificate_hours),
+    )
+    return await open_fleet(backing.database, backing.events, box, clock, random.random, options)
+
+
+async def _swarm(
+    settings: Settings,
+    clock: Clock,
+    backing: Backing,
+    box: SealedBox,
+    registry: RegistryService,
+    jobs: JobService,
+    fleet: Fleet,
+    tenancy: Tenancy,
+) -> Swarm:
+    database = backing.database
+    keys = ContentKeys(database, box, clock)
+    await keys.load()
+    tokens = ContentTokens(keys, clock)
+    egress = EgressCounter(database, clock, period_seconds=settings.swarm.egress_flush_seconds)
+    return Swarm(
+        service=SwarmService(database, tokens, registry, jobs, smallest_bytes=settings.swarm.smallest_bytes),
+        keys=keys,
+        tokens=tokens,
+        access=ContentAccess(tokens, fleet.members, clock),
+        egress=egress,
+        overview=SwarmOverview(database, tenancy.directory, egress),
+        describer=Describer(database, registry, keys.swarm_secret),
+    )
+
+
+def _instances(
+    clock: Clock, database: Database, registry: RegistryService, tenancy: Tenancy, swarm: Swarm, fleet: Fleet
+) -> Instances:
+    reading = InstanceReading(database, swarm.service)
+    return Instances(
+        service=InstanceService(database, clock, registry, tenancy.directory, swarm.service, reading),
+        reading=reading,
+        assignments=InstanceAssignments(database, swarm.tokens, swarm.service),
+        overview=FleetOverview(database, fleet.members, swarm.overview),
+    )

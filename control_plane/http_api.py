@@ -1,0 +1,107 @@
+"""The HTTP application: every domain's routes in one place, the hot ones first, and the few pages that belong to none.
+
+`/v2` and `/content/v1` are plain Starlette routes in front of FastAPI's (docs/decisions/0003-http-server.md).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from importlib.metadata import version
+
+from fastapi import APIRouter, FastAPI
+from prometheus_client import generate_latest
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from common.digest import Digest
+from common.errors import Failure
+from control_plane.app import ControlPlane
+from control_plane.catalogue.routes import build_router as catalogue_router
+from control_plane.fleet.routes import Advertised
+from control_plane.fleet.routes import build_router as fleet_router
+from control_plane.instances.routes import build_router as instances_router
+from control_plane.registry.routes import build_routes as registry_routes
+from control_plane.registry.v2 import Options
+from control_plane.swarm.content_routes import ContentRoutes
+from control_plane.swarm.routes import build_router as swarm_router
+from control_plane.tenants.routes import build_router as tenants_router
+from control_plane.web.access_log import AccessLog, HttpMetrics
+from control_plane.web.errors import install_error_handlers
+
+VERSION = version("longshore")
+_PROBE_SECONDS = 2.0
+
+
+def build_http(plane: ControlPlane, enrolment: Callable[[], str], attach: Callable[[], str]) -> FastAPI:
+    """`enrolment` and `attach` say where those listeners are, once they are."""
+    api = FastAPI(
+        title="Longshore", version=VERSION, docs_url="/api/docs", redoc_url=None, openapi_url="/api/openapi.json"
+    )
+    api.state.authenticator = plane.tenancy.auth
+    install_error_handlers(api)
+    api.router.routes[:0] = [*_registry(plane), *_contents(plane)]
+    api.include_router(_probes(plane))
+    api.include_router(tenants_router(plane.tenancy))
+    advertised = Advertised(VERSION, plane.fleet.authority.ca_pem, enrolment, attach)
+    fleet = plane.fleet
+    api.include_router(fleet_router(fleet.idcs, fleet.members, fleet.join_tokens, advertised))
+    api.include_router(catalogue_router(plane.registry))
+    api.include_router(swarm_router(plane.swarm.overview))
+    instances = plane.instances
+    api.include_router(instances_router(instances.service, instances.reading, instances.overview))
+    api.add_middleware(AccessLog, clock=plane.clock, metrics=HttpMetrics(plane.metrics))
+    return api
+
+
+def _registry(plane: ControlPlane) -> list[Route]:
+    settings = plane.settings
+    options = Options(
+        service=settings.registry.service,
+        public_url=settings.public.url,
+        accel_prefix=settings.registry.x_accel_prefix,
+    )
+    tenancy = plane.tenancy
+    return registry_routes(plane.registry, tenancy.auth, tenancy.auth, tenancy.registry_tokens, options)
+
+
+def _contents(plane: ControlPlane) -> list[Route]:
+    swarm = plane.swarm
+    return ContentRoutes(swarm.access, plane.registry, swarm.service, swarm.egress).routes()
+
+
+async def _ask_database(plane: ControlPlane) -> None:
+    async with plane.backing.database.reading() as connection:
+        await connection.exec_driver_sql("SELECT 1")
+
+
+def _probes(plane: ControlPlane) -> APIRouter:
+    router = APIRouter(tags=["health"])
+
+    @router.get("/healthz", response_class=PlainTextResponse)
+    async def healthz() -> str:
+        """The process is alive."""
+        return "ok\n"
+
+    @router.get("/readyz")
+    async def readyz() -> Response:
+        """Database and blob store answer; 503 names what does not."""
+        checks = {"database": lambda: _ask_database(plane), "blobs": lambda: plane.backing.blobs.stat(Digest.of(b""))}
+        results = {}
+        for name, check in checks.items():
+            try:
+                async with asyncio.timeout(_PROBE_SECONDS):
+                    await check()
+                results[name] = "ok"
+            except (Failure, TimeoutError, OSError) as error:
+                results[name] = str(error) or "no answer in time"
+        good = all(result == "ok" for result in results.values())
+        return JSONResponse({"ready": good, "checks": results}, 200 if good else 503)
+
+    @router.get("/metrics", response_class=PlainTextResponse)
+    async def metrics(_request: Request) -> Response:
+        """For Prometheus."""
+        return PlainTextResponse(generate_latest(plane.metrics))
+
+    return router

@@ -1,0 +1,170 @@
+"""The running control plane: listeners and background work under one lifecycle, `ready.json` when it all listens.
+
+Invariant: what a start opened is closed in reverse order, also when the start fails half-way. gRPC streams end first,
+so that agents attach elsewhere at once; HTTP finishes what it is sending within its grace time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import socket
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import structlog
+import uvicorn
+
+from common.clock import Clock, SystemClock
+from common.durable import write_file
+from common.errors import Conflict
+from common.lifecycle import Lifecycle
+from control_plane.app import Backing, ControlPlane, build, open_backing
+from control_plane.database.migrate import upgrade
+from control_plane.database.outbox import relay_forever
+from control_plane.fleet.service import Places
+from control_plane.http_api import build_http
+from control_plane.settings import Settings
+
+log = structlog.get_logger()
+_GRACE_SECONDS = 5
+
+
+class AddressTaken(Conflict):
+    code = "address_taken"
+
+
+async def serve(settings: Settings) -> None:
+    """Run until SIGTERM or SIGINT."""
+    ready = settings.data / "ready.json"
+    _prepare(settings.data, ready)
+    await asyncio.to_thread(upgrade, settings.database_url)
+    async with Lifecycle() as lifecycle:
+        plane = await _opened(lifecycle, settings, SystemClock())
+        password = await plane.tenancy.accounts.ensure_platform_admin()
+        addresses = await _listen(lifecycle, plane)
+        _work(lifecycle, plane)
+        write_file(ready, json.dumps({"pid": os.getpid(), **addresses}).encode(), 0o644)
+        if password is not None:
+            # Printed, not logged: this is the only time that anybody can read it.
+            print(f"admin password: {password}", flush=True)  # noqa: T201
+        log.info("control plane ready", **addresses)
+        await lifecycle.run_until_stopped()
+    ready.unlink(missing_ok=True)
+
+
+async def work(settings: Settings) -> None:
+    """Run background work only, beside servers that share the same database and Redis."""
+    ready = settings.data / "worker-ready.json"
+    _prepare(settings.data, ready)
+    await asyncio.to_thread(upgrade, settings.database_url)
+    async with Lifecycle() as lifecycle:
+        plane = await _opened(lifecycle, settings, SystemClock())
+        _work(lifecycle, plane)
+        write_file(ready, json.dumps({"pid": os.getpid()}).encode(), 0o644)
+        log.info("worker ready")
+        await lifecycle.run_until_stopped()
+    ready.unlink(missing_ok=True)
+
+
+def _prepare(data: Path, ready: Path) -> None:
+    data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    ready.unlink(missing_ok=True)
+
+
+async def _opened(lifecycle: Lifecycle, settings: Settings, clock: Clock) -> ControlPlane:
+    backing = open_backing(settings, clock)
+    await lifecycle.enter(_closing(backing))
+    return await build(settings, clock, backing)
+
+
+@contextlib.asynccontextmanager
+async def _closing(backing: Backing) -> AsyncIterator[None]:
+    try:
+        yield
+    finally:
+        await backing.close()
+
+
+async def _listen(lifecycle: Lifecycle, plane: ControlPlane) -> dict[str, str]:
+    settings = plane.settings
+    public = (settings.public.host, *settings.public.names) if settings.public.host else settings.public.names
+    places = Places(settings.listeners.enrolment, settings.listeners.attach, public, settings.public.url or "")
+    enrolment, attach = plane.fleet.listeners(
+        places, plane.instances.assignments, plane.swarm.service, plane.swarm.tokens.verifying_keys
+    )
+    lifecycle.spawn("fleet", plane.fleet.watch.run())
+    await lifecycle.enter(enrolment)
+    await lifecycle.enter(attach)
+
+    def advertised(address: str) -> str:
+        return f"{settings.public.host}:{address.rpartition(':')[2]}" if settings.public.host else address
+
+    http = build_http(plane, lambda: advertised(enrolment.address), lambda: advertised(attach.address))
+    address = await lifecycle.enter(_http_listener(settings.listeners.http, http, plane))
+    await lifecycle.enter(plane.fleet)
+    return {"http": address, "enrolment": enrolment.address, "attach": attach.address}
+
+
+def _work(lifecycle: Lifecycle, plane: ControlPlane) -> None:
+    backing = plane.backing
+    lifecycle.spawn("outbox relay", relay_forever(backing.database, backing.events))
+    lifecycle.spawn("jobs", plane.worker.run())
+    lifecycle.spawn("periodic", plane.periodic.run())
+    lifecycle.spawn("content keys", plane.swarm.keys.run())
+    lifecycle.spawn("egress", plane.swarm.egress.run())
+
+
+class _Server(uvicorn.Server):
+    """Signals belong to our lifecycle; `listening` is set once requests are taken."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.listening = asyncio.Event()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.listening.set()
+
+
+@contextlib.asynccontextmanager
+async def _http_listener(address: str, application: object, plane: ControlPlane) -> AsyncIterator[str]:
+    listener = _bound(address)
+    host, port = listener.getsockname()[:2]
+    config = uvicorn.Config(
+        application,  # type: ignore[arg-type]
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=_GRACE_SECONDS,
+        # A proxy in front is believed only if it is told to us by `public.url`; X-Forwarded-* is not.
+        proxy_headers=False,
+    )
+    server = _Server(config)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(server.serve(sockets=[listener]), name="http")
+        try:
+            await server.listening.wait()
+            yield f"{host}:{port}"
+        finally:
+            server.should_exit = True
+
+
+def _bound(address: str) -> socket.socket:
+    host, _, port = address.rpartition(":")
+    try:
+        # No SO_REUSEPORT: two control planes on one port would each see half of the requests.
+        return socket.create_server(
+            (host.strip("[]"), int(port)), family=socket.AF_INET6 if ":" in host else socket.AF_INET
+        )
+    except OSError as error:
+        raise AddressTaken(
+            f"the http listener cannot use {address}: {error.strerror}",
+            action="stop what uses the port, or choose another address",
+        ) from error
