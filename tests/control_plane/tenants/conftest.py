@@ -5,7 +5,7 @@ away.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 import pytest
@@ -70,7 +70,8 @@ def counted_queries(database: Database) -> Iterator[Queries]:
     seen = Queries([])
 
     def note(connection: object, cursor: object, statement: str, *rest: object) -> None:
-        seen.statements.append(statement)
+        if statement.startswith(("SELECT", "INSERT", "UPDATE", "DELETE")):
+            seen.statements.append(statement)
 
     event.listen(database.engine.sync_engine, "before_cursor_execute", note)
     try:
@@ -137,3 +138,8 @@ async def tenancy(signing_row: SigningKeyRow, build: BuildTenancy) -> Tenancy:
         await made.tenants.put_member(ADMIN, name, "ada", role)
     await made.tenants.create(ADMIN, "gamma")
     return made
+
+
+@pytest.fixture
+def count_queries() -> Callable[[Database], AbstractContextManager[Queries]]:
+    return counted_queries
