@@ -24,10 +24,6 @@ class UnacknowledgedReports:
         """Its state changed since it was last read."""
         self._dirty[key] = None
 
-    def drop(self, key: ContentKey) -> None:
-        """The order is gone; nobody wants to hear of it."""
-        self._dirty.pop(key, None)
-
     def begin_round(self, keys: Iterable[ContentKey]) -> None:
         """A new round: what was in flight may be lost, and the centre wants the whole picture."""
         self._in_flight = ()
