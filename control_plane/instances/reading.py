@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from common.errors import NotFound
+from common.identifiers import is_id
 from control_plane.database import Database
 from control_plane.instances import views
 from control_plane.instances.holdings import holdings_of
@@ -28,7 +29,7 @@ class InstanceReading:
 
     async def get(self, principal: Principal, instance_id: str) -> InstanceView:
         """Raises `InstanceUnknown`, also for those of tenants that the principal may not see."""
-        found = await self.shown([instance_id])
+        found = await self.shown([instance_id]) if is_id(instance_id) else []
         if not found:
             principal.require(Permission.PLATFORM_READ)
             raise unknown(instance_id)

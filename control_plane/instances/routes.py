@@ -11,14 +11,15 @@ from control_plane.instances.reading import InstanceReading
 from control_plane.instances.schemas import InstanceBody, RunBody, instance_body
 from control_plane.instances.service import InstanceService
 from control_plane.instances.views import InstanceFilter
+from control_plane.swarm.schemas import NO_NUL
 from control_plane.web.auth import CurrentPrincipal
 from control_plane.web.envelope import Envelope, Listing
 from control_plane.web.paging import PageQuery
 
-_Tenant = Annotated[str | None, Query(description="name of a tenant", max_length=255)]
-_Host = Annotated[str | None, Query(description="id, or idc/name", max_length=300)]
-_Idc = Annotated[str | None, Query(description="name of a data centre", max_length=255)]
-_Name = Annotated[str | None, Query(description="name of the instance", max_length=255)]
+_Tenant = Annotated[str | None, Query(description="name of a tenant", max_length=300, pattern=NO_NUL)]
+_Host = Annotated[str | None, Query(description="id, or idc/name", max_length=300, pattern=NO_NUL)]
+_Idc = Annotated[str | None, Query(description="name of a data centre", max_length=300, pattern=NO_NUL)]
+_Name = Annotated[str | None, Query(description="name of the instance", max_length=300, pattern=NO_NUL)]
 _Force = Annotated[bool, Query(description="forget it even if its host never answers")]
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from control_plane.instances.model import (
     DesiredState,
@@ -19,7 +19,10 @@ from control_plane.instances.model import (
     PortMapping,
     RunRequest,
 )
+from control_plane.swarm.schemas import NO_NUL
 
+# PostgreSQL takes no NUL, not even in what it is asked for.
+Name = Annotated[str, StringConstraints(max_length=300, pattern=NO_NUL)]
 _Words = Annotated[list[str], Field(max_length=256)]
 _Map = Annotated[dict[str, str], Field(max_length=256)]
 
@@ -54,13 +57,13 @@ class HealthCheckBody(_Asked):
 class RunBody(_Asked):
     """One instance on each host that `hosts`, `idc` or `all_hosts` names; exactly one of the three."""
 
-    tenant: str = Field(max_length=255)
+    tenant: Name
     name: str = Field(max_length=255)
     image: str = Field(max_length=600, examples=["acme/web:1.4"])
-    hosts: Annotated[list[str], Field(max_length=1000)] | None = Field(
+    hosts: Annotated[list[Name], Field(max_length=1000)] | None = Field(
         default=None, description="each an id or idc/name"
     )
-    idc: str | None = None
+    idc: Name | None = None
     all_hosts: bool = False
     desired_state: Literal["running", "held"] = Field(
         default="running", description="held: fetch and verify, run nothing"

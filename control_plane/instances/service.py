@@ -13,7 +13,7 @@ from typing import Protocol
 
 from common.clock import Clock
 from common.errors import Conflict, NotFound
-from common.identifiers import new_id
+from common.identifiers import is_id, new_id
 from common.reference import Reference
 from control_plane.database import Database, UnitOfWork
 from control_plane.fleet import store as fleet_store
@@ -195,7 +195,7 @@ class InstanceService:
         return shown[0]
 
     async def _writable(self, unit: UnitOfWork, principal: Principal, instance_id: str) -> Instance:
-        instance = await store.find_locked(unit.connection, instance_id)
+        instance = await store.find_locked(unit.connection, instance_id) if is_id(instance_id) else None
         if instance is None:
             principal.require(Permission.PLATFORM_READ)
             raise unknown(instance_id)

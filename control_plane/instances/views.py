@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Select, and_, func, select, true
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from control_plane.fleet.tables import hosts, idcs
-from control_plane.instances.model import Instance, Status
+from control_plane.instances.model import Instance, Phase, Status
 from control_plane.instances.store import STATUS_COLUMNS, instance_of, status_of
 from control_plane.instances.tables import instance_statuses, instances
 from control_plane.web.paging import Page, PageRequest
@@ -58,15 +58,14 @@ async def by_ids(connection: AsyncConnection, instance_ids: Collection[str]) -> 
 
 
 async def counts(connection: AsyncConnection, tenants: Collection[str] | None) -> list[tuple[str, str, int]]:
-    """(name of IDC, phase, how many)."""
-    phase = func.coalesce(instance_statuses.c.phase, "pending")
+    """(name of IDC, phase, how many); an IDC that is gone is called ""."""
     rows = await connection.execute(
-        select(func.coalesce(idcs.c.name, ""), phase, func.count())
+        select(idcs.c.name, instance_statuses.c.phase, func.count())
         .select_from(_joined())
         .where(_of_tenants(tenants))
-        .group_by(func.coalesce(idcs.c.name, ""), phase)
+        .group_by(idcs.c.name, instance_statuses.c.phase)
     )
-    return [(str(row[0]), str(row[1]), int(row[2])) for row in rows]
+    return [(row[0] or "", row[1] or Phase.PENDING.value, int(row[2])) for row in rows]
 
 
 def _listed() -> Select[Any]:

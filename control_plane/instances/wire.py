@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from common.digest import Digest
+from common.identifiers import is_id
 from control_plane.instances.model import (
     DesiredState,
     Health,
@@ -72,9 +73,9 @@ def assignment_of(instance: Instance, mint: Mint) -> agent_pb2.Assignment:
 
 
 def observation_of(report: agent_pb2.InstanceReport) -> Observation | None:
-    """None if this version does not know the phase."""
+    """None if this version does not know the phase, or if what it names is no instance id at all."""
     phase = _PHASES.get(report.phase)
-    if phase is None:
+    if phase is None or not is_id(report.instance_id):
         return None
     return Observation(
         instance_id=report.instance_id,

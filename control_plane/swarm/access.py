@@ -27,7 +27,7 @@ class BearerRevoked(Denied):
 
 
 class BearerCheck(Protocol):
-    """The fleet's answer: whether `host/<id>` or `regional/<id>` exists and is not revoked."""
+    """`fleet.hosts.Members`: whether `host/<id>` or `regional/<id>` exists and is not revoked."""
 
     async def may_read(self, bearer: str) -> bool: ...
 

@@ -3,7 +3,8 @@
 Invariant: private parts lie in the database only sealed, with their own name as identity, so that a row copied into
 another place does not open. Every replica ends up with the same keys whoever started first: the rows decide, not the
 process. A key made by rotation signs only after `activation`, when every replica has read it and every regional has
-attached again since (they learn keys in Welcome); until then it only verifies.
+attached again since (they learn keys in Welcome, and the fleet asks those for a new round whose Welcome is outdated);
+until then it only verifies.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
+import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -25,11 +27,13 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from common.clock import Clock
-from common.errors import Internal
+from common.errors import Internal, Unavailable
 from common.identifiers import new_id
 from control_plane.database import Database, UnitOfWork
 from control_plane.swarm import key_store
 from control_plane.swarm.key_store import StoredKey
+
+log = structlog.get_logger()
 
 RandomBytes = Callable[[int], bytes]
 
@@ -81,7 +85,7 @@ class ContentKeys:
         self._secret = b""
 
     async def load(self) -> None:
-        """Read every key, making the first ones if there are none. Call at start and, for rotation, every minute."""
+        """Read every key, making the first ones if there are none. Call at start; `run` repeats it."""
         rows, sealed = await self._read()
         if not rows or sealed is None:
             async with self._database.transaction() as unit:
@@ -102,12 +106,28 @@ class ContentKeys:
         async with self._database.transaction() as unit:
             rows = await key_store.keys(unit.connection)
             newest = rows[-1].sequence if rows else 0
-            key_id = await self._add_key(unit, newest + 1, now + self._activation)
+            await self._add_key(unit, newest + 1, now + self._activation)
             for older, newer in itertools.pairwise(rows):
                 if newer.signs_from + self._retention < now:
                     await key_store.remove_key(unit.connection, older.key_id)
         await self.load()
-        return key_id
+        return self._keys[-1].key_id
+
+    async def rotate_when_older(self, age: timedelta) -> str | None:
+        """`rotate` if the newest key is older than `age`."""
+        rows, _ = await self._read()
+        if rows and self._clock.now() - rows[-1].created_at < age:
+            return None
+        return await self.rotate()
+
+    async def run(self) -> None:
+        """Read what other replicas rotated, every minute until cancelled."""
+        while True:
+            await self._clock.sleep(_RELOAD_SECONDS)
+            try:
+                await self.load()
+            except Unavailable as failure:
+                log.warning("content keys not read again", error=str(failure))
 
     def signing(self) -> SigningKey:
         """The newest key that may sign now. Raises `Internal` before `load`."""
@@ -133,7 +153,7 @@ class ContentKeys:
         async with self._database.reading() as connection:
             return await key_store.keys(connection), await key_store.secret(connection, _SECRET)
 
-    async def _add_key(self, unit: UnitOfWork, sequence: int, signs_from: datetime) -> str:
+    async def _add_key(self, unit: UnitOfWork, sequence: int, signs_from: datetime) -> None:
         key_id = new_id(self._clock, self._random_bytes)
         private = Ed25519PrivateKey.generate()
         sealed = self._sealer.seal(
@@ -142,7 +162,6 @@ class ContentKeys:
         public = private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
         row = StoredKey(sequence, key_id, sealed, public, self._clock.now(), signs_from)
         await key_store.add_key(unit.connection, row)
-        return key_id
 
     def _opened(self, row: StoredKey) -> SigningKey:
         private = load_pem_private_key(self._open(row.sealed_private_pem, _key_identity(row.key_id)), password=None)
@@ -154,6 +173,7 @@ class ContentKeys:
         return self._sealer.open(sealed, identity)
 
 
+_RELOAD_SECONDS = 60.0
 _SECRET = "metainfo-salt"  # noqa: S105  the row's name
 _SECRET_IDENTITY = f"swarm_secrets/{_SECRET}"
 

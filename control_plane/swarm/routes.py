@@ -10,6 +10,7 @@ from common.digest import Digest
 from control_plane.swarm.overview import SwarmOverview
 from control_plane.swarm.queries import ContentFilter
 from control_plane.swarm.schemas import (
+    NO_NUL,
     EgressView,
     HostContentView,
     OrderView,
@@ -21,8 +22,8 @@ from control_plane.web.auth import CurrentPrincipal
 from control_plane.web.envelope import Listing
 from control_plane.web.paging import PageQuery
 
-_Host = Annotated[str | None, Query(description="id, or idc/name", max_length=300)]
-_Idc = Annotated[str | None, Query(description="name of a data centre", max_length=255)]
+_Host = Annotated[str | None, Query(description="id, or idc/name", max_length=300, pattern=NO_NUL)]
+_Idc = Annotated[str | None, Query(description="name of a data centre", max_length=300, pattern=NO_NUL)]
 _Digest = Annotated[str | None, Query(description="sha256:...", max_length=140)]
 
 

@@ -9,6 +9,9 @@ from pydantic import BaseModel
 
 from control_plane.swarm.queries import ContentRow, EgressRow, OrderRow
 
+# For names in queries: PostgreSQL takes no NUL, not even in what it is asked for.
+NO_NUL = "^[^\\x00]*$"
+
 
 class EgressView(BaseModel):
     """Payload bytes of one content that left the centre for one IDC."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any, Protocol
 
 from common.digest import Digest
 from control_plane.database import Database, UnitOfWork
@@ -16,6 +15,7 @@ from control_plane.fleet import store as fleet_store
 from control_plane.fleet.desired import OrderSnapshot
 from control_plane.fleet.messages import OrdersChanged
 from control_plane.fleet.model import IdcUnknown
+from control_plane.jobs.service import JobService
 from control_plane.swarm import contents_store, describe, metainfo_store, reports, store
 from control_plane.swarm.describe import ContentSource
 from control_plane.swarm.model import (
@@ -39,21 +39,13 @@ _FAILURE_STANDS = timedelta(minutes=2)
 _DESCRIBED_SOON_SECONDS = 1.0
 
 
-class JobQueue(Protocol):
-    """`control_plane.jobs.JobService`."""
-
-    async def enqueue(
-        self, unit: UnitOfWork, kind: str, payload: dict[str, Any], *, unique_key: str | None = None
-    ) -> str: ...
-
-
 class SwarmService:
     def __init__(
         self,
         database: Database,
         tokens: ContentTokens,
         contents: ContentSource,
-        jobs: JobQueue,
+        jobs: JobService,
         *,
         smallest_bytes: int = SMALLEST_SWARM_BYTES,
     ) -> None:
@@ -163,7 +155,7 @@ class SwarmService:
         await self._jobs.enqueue(
             unit,
             describe.JOB_KIND,
-            dict(describe.job_payload(tenant_id, digest)),
+            describe.job_payload(tenant_id, digest),
             unique_key=describe.job_key(tenant_id, digest),
         )
 

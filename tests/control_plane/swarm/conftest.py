@@ -9,10 +9,11 @@ from tests.control_plane.swarm.fixtures import (
     fleet,
     jobs,
     keys,
+    members,
     shelf,
     swarm,
     tenants,
     tokens,
 )
 
-__all__ = ["box", "describer", "egress", "fleet", "jobs", "keys", "shelf", "swarm", "tenants", "tokens"]
+__all__ = ["box", "describer", "egress", "fleet", "jobs", "keys", "members", "shelf", "swarm", "tenants", "tokens"]

@@ -6,6 +6,10 @@ import pytest
 
 from common.clock import ManualClock
 from control_plane.database import Database
+from control_plane.fleet.hosts import Members
+from control_plane.fleet.liveness import horizons
+from control_plane.jobs.service import JobService
+from control_plane.queues.memory import MemoryQueue
 from control_plane.sealing import SealedBox
 from control_plane.sealing.keyring import KeyRing
 from control_plane.swarm.describe import Describer
@@ -13,12 +17,16 @@ from control_plane.swarm.egress import EgressCounter
 from control_plane.swarm.keys import ContentKeys
 from control_plane.swarm.service import SwarmService
 from control_plane.swarm.tokens import ContentTokens
-from tests.control_plane.swarm.parts import Jobs, Shelf, Tenants, add_host, add_idc, add_regional
+from tests.control_plane.swarm.parts import Shelf, Tenants, add_host, add_idc, add_regional
+
+
+def ring() -> KeyRing:
+    return KeyRing({b"12345678": bytes(range(32))})
 
 
 @pytest.fixture
 def box() -> SealedBox:
-    return SealedBox(KeyRing({b"12345678": bytes(range(32))}))
+    return SealedBox(ring())
 
 
 @pytest.fixture
@@ -39,8 +47,13 @@ def shelf() -> Shelf:
 
 
 @pytest.fixture
-def jobs() -> Jobs:
-    return Jobs()
+def jobs(database: Database, clock: ManualClock) -> JobService:
+    return JobService(database, MemoryQueue(), clock)
+
+
+@pytest.fixture
+def members(database: Database, clock: ManualClock) -> Members:
+    return Members(database, clock, horizons(clock, 10, 30))
 
 
 @pytest.fixture
@@ -49,7 +62,7 @@ def tenants() -> Tenants:
 
 
 @pytest.fixture
-def swarm(database: Database, tokens: ContentTokens, shelf: Shelf, jobs: Jobs) -> SwarmService:
+def swarm(database: Database, tokens: ContentTokens, shelf: Shelf, jobs: JobService) -> SwarmService:
     return SwarmService(database, tokens, shelf, jobs)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -12,9 +11,11 @@ from sqlalchemy import insert, select, update
 from common.digest import Digest
 from common.errors import NotFound
 from common.reference import Reference
-from control_plane.database import Database, UnitOfWork
+from control_plane.database import Database
 from control_plane.database.outbox import outbox
 from control_plane.fleet.tables import hosts, idcs, regionals
+from control_plane.jobs.model import JobState
+from control_plane.jobs.service import JobService
 from control_plane.registry.model import Content, Descriptor, ResolvedImage
 
 CREATED = datetime.fromisoformat("2026-01-01T00:00:00+00:00")
@@ -69,18 +70,18 @@ class Shelf:
         return found
 
 
-@dataclass
-class Jobs:
-    """Keeps what was enqueued, once a key."""
+class Running:
+    """A job as its handler sees it."""
 
-    waiting: dict[str, tuple[str, dict[str, Any]]] = field(default_factory=dict)
+    id = "job"
+    attempt = 1
 
-    async def enqueue(
-        self, unit: UnitOfWork, kind: str, payload: dict[str, Any], *, unique_key: str | None = None
-    ) -> str:
-        key = unique_key or str(len(self.waiting))
-        self.waiting.setdefault(key, (kind, payload))
-        return key
+    def __init__(self, payload: Mapping[str, Any] | None = None) -> None:
+        self.payload = payload or {}
+        self.reported: list[float] = []
+
+    async def report(self, progress: float, note: str = "") -> None:
+        self.reported.append(progress)
 
 
 class Tenants:
@@ -124,6 +125,12 @@ async def add_regional(database: Database, idc: str, name: str) -> str:
 async def revoke_host(database: Database, host_id: str) -> None:
     async with database.transaction() as unit:
         await unit.connection.execute(update(hosts).where(hosts.c.id == host_id).values(revoked_at=CREATED))
+
+
+async def to_describe(jobs: JobService) -> list[tuple[str, Digest]]:
+    """(tenant id, digest) of the descriptions that wait to be made."""
+    waiting = await jobs.list(kind="swarm.describe", state=JobState.QUEUED)
+    return [(job.payload["tenant_id"], Digest.parse(job.payload["digest"])) for job in reversed(waiting)]
 
 
 async def orders_generation(database: Database, idc: str) -> int:

@@ -13,10 +13,11 @@ from common.bittorrent import metainfo
 from common.clock import ManualClock
 from common.digest import Digest
 from control_plane.database import Database
+from control_plane.fleet.hosts import Members
+from control_plane.jobs.service import JobService
 from control_plane.registry.model import Content
 from control_plane.swarm import queries
 from control_plane.swarm.access import ContentAccess
-from control_plane.swarm.bearers import FleetBearers
 from control_plane.swarm.content_routes import ContentRoutes
 from control_plane.swarm.describe import Describer
 from control_plane.swarm.egress import EgressCounter
@@ -24,7 +25,7 @@ from control_plane.swarm.keys import ContentKeys
 from control_plane.swarm.service import SwarmService
 from control_plane.swarm.tokens import ContentTokens
 from control_plane.web.errors import install_error_handlers
-from tests.control_plane.swarm.parts import Jobs, Shelf, revoke_host
+from tests.control_plane.swarm.parts import Shelf, revoke_host, to_describe
 
 pytestmark = pytest.mark.usefixtures("fleet")
 
@@ -33,8 +34,8 @@ DIGEST = Digest.of(BLOB)
 
 
 @pytest.fixture
-def access(database: Database, tokens: ContentTokens, clock: ManualClock) -> ContentAccess:
-    return ContentAccess(tokens, FleetBearers(database), clock)
+def access(members: Members, tokens: ContentTokens, clock: ManualClock) -> ContentAccess:
+    return ContentAccess(tokens, members, clock)
 
 
 @pytest.fixture
@@ -215,13 +216,13 @@ async def test_a_content_that_is_gone_is_404(client: httpx.AsyncClient, tokens: 
 
 
 async def test_metainfo_is_promised_made_and_given(
-    client: httpx.AsyncClient, bearer: dict[str, str], describer: Describer, jobs: Jobs
+    client: httpx.AsyncClient, bearer: dict[str, str], describer: Describer, jobs: JobService
 ) -> None:
     answer = await client.get(f"/content/v1/{DIGEST}/metainfo", headers=bearer)
     assert (answer.status_code, answer.json()["code"]) == (503, "metainfo_pending")
     assert int(answer.headers["retry-after"]) >= 1
-    for _, payload in jobs.waiting.values():
-        await describer.describe(payload["tenant_id"], Digest.parse(payload["digest"]))
+    for tenant_id, digest in await to_describe(jobs):
+        await describer.describe(tenant_id, digest)
     answer = await client.get(f"/content/v1/{DIGEST}/metainfo", headers=bearer)
     assert answer.headers["content-type"] == "application/x-bittorrent"
     assert metainfo.parse(answer.content).length == len(BLOB)

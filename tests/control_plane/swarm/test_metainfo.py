@@ -10,12 +10,14 @@ from common.clock import ManualClock
 from common.digest import Digest
 from common.errors import NotFound
 from control_plane.database import Database
+from control_plane.jobs.service import JobService
 from control_plane.sealing import SealedBox
 from control_plane.swarm.describe import Describer
+from control_plane.swarm.jobs import build_handlers
 from control_plane.swarm.keys import ContentKeys
 from control_plane.swarm.model import ContentCorrupted, MetainfoPending, NotInSwarm
 from control_plane.swarm.service import SwarmService
-from tests.control_plane.swarm.parts import Jobs, Shelf, announced
+from tests.control_plane.swarm.parts import Running, Shelf, announced, to_describe
 
 BLOB = bytes(range(256)) * (3 << 12) + b"a last piece that is short"
 
@@ -117,20 +119,20 @@ async def test_a_blob_that_was_pushed_again_is_described_after_all(
     assert await swarm.metainfo("t-acme", blob.digest) == described
 
 
-async def test_asking_for_metainfo_has_it_made_once(swarm: SwarmService, shelf: Shelf, jobs: Jobs) -> None:
+async def test_asking_for_metainfo_has_it_made_once(swarm: SwarmService, shelf: Shelf, jobs: JobService) -> None:
     blob = shelf.put(BLOB)
     for _ in range(3):
         with pytest.raises(MetainfoPending) as pending:
             await swarm.metainfo("t-acme", blob.digest)
         assert pending.value.retry_after_seconds >= 1
-    assert list(jobs.waiting.values()) == [("swarm.describe", {"tenant_id": "t-acme", "digest": str(blob.digest)})]
+    assert await to_describe(jobs) == [("t-acme", blob.digest)]
 
 
-async def test_a_small_content_is_not_in_the_swarm(swarm: SwarmService, shelf: Shelf, jobs: Jobs) -> None:
+async def test_a_small_content_is_not_in_the_swarm(swarm: SwarmService, shelf: Shelf, jobs: JobService) -> None:
     blob = shelf.put(b"small")
     with pytest.raises(NotInSwarm):
         await swarm.metainfo("t-acme", blob.digest)
-    assert not jobs.waiting
+    assert await to_describe(jobs) == []
 
 
 async def test_an_unknown_content_is_not_found(swarm: SwarmService, describer: Describer) -> None:
@@ -139,3 +141,34 @@ async def test_an_unknown_content_is_not_found(swarm: SwarmService, describer: D
         await swarm.metainfo("t-acme", digest)
     with pytest.raises(NotFound):
         await describer.describe("t-acme", digest)
+
+
+async def test_the_job_describes_and_reports_how_far_it_is(
+    describer: Describer, keys: ContentKeys, shelf: Shelf, swarm: SwarmService
+) -> None:
+    blob = shelf.put(BLOB * 4)
+    job = Running({"tenant_id": "t-acme", "digest": str(blob.digest)})
+    result = await build_handlers(describer, keys)["swarm.describe"](job)
+    assert result == {"info_hash": (await swarm.metainfo("t-acme", blob.digest)).info_hash.hex()}
+    assert job.reported == sorted(job.reported)
+    assert job.reported[-1] == 1
+
+
+async def test_the_job_does_not_read_a_damaged_blob_again_and_again(
+    describer: Describer, keys: ContentKeys, shelf: Shelf
+) -> None:
+    blob = shelf.put(BLOB)
+    shelf.blobs[blob.digest] = b"damaged"
+    result = await build_handlers(describer, keys)["swarm.describe"](
+        Running({"tenant_id": "t-acme", "digest": str(blob.digest)})
+    )
+    assert result is not None
+    assert "damaged" in result["corrupted"]
+
+
+async def test_keys_are_rotated_when_they_are_old(describer: Describer, keys: ContentKeys, clock: ManualClock) -> None:
+    rotate = build_handlers(describer, keys)["swarm.rotate_content_keys"]
+    assert await rotate(Running({})) == {"key_id": None}
+    clock.tick(31 * 24 * 3600)
+    assert await rotate(Running({})) != {"key_id": None}
+    assert len(keys.verifying()) == 2

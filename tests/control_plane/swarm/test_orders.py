@@ -11,11 +11,12 @@ from common.digest import Digest
 from control_plane.database import Database
 from control_plane.fleet.desired import OrderSnapshot
 from control_plane.fleet.model import IdcUnknown
+from control_plane.jobs.service import JobService
 from control_plane.swarm.model import WantedContent
 from control_plane.swarm.service import SwarmService
 from control_plane.swarm.tokens import ContentTokens
 from proto.regional.v1 import regional_pb2
-from tests.control_plane.swarm.parts import Jobs, Shelf, add_host, add_idc, announced, orders_generation
+from tests.control_plane.swarm.parts import Shelf, add_host, add_idc, announced, orders_generation, to_describe
 
 pytestmark = pytest.mark.usefixtures("fleet")
 
@@ -113,18 +114,22 @@ async def test_an_unknown_idc_has_no_orders(swarm: SwarmService) -> None:
 
 
 async def test_large_contents_are_described_as_soon_as_they_are_wanted(
-    database: Database, swarm: SwarmService, jobs: Jobs
+    database: Database, swarm: SwarmService, jobs: JobService
 ) -> None:
     await want(database, swarm, "i-1", [SMALL, LARGE])
     await want(database, swarm, "i-2", [SMALL, LARGE], idc="idc-west")
-    assert list(jobs.waiting.values()) == [("swarm.describe", {"tenant_id": "t-acme", "digest": str(LARGE.digest)})]
+    assert await to_describe(jobs) == [("t-acme", LARGE.digest)]
 
 
 async def test_concurrent_owners_never_lose_an_order(
-    database: Database, swarm: SwarmService, open_replica: Callable[[], Database], tokens: ContentTokens
+    database: Database,
+    swarm: SwarmService,
+    open_replica: Callable[[], Database],
+    tokens: ContentTokens,
+    jobs: JobService,
 ) -> None:
     other_database = open_replica()
-    other = SwarmService(other_database, tokens, Shelf(), Jobs())
+    other = SwarmService(other_database, tokens, Shelf(), jobs)
     await want(database, swarm, "i-0", [LARGE])
     for step in range(10):
         generation = (await snapshot(swarm)).generation

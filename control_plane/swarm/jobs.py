@@ -1,0 +1,36 @@
+"""Background work of the swarm: describing contents, and keeping its keys young."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+from common.digest import Digest
+from control_plane.jobs.periodic import Schedule
+from control_plane.jobs.running import Handler, RunningJob
+from control_plane.swarm import describe
+from control_plane.swarm.describe import Describer
+from control_plane.swarm.keys import ContentKeys
+from control_plane.swarm.model import ContentCorrupted
+
+ROTATE_KIND = "swarm.rotate_content_keys"
+_KEY_LIFE = timedelta(days=30)
+
+SCHEDULES = (Schedule(ROTATE_KIND, ROTATE_KIND, timedelta(hours=6)),)
+
+
+def build_handlers(describer: Describer, keys: ContentKeys) -> Mapping[str, Handler]:
+    async def describe_content(job: RunningJob) -> Mapping[str, Any] | None:
+        tenant_id, digest = str(job.payload["tenant_id"]), Digest.parse(str(job.payload["digest"]))
+        try:
+            described = await describer.describe(tenant_id, digest, job.report)
+        except ContentCorrupted as failure:
+            # Another try reads the same bytes. Who asks for the metainfo is told, and has it tried again in time.
+            return {"corrupted": failure.detail}
+        return {"info_hash": described.info_hash.hex()}
+
+    async def rotate_keys(job: RunningJob) -> Mapping[str, Any] | None:
+        return {"key_id": await keys.rotate_when_older(_KEY_LIFE)}
+
+    return {describe.JOB_KIND: describe_content, ROTATE_KIND: rotate_keys}
