@@ -6,6 +6,7 @@ Invariant: what a step did is remembered (a restart that was honoured) only afte
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Protocol
 
 from agent.ledger import Ledger
@@ -40,7 +41,12 @@ class Execution:
     """`at_once` bounds the engine's work; the fetcher bounds its own."""
 
     def __init__(
-        self, driver: RuntimeDriver | None, fetcher: ContentFetcher, ledger: Ledger, *, at_once: int = 4
+        self,
+        driver: Callable[[], RuntimeDriver | None],
+        fetcher: ContentFetcher,
+        ledger: Ledger,
+        *,
+        at_once: int = 4,
     ) -> None:
         self._driver = driver
         self._fetcher = fetcher
@@ -50,11 +56,11 @@ class Execution:
     async def carry_out(self, instance_id: str, step: Step) -> None:
         if isinstance(step, FetchContents):
             await self._fetch(step)
-        elif self._driver is None:
+        elif (driver := self._driver()) is None:
             raise EngineAway("this host has no container engine", action="start the agent with a runtime")
         else:
             async with self._turn:
-                await self._with_engine(self._driver, instance_id, step)
+                await self._with_engine(driver, instance_id, step)
 
     async def _fetch(self, step: FetchContents) -> None:
         """All of them, even if one fails: a small manifest that is away must not keep gigabytes from moving."""

@@ -51,12 +51,12 @@ class _Running:
 
 
 class Reconciler:
-    """`driver` None: this host runs nothing, it only holds contents. `held`: what is verified in the cache."""
+    """`driver` gives None while this host runs nothing and only holds contents. `held`: what the cache verified."""
 
     def __init__(
         self,
         book: DesiredBook,
-        driver: RuntimeDriver | None,
+        driver: Callable[[], RuntimeDriver | None],
         fetcher: ContentFetcher,
         held: Callable[[], frozenset[Digest]],
         ledger: Ledger,
@@ -112,18 +112,19 @@ class Reconciler:
         wanted = {one.image.manifest.digest for one in assignments.items.values()}
         containers: tuple[Container, ...] | None = None
         images, detail = frozenset[Digest](), ""
-        if self._driver is None:
+        driver = self._driver()
+        if driver is None:
             containers = ()
         else:
             try:
-                containers = tuple(await self._driver.containers())
-                images = await self._driver.images(wanted) if wanted else images
+                containers = tuple(await driver.containers())
+                images = await driver.images(wanted) if wanted else images
             except Failure as failure:
                 detail = str(failure)
                 containers = None
         observation = Observation(
             held=self._held(),
-            has_engine=self._driver is not None,
+            has_engine=driver is not None,
             containers=containers,
             images=images,
             restarts=self._ledger.restarts,

@@ -1,0 +1,207 @@
+"""The composition root of an agent: settings in, a host that does what it is asked; the only file that names concrete
+adapters.
+
+Order of start: what the last process knew (journal, cache), the identity, then everything that works from these two.
+The control plane may be away all the time except for the very first start.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import secrets
+from collections.abc import AsyncIterator
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as installed_version
+
+import aiohttp
+import structlog
+
+from agent.cache import ContentCache
+from agent.content_http import ContentHttp
+from agent.datadir import announce_ready, locked
+from agent.desired import DesiredBook
+from agent.fetch import Fetcher
+from agent.inventory import Inventory
+from agent.journal import Journal, failed_write_is_logged
+from agent.ledger import Ledger
+from agent.membership import identity_of
+from agent.mirror import Mirror
+from agent.model import Assignments
+from agent.reconciler import Reconciler
+from agent.reporter import Reporter
+from agent.runtimes import RuntimeDriver
+from agent.runtimes.choice import RuntimeChoice
+from agent.runtimes.docker import DockerRuntimeDriver
+from agent.runtimes.memory import MemoryEngine, MemoryRuntimeDriver
+from agent.seeding import Seeding
+from agent.session import Session, dialect
+from agent.settings import Settings
+from agent.swarms import Swarms
+from agent.trust import IdentityTrust
+from common.attachment import Attachment, attach_forever
+from common.bittorrent import AGENT_FINGERPRINT, PeerSession
+from common.bittorrent.failures import ListenFailed
+from common.bittorrent.libtorrent import LibtorrentSession
+from common.clock import SystemClock
+from common.enrolment import keep_renewed
+from common.lifecycle import Lifecycle
+from common.plane import PlaneLocator
+
+log = structlog.get_logger()
+
+
+async def run(settings: Settings) -> None:
+    """Until SIGTERM or SIGINT; containers go on running. Raises the failure of a part that the agent cannot do
+    without.
+    """
+    async with Lifecycle() as lifecycle:
+        # In a task, so that a signal is heeded also while the first start waits for the control plane.
+        lifecycle.spawn("start", _Agent(settings, lifecycle).start())
+        await lifecycle.run_until_stopped()
+    log.info("agent stopped", name=settings.name)
+
+
+class _Agent:
+    def __init__(self, settings: Settings, lifecycle: Lifecycle) -> None:
+        self._settings = settings
+        self._lifecycle = lifecycle
+        self._clock = SystemClock()
+        self._random = random.SystemRandom().random
+        self._version = _version()
+        self._journal = Journal(settings.data / "journal")
+        self._book = DesiredBook(self._journal, settings.server)
+        self._ledger = Ledger(self._journal, self._clock)
+        self._reporter = Reporter(self._journal, self._clock)
+        self._trust = IdentityTrust(settings.identity_dir)
+        self._cache = ContentCache(
+            settings.data / "content",
+            limit_bytes=settings.cache_limit_bytes,
+            reserve_bytes=settings.disk_reserve_bytes,
+        )
+
+    async def start(self) -> None:
+        settings, lifecycle = self._settings, self._lifecycle
+        log.info("agent starting", version=self._version, name=settings.name)
+        last_ports = await lifecycle.enter(locked(settings.data))
+        for part in (self._book, self._ledger, self._reporter):
+            await part.load()
+        await self._cache.open()
+        http = await lifecycle.enter(aiohttp.ClientSession())
+        identity = await identity_of(settings, http, self._clock, self._random, self._version)
+        host_id = identity.name.id
+        structlog.contextvars.bind_contextvars(host=host_id, idc=identity.name.idc)
+
+        await lifecycle.enter(self._records())
+        peers = await self._peers(last_ports.get("peer_port", 0))
+        mirror = await self._mirror(last_ports.get("mirror", 0))
+        fetcher = await self._contents(peers)
+        runtime = RuntimeChoice(self._driver(host_id, mirror), required=settings.runtime != "auto")
+        await lifecycle.enter(runtime)
+        session = Session(self._book, self._reporter, self._clock)
+        fetcher.token_rejected = session.want_full_set
+        inventory = Inventory(settings.data, runtime, self._clock)
+        await inventory.look()
+        lifecycle.spawn("inventory", inventory.look_forever())
+        self._reconcile(runtime, fetcher)
+        self._attach(session, inventory, http)
+        await announce_ready(settings.data, {"host_id": host_id, "mirror": mirror.port, "peer_port": peers.listen_port})
+        log.info("agent ready", mirror=mirror.address, peer_port=peers.listen_port)
+
+    @contextlib.asynccontextmanager
+    async def _records(self) -> AsyncIterator[None]:
+        """Written now and then while we run, and once more at the end."""
+        self._lifecycle.spawn("ledger", self._ledger.flush_forever())
+        self._lifecycle.spawn("reports journal", self._reporter.flush_forever())
+        yield
+        with failed_write_is_logged("the last records"):
+            await self._ledger.flush()
+            await self._reporter.flush()
+
+    async def _peers(self, last_port: int) -> PeerSession:
+        host, wished = self._settings.listen_host, self._settings.peer_port
+        if not wished and last_port:
+            with contextlib.suppress(ListenFailed):
+                return await self._lifecycle.enter(LibtorrentSession(host, last_port, AGENT_FINGERPRINT))
+        return await self._lifecycle.enter(LibtorrentSession(host, wished, AGENT_FINGERPRINT))
+
+    async def _mirror(self, last_port: int) -> Mirror:
+        wished = self._settings.mirror_port
+        if not wished and last_port:
+            with contextlib.suppress(OSError):
+                return await self._lifecycle.enter(Mirror(self._assignments, self._cache, port=last_port))
+        return await self._lifecycle.enter(Mirror(self._assignments, self._cache, port=wished))
+
+    def _assignments(self) -> Assignments:
+        return self._book.current
+
+    async def _contents(self, peers: PeerSession) -> Fetcher:
+        # Bodies are content named by digest: a proxy's compression must not be undone on the way.
+        contents = await self._lifecycle.enter(aiohttp.ClientSession(auto_decompress=False))
+        swarms = Swarms(peers, self._settings.data / "swarm")
+        await swarms.load()
+        fetcher = Fetcher(
+            self._cache,
+            swarms,
+            ContentHttp(contents, self._trust),
+            self._book,
+            self._ledger,
+            self._clock,
+            self._random,
+            self._lifecycle.spawn,
+        )
+        seeding = Seeding(self._book, self._cache, swarms, fetcher, self._clock, self._random)
+        self._lifecycle.spawn("seeding", seeding.run())
+        return fetcher
+
+    def _driver(self, host_id: str, mirror: Mirror) -> RuntimeDriver | None:
+        match self._settings.runtime:
+            case "none":
+                return None
+            case "memory":
+                return MemoryRuntimeDriver(MemoryEngine(), host_id)
+            case _:
+                return DockerRuntimeDriver(
+                    self._settings.docker_host,
+                    host_id,
+                    lambda: mirror.address,
+                    network_mode=self._settings.docker_network,
+                )
+
+    def _reconcile(self, runtime: RuntimeChoice, fetcher: Fetcher) -> None:
+        reconciler = Reconciler(
+            self._book,
+            runtime.driver,
+            fetcher,
+            lambda: self._cache.held,
+            self._ledger,
+            self._reporter,
+            self._clock,
+            self._random,
+        )
+        self._book.changed = reconciler.wake
+        self._lifecycle.spawn("reconciler", reconciler.run())
+
+    def _attach(self, session: Session, inventory: Inventory, http: aiohttp.ClientSession) -> None:
+        directory = self._settings.identity_dir
+        locator = PlaneLocator(self._settings.server, directory, http)
+        # Random and never stored: it tells a reconnection from a copied identity.
+        words = dialect(secrets.token_hex(16), self._version, inventory.facts, self._book)
+        attachment = Attachment(words, session, directory, locator.attach_address, self._clock, self._random)
+        self._lifecycle.spawn("reports", session.report_forever())
+        self._lifecycle.spawn("attachment", attach_forever(attachment, self._clock, self._random))
+        renewal = keep_renewed(
+            directory,
+            locator.attach_address,
+            clock=self._clock,
+            random=self._random,
+            renewed=lambda _: self._trust.renewed(),
+        )
+        self._lifecycle.spawn("renewal", renewal)
+
+
+def _version() -> str:
+    try:
+        return installed_version("longshore")
+    except PackageNotFoundError:
+        return "0"

@@ -1,0 +1,102 @@
+"""The whole configuration of an agent: frozen, read once; an unknown key is an error.
+
+Order, strongest first: options of the command line, environment (`LONGSHORE_AGENT_...`). Nothing listens beyond
+loopback unless `listen_host` says so, and the mirror never does; no secret has a default.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from common.errors import Invalid
+
+PREFIX = "LONGSHORE_AGENT_"
+
+
+class SettingsInvalid(Invalid):
+    code = "settings_invalid"
+
+
+class Settings(BaseSettings):
+    """Ports: 0 picks a free one, the same as last time if that is free.
+
+    runtime: `auto` uses Docker from the moment when it first answers, `none` only holds contents, `memory` pretends.
+    docker_network: Docker's network mode for every container; empty: the default bridge.
+    """
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=True)
+
+    server: str
+    data: Path = Path("/var/lib/longshore-agent")
+    name: str = Field(default_factory=socket.gethostname, min_length=1)
+    join_token: SecretStr | None = None
+    join_token_file: Path | None = None
+    runtime: Literal["auto", "docker", "memory", "none"] = "auto"
+    docker_host: str = "unix:///var/run/docker.sock"
+    docker_network: str = ""
+    listen_host: str = "127.0.0.1"
+    peer_port: int = Field(default=0, ge=0, le=65535)
+    mirror_port: int = Field(default=0, ge=0, le=65535)
+    etcd: str = ""  # host:port, several separated by commas
+    etcd_ca_file: Path | None = None
+    etcd_username: str | None = None
+    etcd_password: SecretStr | None = None
+    cache_limit_bytes: int = Field(default=0, ge=0)  # 0: as much as the disk holds
+    disk_reserve_bytes: int = Field(default=256 << 20, ge=0)  # stays free on the disk of `data`
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_style: Literal["console", "json"] = "console"
+
+    @field_validator("server")
+    @classmethod
+    def _is_url(cls, value: str) -> str:
+        if not re.match(r"https?://[^/\s]+", value):
+            raise ValueError(f"{value[:80]!r} is not an http:// or https:// URL")
+        return value.rstrip("/")
+
+    @field_validator("listen_host")
+    @classmethod
+    def _is_address(cls, value: str) -> str:
+        return str(ipaddress.ip_address(value))
+
+    @property
+    def etcd_endpoints(self) -> tuple[str, ...]:
+        return tuple(endpoint.strip() for endpoint in self.etcd.split(",") if endpoint.strip())
+
+    @property
+    def identity_dir(self) -> Path:
+        return self.data / "identity"
+
+    def read_join_token(self) -> str | None:
+        """Raises `SettingsInvalid` if the file cannot be read."""
+        if self.join_token is not None:
+            return self.join_token.get_secret_value()
+        if self.join_token_file is None:
+            return None
+        try:
+            return self.join_token_file.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingsInvalid(
+                f"the join token file {self.join_token_file} cannot be read", action="check --join-token-file"
+            ) from error
+
+
+def load_settings(options: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> Settings:
+    """`options`: what the command line gave; None values were not given. Raises `SettingsInvalid`; it names the key."""
+    names = os.environ if environment is None else environment  # noqa: TID251  the one place that reads it
+    for name in names:
+        if name.startswith(PREFIX) and name.removeprefix(PREFIX).lower() not in Settings.model_fields:
+            raise SettingsInvalid(f"{name} is no setting of the agent", action="see longshore-agent run --help")
+    try:
+        return Settings(**{key: value for key, value in options.items() if value is not None})
+    except ValidationError as error:
+        lines = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
+        raise SettingsInvalid("; ".join(lines), action="see longshore-agent run --help") from None
