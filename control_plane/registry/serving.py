@@ -106,6 +106,8 @@ async def _send_pieces(
                 await send({"type": "http.response.body", "body": piece, "more_body": sent < length})
         except TimeoutError:
             return
+        # Neither a cached read nor a send to a client that is gone gives way by itself.
+        await asyncio.sleep(0)
         if gone.is_set():
             return
 

@@ -47,6 +47,9 @@ def parse_path(path: str) -> Target:
 
 
 def _split(parts: list[str]) -> tuple[Kind, str, str]:
+    # No name and no tag holds a colon: from the first one on it is meant as a digest, slashes and all.
+    colon = next((place for place, part in enumerate(parts) if ":" in part), len(parts))
+    parts = [*parts[:colon], "/".join(parts[colon:])] if colon < len(parts) else parts
     match parts:
         case [*name, "tags", "list"]:
             kind, item = Kind.TAGS, ""

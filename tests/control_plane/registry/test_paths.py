@@ -33,6 +33,8 @@ D = "sha256:" + "a" * 64
         ("/v2/acme/tags/list/tags/list", Target(Kind.TAGS, "acme/tags/list")),
         ("/v2/acme/tags/manifests/list", Target(Kind.MANIFEST, "acme/tags", "list")),
         ("/v2/token/manifests/manifests/a", Target(Kind.MANIFEST, "token/manifests", "a")),
+        ("/v2/acme/web/blobs/sha256:../../x", Target(Kind.BLOB, "acme/web", "sha256:../../x")),
+        ("/v2/acme/web/manifests/sha256:a/b", Target(Kind.MANIFEST, "acme/web", "sha256:a/b")),
         ("/v2/a/b/c/d/e/f/manifests/1", Target(Kind.MANIFEST, "a/b/c/d/e/f", "1")),
     ],
 )
