@@ -1,25 +1,38 @@
 """Tenants' names to ids and back, for the domains above, whose rows hold ids and whose users say names.
 
-Asks for no permission: the caller has checked the principal's right on the name.
+Asks for no permission: the caller has checked the principal's right on the name. Every pull and push asks for one id,
+so a single name is answered from the cache: an id belongs to its name for as long as the tenant lives.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
+from common.errors import NotFound
+from control_plane.cache import Cache
 from control_plane.database import Database
 from control_plane.tenants import store
-from control_plane.tenants.service import TenantUnknown
+from control_plane.tenants.model import TenantNameInvalid, TenantSettings, check_tenant_name
+from control_plane.tenants.short_memory import ShortMemory
+
+
+class TenantUnknown(NotFound):
+    code = "tenant_unknown"
 
 
 class TenantDirectory:
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, cache: Cache, settings: TenantSettings) -> None:
         self._database = database
+        self._memory = ShortMemory(cache, settings.standing_lifetime)
 
     async def ids_of(self, names: Collection[str]) -> Mapping[str, str]:
         """By name; unknown ones are absent."""
+        possible = [name for name in names if _can_exist(name)]
+        if len(possible) == 1:
+            found = await self._memory.get(_key(possible[0]), lambda: self._read(possible[0]))
+            return {possible[0]: found.decode()} if found is not None else {}
         async with self._database.reading() as connection:
-            return await store.ids_of(connection, names)
+            return await store.ids_of(connection, possible)
 
     async def names_of(self, ids: Collection[str]) -> Mapping[str, str]:
         """By id; unknown ones are absent."""
@@ -32,3 +45,25 @@ class TenantDirectory:
         if found is None:
             raise TenantUnknown(f"there is no tenant {name[:80]!r}", action="create it first")
         return found
+
+    async def forget(self, name: str) -> None:
+        """After the tenant was deleted; the next one of that name has another id."""
+        await self._memory.forget(_key(name))
+
+    async def _read(self, name: str) -> bytes | None:
+        async with self._database.reading() as connection:
+            found = (await store.ids_of(connection, [name])).get(name)
+        return found.encode() if found is not None else None
+
+
+def _can_exist(name: str) -> bool:
+    # Keys of the cache are short printable ASCII, and PostgreSQL refuses NUL.
+    try:
+        check_tenant_name(name)
+    except TenantNameInvalid:
+        return False
+    return True
+
+
+def _key(name: str) -> str:
+    return f"tenants/id/1/{name}"

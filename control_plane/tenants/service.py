@@ -16,14 +16,11 @@ from control_plane.database import Database, UnitOfWork
 from control_plane.tenants import store, user_store
 from control_plane.tenants.access import Permission, Principal, Role
 from control_plane.tenants.accounts import UserUnknown
+from control_plane.tenants.directory import TenantDirectory, TenantUnknown
 from control_plane.tenants.messages import MemberChanged, TenantCreated, TenantDeleted
 from control_plane.tenants.model import Member, Tenant, User, check_tenant_name
 from control_plane.tenants.standings import Standings
 from control_plane.web.paging import Page, PageRequest
-
-
-class TenantUnknown(NotFound):
-    code = "tenant_unknown"
 
 
 class TenantExists(Conflict):
@@ -50,11 +47,17 @@ class TenantInUse(Protocol):
 
 class TenantService:
     def __init__(
-        self, database: Database, clock: Clock, standings: Standings, in_use: Sequence[TenantInUse] = ()
+        self,
+        database: Database,
+        clock: Clock,
+        standings: Standings,
+        directory: TenantDirectory,
+        in_use: Sequence[TenantInUse] = (),
     ) -> None:
         self._database = database
         self._clock = clock
         self._standings = standings
+        self._directory = directory
         self._in_use = tuple(in_use)
 
     async def create(self, principal: Principal, name: str, display_name: str = "") -> Tenant:
@@ -99,6 +102,7 @@ class TenantService:
                     f"the tenant {name} still holds {', '.join(held) or 'something'}", action="delete that first"
                 )
             await unit.announce(TenantDeleted(tenant.id, tenant.name))
+        await self._directory.forget(name)
         await self._standings.forget(former)
 
     async def members(self, principal: Principal, name: str, page: PageRequest) -> Page[Member]:

@@ -50,6 +50,7 @@ def build_tenancy(
     """`in_use`: what higher domains may hold of a tenant; asked before one is deleted."""
     standings = Standings(database, cache, clock, settings)
     passwords = Passwords(settings.hashing_slots)
+    directory = TenantDirectory(database, cache, settings)
     credentials = Credentials(database, passwords, LoginThrottle(cache, clock, settings))
     signing_keys = SigningKeys(database, box, clock, settings)
     codec = TokenCodec(signing_keys, clock, settings.issuer)
@@ -57,11 +58,11 @@ def build_tenancy(
     api_keys = ApiKeyService(database, clock, cache, standings, settings)
     return Tenancy(
         accounts=AccountService(database, clock, passwords, credentials, standings, settings),
-        tenants=TenantService(database, clock, standings, in_use),
+        tenants=TenantService(database, clock, standings, directory, in_use),
         sessions=SessionService(database, clock, credentials, standings, tokens, settings),
         api_keys=api_keys,
         auth=AuthService(cache, credentials, standings, tokens, api_keys, settings),
         registry_tokens=RegistryTokens(codec, clock, standings, settings),
         signing_keys=signing_keys,
-        directory=TenantDirectory(database),
+        directory=directory,
     )

@@ -7,13 +7,15 @@ without any is anonymous. Each request is authenticated at most once.
 
 from __future__ import annotations
 
-from typing import Annotated, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 from fastapi import Depends
 from starlette.requests import HTTPConnection
 
-from control_plane.tenants.access import Principal
 from control_plane.web.addresses import client_of
+
+if TYPE_CHECKING:
+    from control_plane.tenants.access import Principal
 
 
 class Authenticator(Protocol):
@@ -48,4 +50,8 @@ async def principal_of(request: HTTPConnection) -> Principal:
     return principal
 
 
-CurrentPrincipal = Annotated[Principal, Depends(principal_of)]
+if TYPE_CHECKING:
+    CurrentPrincipal = Annotated[Principal, Depends(principal_of)]
+else:
+    # FastAPI looks at the dependency, not at the type, so nothing of `tenants` above us is imported at run time.
+    CurrentPrincipal = Annotated[Any, Depends(principal_of)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from sqlalchemy import Column, ForeignKey, MetaData, String, Table, insert, select
@@ -13,13 +14,13 @@ from control_plane.database import Database, UnitOfWork
 from control_plane.database.outbox import outbox
 from control_plane.tenants.access import Principal, Role
 from control_plane.tenants.accounts import UserUnknown
+from control_plane.tenants.directory import TenantUnknown
 from control_plane.tenants.model import TenantNameInvalid
 from control_plane.tenants.service import (
     LastTenantAdmin,
     MemberUnknown,
     TenantExists,
     TenantNotEmpty,
-    TenantUnknown,
 )
 from control_plane.tenants.tables import tenants
 from control_plane.tenants.tenancy import Tenancy
@@ -205,6 +206,21 @@ async def test_the_directory_translates_names_and_ids(tenancy: Tenancy) -> None:
     assert await tenancy.directory.ids_of(["acme", "nowhere"]) == {"acme": acme.id}
     assert await tenancy.directory.names_of([acme.id, "x"]) == {acme.id: "acme"}
     assert await tenancy.directory.ids_of([]) == {}
+    assert await tenancy.directory.ids_of(["a\x00", "Not A Name", "acme"]) == {"acme": acme.id}
     assert await tenancy.directory.id_of("acme") == acme.id
     with pytest.raises(TenantUnknown):
         await tenancy.directory.id_of("nowhere")
+
+
+async def test_asking_for_an_id_again_costs_no_query_and_a_new_tenant_has_its_own(
+    tenancy: Tenancy, database: Database, count_queries: Any
+) -> None:
+    former = await tenancy.directory.id_of("gamma")
+    with count_queries(database) as seen:
+        assert await tenancy.directory.id_of("gamma") == former
+    assert seen.count == 0
+    await tenancy.tenants.delete(ADMIN, "gamma")
+    with pytest.raises(TenantUnknown):
+        await tenancy.directory.id_of("gamma")
+    made = await tenancy.tenants.create(ADMIN, "gamma")
+    assert await tenancy.directory.id_of("gamma") == made.id != former
