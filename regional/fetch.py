@@ -21,12 +21,12 @@ from common.bittorrent import metainfo as torrents
 from common.bittorrent import recheck
 from common.bittorrent.metainfo import Metainfo
 from common.digest import Digest, DigestMismatch, Hasher
-from common.errors import Failure, TooLarge
+from common.errors import TooLarge
 from regional.centre import BodyCut, Centre, CentreRefused
 from regional.crossings import Crossings
 from regional.directory import ContentDirectory, DiskFailed
 from regional.model import ContentKey
-from regional.pieces import PieceLine, Spawn
+from regional.pieces import OfferLine, Spawn, read_ahead
 from regional.progress import Progress
 from regional.ranges import Span
 from regional.rights import Rights
@@ -153,52 +153,39 @@ class Fetch:
     async def _run(self, metainfo: Metainfo, run: range, key: ContentKey, token: str) -> int:
         """Fetch adjacent pieces with one request; how many of them were false. Raises `BodyCut` and the centre's."""
 
-        async def keep(index: int, piece: bytes) -> bool:
-            return await self._keep(metainfo, index, piece, key)
+        async def offer(index: int, piece: bytes) -> None:
+            await self.parts.seeding.offer_piece(self.digest, index, piece)
 
-        name = f"pieces {self.digest}"
         span = Span(run.start * metainfo.piece_length, min(run.stop * metainfo.piece_length, metainfo.length))
-        async with PieceLine(self.parts.spawn, name, keep) as line:
-            try:
-                async with self.parts.centre.content(self.digest, token, span) as body:
-                    with self.parts.crossings.metering(key, body.received) as metered:
-                        await self._receive(metainfo, run, body.chunks, line, metered)
-            except Failure:
-                await line.drain()
-                raise
-            return await line.drain()
-
-    async def _receive(
-        self,
-        metainfo: Metainfo,
-        run: range,
-        chunks: AsyncGenerator[bytes, None],
-        line: PieceLine,
-        metered: Callable[[], None],
-    ) -> None:
-        index, buffer = run.start, bytearray()
-        async with aclosing(chunks):
-            async for chunk in chunks:
-                metered()
-                buffer += chunk
-                while index < run.stop and len(buffer) >= metainfo.piece_size(index):
-                    size = metainfo.piece_size(index)
-                    piece = bytes(memoryview(buffer)[:size])
-                    del buffer[:size]
-                    await line.put(index, piece)
-                    index += 1
-        if index < run.stop:
+        async with (
+            OfferLine(self.parts.spawn, f"offer {self.digest}", offer) as line,
+            self.parts.centre.content(self.digest, token, span) as body,
+        ):
+            with self.parts.crossings.metering(key, body.received) as metered:
+                chunks = read_ahead(self.parts.spawn, f"read {self.digest}", body.chunks)
+                pieces = _assembled(metainfo, run, chunks)
+                false_pieces, wanted = 0, run.start
+                async with aclosing(pieces):
+                    async for index, piece in pieces:
+                        metered()
+                        await self.parts.crossings.save(key)
+                        if await self._keep(metainfo, index, piece):
+                            await line.put(index, piece)
+                        else:
+                            false_pieces += 1
+                        wanted = index + 1
+        if wanted < run.stop:
             raise BodyCut(f"the centre's answer for {self.digest} ended early")
+        return false_pieces
 
-    async def _keep(self, metainfo: Metainfo, index: int, piece: bytes, key: ContentKey) -> bool:
-        await self.parts.crossings.save(key)
+    async def _keep(self, metainfo: Metainfo, index: int, piece: bytes) -> bool:
+        """Verify and write one piece; whether it was true."""
         if not await asyncio.to_thread(self._verify_and_write, metainfo, index, piece):
             self.rejected_bytes += len(piece)
             log.warning("false piece dropped", digest=str(self.digest), piece=index)
             return False
         self.progress.mark(index)
         self.parts.moved(self.digest)
-        await self.parts.seeding.offer_piece(self.digest, index, piece)
         return True
 
     def _verify_and_write(self, metainfo: Metainfo, index: int, piece: bytes) -> bool:
@@ -258,3 +245,20 @@ class Fetch:
         self.progress.restart()
         await self.parts.seeding.leave(self.digest)
         await asyncio.to_thread(self.parts.directory.discard_partial, self.digest)
+
+
+async def _assembled(
+    metainfo: Metainfo, run: range, chunks: AsyncGenerator[bytes, None]
+) -> AsyncGenerator[tuple[int, bytes], None]:
+    """The whole pieces in a stream that begins with the first piece of `run`."""
+    buffer = bytearray()
+    indices = iter(run)
+    index = next(indices, None)
+    async with aclosing(chunks):
+        async for chunk in chunks:
+            buffer += chunk
+            while index is not None and len(buffer) >= (size := metainfo.piece_size(index)):
+                piece = bytes(memoryview(buffer)[:size])
+                del buffer[:size]
+                yield index, piece
+                index = next(indices, None)

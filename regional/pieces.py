@@ -1,20 +1,22 @@
-"""Between the socket and the disk: while one piece is hashed, written and offered, the next ones are read.
+"""The two places where a fetch does not wait: before the disk (`read_ahead`) and behind it (`OfferLine`).
 
-Invariant: pieces are kept in the order in which they came, at most `DEPTH` wait, and none that came whole is lost when
-the stream breaks: `drain` keeps them all.
+Reading never waits for the disk, because aiohttp drops what was not read yet when a connection breaks, and those bytes
+would cross the WAN twice. Keeping never waits for the torrents. Both are bounded, so memory is: some 30 MiB a fetch.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Protocol, Self
 
 from common.errors import Failure
 
-# With pieces of up to 4 MiB this bounds a fetch to some 20 MiB of memory.
-DEPTH = 4
+# Chunks of up to 1 MiB, and pieces of up to 4 MiB.
+_CHUNKS_AHEAD = 8
+_PIECES_BEHIND = 4
 
 
 class Spawn(Protocol):
@@ -23,16 +25,42 @@ class Spawn(Protocol):
     def __call__(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]: ...
 
 
-class PieceLine:
-    """Use as an async context manager. `keep(index, data)` tells whether the piece was true."""
+async def read_ahead(spawn: Spawn, name: str, chunks: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+    """The same chunks, read as they come. What came before a failure is given before the failure is raised."""
+    queue: asyncio.Queue[bytes | Failure | None] = asyncio.Queue(_CHUNKS_AHEAD)
 
-    def __init__(self, spawn: Spawn, name: str, keep: Callable[[int, bytes], Awaitable[bool]]) -> None:
+    async def pump() -> None:
+        try:
+            async with aclosing(chunks):
+                async for chunk in chunks:
+                    await queue.put(chunk)
+            await queue.put(None)
+        except Failure as failure:
+            await queue.put(failure)
+
+    task = spawn(name, pump())
+    try:
+        while (item := await queue.get()) is not None:
+            if isinstance(item, Failure):
+                raise item
+            yield item
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+
+
+class OfferLine:
+    """Pieces that are on disk, on their way to the torrents. Use as an async context manager; leaving it waits until
+    everything was offered, unless it is cancelled.
+
+    `offer(index, data)` must not raise and must end by itself.
+    """
+
+    def __init__(self, spawn: Spawn, name: str, offer: Callable[[int, bytes], Awaitable[None]]) -> None:
         self._spawn = spawn
         self._name = name
-        self._keep = keep
-        self._queue: asyncio.Queue[tuple[int, bytes] | None] = asyncio.Queue(DEPTH)
-        self._failure: Failure | None = None
-        self._false = 0
+        self._offer = offer
+        self._queue: asyncio.Queue[tuple[int, bytes] | None] = asyncio.Queue(_PIECES_BEHIND)
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -42,30 +70,17 @@ class PieceLine:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._task is not None and not self._task.done():
+        if self._task is None:
+            return
+        if isinstance(error, asyncio.CancelledError):
             self._task.cancel()
-            await asyncio.wait({self._task})
+        else:
+            await self._queue.put(None)
+        await asyncio.wait({self._task})
 
     async def put(self, index: int, data: bytes) -> None:
-        """Raises what keeping an earlier piece raised."""
-        if self._failure is not None:
-            raise self._failure
         await self._queue.put((index, data))
-
-    async def drain(self) -> int:
-        """Wait until everything that was put is kept; how many pieces were false. Raises as `put`. Call it once."""
-        await self._queue.put(None)
-        if self._task is not None:
-            await asyncio.wait({self._task})
-        if self._failure is not None:
-            raise self._failure
-        return self._false
 
     async def _work(self) -> None:
         while (item := await self._queue.get()) is not None:
-            # After a failure the rest is taken and dropped, so that nobody waits for room in the queue.
-            if self._failure is None:
-                try:
-                    self._false += not await self._keep(*item)
-                except Failure as failure:
-                    self._failure = failure
+            await self._offer(*item)

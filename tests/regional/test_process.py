@@ -223,15 +223,16 @@ async def test_kill_9_in_the_middle_costs_no_piece_twice(
 
 
 async def test_it_starts_and_serves_while_the_centre_is_away(
-    start: Start, plane: Plane, centre: FakeCentre, signer: Signer, tmp_path: Path
+    start: Start, centre: FakeCentre, signer: Signer, tmp_path: Path
 ) -> None:
     centre.publish(LARGE, "acme")
-    plane.orders = [order(signer, LARGE)]
-    options = ("--idc", "east", "--api-port", "0")
-    async with start(*options, "--server", plane.url, "--join-token", plane.join_token):
-        await until(lambda: all_held(plane, LARGE), 40)
+    async with running_plane(centre) as plane:
+        plane.orders = [order(signer, LARGE)]
+        options = ("--idc", "east", "--api-port", "0", "--server", plane.url)
+        async with start(*options, "--join-token", plane.join_token):
+            await until(lambda: all_held(plane, LARGE), 40)
     before = len(centre.gets)
-    async with start(*options, "--server", "http://127.0.0.1:1") as it:
+    async with start(*options) as it:
         url = f"https://127.0.0.1:{it.ready['content']}"
         assert await content(url, plane, signer, LARGE, tmp_path) == LARGE.data
         async with aiohttp.ClientSession() as http, http.get(f"{it.api}/healthz") as answer:
