@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
-from pathlib import Path
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
@@ -22,6 +21,7 @@ from common.content_token import ContentClaim
 from common.digest import Digest
 from common.errors import Invalid
 from control_plane.registry.model import Content
+from control_plane.registry.serving import accelerated
 from control_plane.swarm.access import ContentAccess
 from control_plane.swarm.describe import ContentSource
 from control_plane.swarm.egress import EgressCounter
@@ -48,14 +48,14 @@ class ContentRoutes:
         contents: ContentSource,
         swarm: SwarmService,
         egress: EgressCounter,
-        accelerate: Callable[[Path], str | None] | None = None,
+        accel_prefix: str | None = None,
     ) -> None:
-        """`accelerate`: a local file's internal location for nginx's X-Accel-Redirect, or None to send it ourselves."""
+        """`accel_prefix`: nginx's internal location over the blob store (registry/serving.py); None: we send them."""
         self._access = access
         self._contents = contents
         self._swarm = swarm
         self._egress = egress
-        self._accelerate = accelerate
+        self._accel_prefix = accel_prefix
 
     def routes(self) -> list[Route]:
         # HEAD comes with GET in Starlette.
@@ -94,12 +94,10 @@ class ContentRoutes:
     def _send(
         self, content: Content, span: Span, status: int, headers: dict[str, str], count: Callable[[int], None]
     ) -> Response:
-        location = self._accelerate(content.path) if self._accelerate and content.path is not None else None
-        if location is not None:
+        if self._accel_prefix is not None and content.path is not None:
             # nginx reads the client's Range itself, and sends what we would have sent.
             count(span.length)
-            headers.pop("Content-Range", None)
-            return Response(headers=headers | {"X-Accel-Redirect": location}, media_type=_MEDIA_TYPE)
+            return Response(headers=accelerated(self._accel_prefix, content.digest, _MEDIA_TYPE))
         headers["Content-Length"] = str(span.length)
         return _CountedResponse(content.read(span.start, span.end), count, status, headers)
 
@@ -119,12 +117,16 @@ class _CountedResponse(StreamingResponse):
         self._count = count
 
     async def stream_response(self, send: Send) -> None:
-        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        start = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
         async with _closing(self._chunks) as chunks:
-            async for chunk in chunks:
+            # A blob that cannot be opened shall be an error, not a 200 that breaks off: nothing goes out before it is.
+            chunk = await anext(chunks, None)
+            await send(start)
+            while chunk is not None:
                 async with asyncio.timeout(_SEND_SECONDS):
                     await send({"type": "http.response.body", "body": chunk, "more_body": True})
                 self._count(len(chunk))
+                chunk = await anext(chunks, None)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 

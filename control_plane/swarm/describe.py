@@ -20,6 +20,7 @@ import structlog
 from common.bittorrent import metainfo
 from common.bittorrent.merkle import MerkleBuilder
 from common.digest import Digest, Hasher
+from control_plane.blobs import BlobDamaged
 from control_plane.database import Database
 from control_plane.registry.model import Content
 from control_plane.swarm import metainfo_store
@@ -32,6 +33,7 @@ JOB_KIND = "swarm.describe"
 # A hop to a thread and back costs about 0.1 ms; 4 MiB take some 8 ms to hash twice.
 _BATCH_BYTES = 4 << 20
 _READ_SECONDS = 60.0
+REPAIR = "push it again; until then it is not spread"
 
 
 Report = Callable[[float], Awaitable[None]]
@@ -68,12 +70,12 @@ class Describer:
             known = await metainfo_store.find(connection, tenant_id, digest)
         if known is not None:
             return known
-        content = await self._contents.content(digest)
         try:
+            content = await self._contents.content(digest)
             built = await _hash(content, digest, self._salt(tenant_id, digest), report)
-        except ContentCorrupted as failure:
-            await self._keep_failure(tenant_id, digest, failure)
-            raise
+        except (ContentCorrupted, BlobDamaged) as failure:
+            await self._keep_failure(tenant_id, digest, failure.detail)
+            raise ContentCorrupted(failure.detail, action=REPAIR) from failure
         description = StoredMetainfo(tenant_id, digest, built.info_hash, built.piece_length, built.encoded)
         async with self._database.transaction() as unit:
             await metainfo_store.add(unit.connection, description, unit.clock.now())
@@ -84,11 +86,11 @@ class Describer:
     def _salt(self, tenant_id: str, digest: Digest) -> bytes:
         return hmac.digest(self._secret(), f"{tenant_id}|{digest}".encode(), "sha256")
 
-    async def _keep_failure(self, tenant_id: str, digest: Digest, failure: ContentCorrupted) -> None:
-        log.error("content is damaged", tenant=tenant_id, digest=str(digest), error=failure.detail)
+    async def _keep_failure(self, tenant_id: str, digest: Digest, detail: str) -> None:
+        log.error("content is damaged", tenant=tenant_id, digest=str(digest), error=detail)
         async with self._database.transaction() as unit:
-            await metainfo_store.add_failure(unit.connection, tenant_id, digest, failure.detail, unit.clock.now())
-            await unit.announce(ContentDamaged(tenant_id, str(digest), failure.detail))
+            await metainfo_store.add_failure(unit.connection, tenant_id, digest, detail, unit.clock.now())
+            await unit.announce(ContentDamaged(tenant_id, str(digest), detail))
 
 
 async def _hash(content: Content, digest: Digest, salt: bytes, report: Report | None) -> metainfo.Metainfo:
@@ -103,9 +105,7 @@ async def _hash(content: Content, digest: Digest, salt: bytes, report: Report | 
     if actual != digest or hasher.size != content.size:
         raise ContentCorrupted(
             f"the stored content {digest} is damaged: {hasher.size} of {content.size} bytes hash to {actual}",
-            action="push it again; until then it is not spread",
-            expected=str(digest),
-            actual=str(actual),
+            action=REPAIR,
         )
     length, root, layer = await asyncio.to_thread(tree.finish)
     return metainfo.build(digest.hex, length, root, layer, piece_length, salt)

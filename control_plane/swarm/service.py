@@ -125,7 +125,7 @@ class SwarmService:
         if known is not None:
             return known
         if failure is not None and self._database.clock.now() - failure.failed_at < _FAILURE_STANDS:
-            raise ContentCorrupted(failure.detail, action="push it again; until then it is not spread")
+            raise ContentCorrupted(failure.detail, action=describe.REPAIR)
         content = await self._contents.content(digest)
         if content.size < self._smallest_bytes:
             raise NotInSwarm(

@@ -12,6 +12,7 @@ from starlette.applications import Starlette
 from common.bittorrent import metainfo
 from common.clock import ManualClock
 from common.digest import Digest
+from control_plane.blobs import BlobDamaged
 from control_plane.database import Database
 from control_plane.fleet.hosts import Members
 from control_plane.jobs.service import JobService
@@ -44,8 +45,8 @@ def build_app(
 ) -> Callable[..., Starlette]:
     shelf.put(BLOB)
 
-    def build(accelerate: Callable[[Path], str | None] | None = None) -> Starlette:
-        app = Starlette(routes=ContentRoutes(access, shelf, swarm, egress, accelerate).routes())
+    def build(accel_prefix: str | None = None) -> Starlette:
+        app = Starlette(routes=ContentRoutes(access, shelf, swarm, egress, accel_prefix).routes())
         install_error_handlers(app)
         return app
 
@@ -251,12 +252,27 @@ async def test_nginx_sends_local_files_when_it_stands_in_front(
         return Content(found.digest, found.size, found.media_type, found.read, tmp_path / "blob")
 
     shelf.content = content  # type: ignore[method-assign]
-    transport = httpx.ASGITransport(build_app(lambda path: f"/internal/{path.name}"))
+    transport = httpx.ASGITransport(build_app("/internal"))
     async with httpx.AsyncClient(transport=transport, base_url="http://centre") as client:
         answer = await client.get(f"/content/v1/{DIGEST}", headers=bearer | {"Range": "bytes=0-9"})
-    assert answer.headers["x-accel-redirect"] == "/internal/blob"
+    assert answer.headers["x-accel-redirect"] == f"/internal/sha256/{DIGEST.hex[:2]}/{DIGEST.hex}"
     assert answer.content == b""
     assert await sent(egress, database) == {"east": 10}
+
+
+async def test_a_blob_that_cannot_be_opened_is_an_error_and_no_broken_off_answer(
+    client: httpx.AsyncClient, bearer: dict[str, str], shelf: Shelf
+) -> None:
+    async def read(start: int, end: int) -> AsyncIterator[bytes]:
+        raise BlobDamaged("the blob has another size")
+        yield b""
+
+    async def content(digest: Digest) -> Content:
+        return Content(digest, len(BLOB), "application/octet-stream", read)
+
+    shelf.content = content  # type: ignore[method-assign]
+    answer = await client.get(f"/content/v1/{DIGEST}", headers=bearer)
+    assert (answer.status_code, answer.json()["code"]) == (500, "blob_damaged")
 
 
 async def test_bytes_after_the_client_left_are_neither_read_nor_counted(
