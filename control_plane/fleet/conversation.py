@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import grpc.aio
 import structlog
@@ -28,6 +28,7 @@ log = structlog.get_logger()
 # Batches of reports that wait for the database; a client sends one at a time and waits for its acknowledgement.
 _REPORTS_CAPACITY = 16
 _ACCEPT_SECONDS = 30.0
+_LAST_WRITE_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,9 @@ class Conversation:
         self._reports: asyncio.Queue[Up] = asyncio.Queue(_REPORTS_CAPACITY)
         self._welcome = dialect.welcome(session, tempo.heartbeat_seconds)
         session.send(self._welcome)
+        self._last_write = False
+        self._idle = asyncio.Event()
+        self._idle.set()
 
     @property
     def outdated(self) -> bool:
@@ -82,15 +86,42 @@ class Conversation:
     async def run(self) -> None:
         """Until the client hangs up (returns), or the stream fails or is ended (raises the `Failure`)."""
         try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._write())
-                group.create_task(self._tell())
-                group.create_task(self._accept())
-                group.create_task(self.session.until_over())
-                await self._listen()
-                raise _Closed
+            async with asyncio.TaskGroup() as outer:
+                writer = outer.create_task(self._write())
+                try:
+                    await self._talk()
+                finally:
+                    await self._let_finish(writer)
         except BaseExceptionGroup as group:
             raise_first(group)
+
+    async def _talk(self) -> NoReturn:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._tell())
+            group.create_task(self._accept())
+            group.create_task(self.session.until_over())
+            await self._listen()
+            raise _Closed
+
+    async def _write(self) -> None:
+        while not self._last_write:
+            message = await self.session.queue.get()
+            self._idle.clear()
+            try:
+                await self._stream.write(message)
+            except grpc.aio.BaseError:
+                # gRPC's word for a stream that broke while we wrote; there is nobody left to tell.
+                raise _Closed from None
+            finally:
+                self._idle.set()
+
+    async def _let_finish(self, writer: asyncio.Task[None]) -> None:
+        """A write that is cut off half-way leaves gRPC unable to send the status that says why the stream ends."""
+        self._last_write = True
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_WRITE_SECONDS):
+                await self._idle.wait()
+        writer.cancel()
 
     async def _listen(self) -> None:
         while True:
@@ -112,15 +143,6 @@ class Conversation:
             raise StreamOverflow(
                 f"{label} reports faster than it can be written down", action="wait for acknowledgements"
             ) from None
-
-    async def _write(self) -> None:
-        while True:
-            message = await self.session.queue.get()
-            try:
-                await self._stream.write(message)
-            except grpc.aio.BaseError:
-                # gRPC's word for a stream that broke while we wrote; there is nobody left to tell.
-                raise _Closed from None
 
     async def _tell(self) -> None:
         picture = await self._tell_all()

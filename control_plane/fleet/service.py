@@ -11,7 +11,7 @@ await lifecycle.enter(fleet)         # last: its streams end first, while the li
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from types import TracebackType
 from typing import Self
@@ -42,7 +42,7 @@ class FleetOptions:
     and still find its way back by itself.
     """
 
-    tempo: Tempo = Tempo()
+    tempo: Tempo = field(default_factory=Tempo)
     certificate_life: timedelta = timedelta(hours=24)
 
 
