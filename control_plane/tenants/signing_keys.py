@@ -98,6 +98,13 @@ class SigningKeys:
         await self._reload(0)
         return (await self.signing()).id
 
+    async def rotate_when_older(self, age: timedelta) -> str:
+        """The id of the key that signs from now on: a new one if the newest is older than `age`."""
+        rows = await self._rows()
+        if rows and rows[-1].created_at + age > self._clock.now():
+            return rows[-1].id
+        return await self.rotate()
+
     async def _reload(self, older_than_seconds: float) -> None:
         async with self._loading:
             if not self._older_than(older_than_seconds):

@@ -158,7 +158,7 @@ async def _answer_http(request: Request, error: Exception) -> Response:
         return Response(status_code=status, headers=headers)
     code = _CODES.get(status, Invalid.code if status < HTTPStatus.INTERNAL_SERVER_ERROR else Internal.code)
     action = {
-        HTTPStatus.NOT_FOUND: "check the address; /openapi.json lists what there is",
+        HTTPStatus.NOT_FOUND: "check the address",
         HTTPStatus.METHOD_NOT_ALLOWED: "use one of the methods in the Allow header",
     }.get(status, "")
     return ProblemResponse(_problem(status, code, detail, action, request.url.path), status, headers)

@@ -8,6 +8,7 @@ import hmac
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import jwt
@@ -23,6 +24,7 @@ from control_plane.database import Database
 from control_plane.sealing import SealBroken, SealedBox
 from control_plane.sealing.keyring import KeyRing
 from control_plane.tenants.access import Principal, RepositoryScope
+from control_plane.tenants.jobs import SCHEDULES, build_handlers
 from control_plane.tenants.model import SigningKeyRow, TenantSettings
 from control_plane.tenants.tables import signing_keys
 from control_plane.tenants.tenancy import Tenancy, build_tenancy
@@ -196,6 +198,18 @@ async def test_after_a_rotation_new_tokens_have_the_new_key_and_old_ones_last_th
     clock.tick(25 * 3600)
     assert [key["kid"] for key in (await other.signing_keys.jwks())["keys"]] == [key_id]
     await tenancy.signing_keys.rotate()
+
+
+async def test_a_key_is_rotated_when_it_is_old(tenancy: Tenancy, clock: ManualClock) -> None:
+    handlers = build_handlers(tenancy.sessions, tenancy.signing_keys)
+    assert set(handlers) == {schedule.kind for schedule in SCHEDULES}
+    first = (await tenancy.signing_keys.signing()).id
+    clock.tick(89 * 24 * 3600)
+    assert await tenancy.signing_keys.rotate_when_older(timedelta(days=90)) == first
+    clock.tick(24 * 3600)
+    second = await tenancy.signing_keys.rotate_when_older(timedelta(days=90))
+    assert second != first
+    assert await tenancy.signing_keys.rotate_when_older(timedelta(days=90)) == second
 
 
 async def test_a_key_that_no_token_needs_any_more_is_forgotten(
