@@ -193,7 +193,7 @@ class World:
         self.fetcher = AllFetched()
         self.driver = MemoryRuntimeDriver(self.engine, HOST)
         self.ledger = _ForgetfulLedger()
-        self.execution = Execution(self.driver, self.fetcher, self.ledger)
+        self.execution = Execution(lambda: self.driver, self.fetcher, self.ledger)
         self.refused: dict[str, str] = {}
 
     def add(self, host: str, spec: str, state: ContainerState, name: str) -> None:
