@@ -70,6 +70,8 @@ class Links:
         return int(shown[0]["stats64"]["rx"]["bytes"])
 
     def close(self) -> None:
+        # The kernel removes a namespace's links some time after its name; this one stands in ours and goes at once.
+        subprocess.run(["ip", "link", "del", f"{self._prefix}m"], check=False, capture_output=True)
         for namespace in reversed(self._namespaces):
             subprocess.run(["ip", "netns", "del", namespace], check=False, capture_output=True)
 
