@@ -11,7 +11,7 @@ import ipaddress
 import random
 import secrets
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version
 
@@ -38,6 +38,7 @@ from regional.membership import identity_of
 from regional.metainfos import WIRE_HASH_BYTES
 from regional.metrics import Metrics
 from regional.orders import OrderBook
+from regional.registrar import etcd_directory, stay_registered
 from regional.serving import listening, watch
 from regional.session import Session, dialect
 from regional.settings import Settings
@@ -81,7 +82,7 @@ class _Regional:
         log.info("static file directories ready", root=str(settings.static_root))
         if settings.server is None:
             api = await self._listen([])
-            await announce_ready(settings.data, {"regional_id": None, "api": api, "content": None, "peer_port": None})
+            await self._ready({"regional_id": None, "api": api, "content": None, "peer_port": None})
             return
         await self._start_member(settings.server)
 
@@ -119,10 +120,18 @@ class _Regional:
         )
         log.info("content listening", address=f"{settings.server_ip}:{content}")
         self._attach(server, http, session, book, tls, (api, content, peers.listen_port))
-        await announce_ready(
-            settings.data,
-            {"regional_id": identity.name.id, "api": api, "content": content, "peer_port": peers.listen_port},
+        await self._ready(
+            {"regional_id": identity.name.id, "api": api, "content": content, "peer_port": peers.listen_port}
         )
+
+    async def _ready(self, facts: Mapping[str, str | int | None]) -> None:
+        settings = self._settings
+        if settings.etcd_endpoints:
+            directory = await self._lifecycle.enter(etcd_directory(settings, self._clock))
+            told = {"version": self._version, "server_ip": settings.server_ip, **facts}
+            self._lifecycle.spawn("registration", stay_registered(directory, settings.idc, told))
+        await announce_ready(settings.data, facts)
+        log.info("regional ready", **facts)
 
     def _attach(
         self,

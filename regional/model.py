@@ -9,7 +9,7 @@ from urllib.parse import quote, unquote
 from common.digest import Digest
 from common.errors import Invalid
 
-# Tenant ids are UUIDs; the bound keeps file names made of them under every file system's 255 bytes.
+# Tenant ids are UUIDs; with a digest of up to 136 characters the bound keeps file names under 255 bytes.
 _TENANT_LENGTH = 100
 
 
@@ -25,7 +25,7 @@ class ContentKey:
     tenant_id: str
 
     def __post_init__(self) -> None:
-        if not 0 < len(self.tenant_id) <= _TENANT_LENGTH or not self.tenant_id.isprintable():
+        if not 0 < len(quote(self.tenant_id, safe="")) <= _TENANT_LENGTH or not self.tenant_id.isprintable():
             raise TenantInvalid(f"{self.tenant_id[:40]!r} is not a tenant id", action="use the id that the centre gave")
 
     def file_name(self) -> str:

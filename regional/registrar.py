@@ -1,0 +1,71 @@
+"""Telling the directory (etcd, where there is one) that this IDC has a regional, and where.
+
+Invariant: a graceful stop leaves `offline` in `info` and takes the heartbeat away; a crash lets both lapse with their
+lease of 30 s. A directory that is away hinders nothing: it is told as soon as it is back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import structlog
+
+from common.clock import Clock
+from common.discovery import ServiceRegistry, keys
+from common.discovery.etcd import EtcdRegistry
+from common.discovery.etcd_client import EtcdOptions
+from regional.settings import Settings, SettingsInvalid
+
+log = structlog.get_logger()
+
+
+@asynccontextmanager
+async def registered(registry: ServiceRegistry, idc: str, facts: Mapping[str, str | int | None]) -> AsyncIterator[None]:
+    """Registered while the context lasts; `facts` are what others may know: version and addresses."""
+    info = json.dumps({"idc": idc, "status": "online", **facts}).encode()
+    info_key, heartbeat_key = keys.region_info(idc), keys.region_heartbeat(idc)
+    ttl = keys.HEARTBEAT_TTL_SECONDS
+    async with registry.register(info_key, info, ttl, final_value=keys.OFFLINE) as registration:
+        log.info("regional registered", key=info_key, held=registration.held)
+        async with registry.register(heartbeat_key, info, ttl):
+            log.info("heartbeat started", key=heartbeat_key, lease_seconds=ttl)
+            yield
+
+
+async def stay_registered(registry: ServiceRegistry, idc: str, facts: Mapping[str, str | int | None]) -> None:
+    """`registered` until cancelled. Raises only what no waiting mends: wrong credentials."""
+    async with registered(registry, idc, facts):
+        await asyncio.Event().wait()
+
+
+@asynccontextmanager
+async def etcd_directory(settings: Settings, clock: Clock) -> AsyncIterator[ServiceRegistry]:
+    """The directory of the settings. Nothing is connected before its first use."""
+    registry = EtcdRegistry(
+        EtcdOptions(
+            endpoints=settings.etcd_endpoints,
+            username=settings.etcd_username,
+            password=settings.etcd_password.get_secret_value() if settings.etcd_password else None,
+            ca_pem=_read(settings.etcd_ca_file),
+        ),
+        clock,
+    )
+    try:
+        yield registry
+    finally:
+        await registry.close()
+
+
+def _read(path: Path | None) -> bytes | None:
+    if path is None:
+        return None
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise SettingsInvalid(
+            f"{path} cannot be read: {error.strerror}", action="check LONGSHORE_REGIONAL_ETCD_CA_FILE"
+        ) from error
