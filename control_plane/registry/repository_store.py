@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from common.digest import Digest
 from control_plane.registry.model import Repository
 from control_plane.registry.rows import insert_or_keep, insert_or_update
-from control_plane.registry.tables import blobs, repositories, repository_blobs
+from control_plane.registry.tables import blobs, manifests, repositories, repository_blobs
 
 # SQLite takes 32,766 parameters a statement, PostgreSQL 65,535; pages of this size stay far below.
 _PAGE = 1000
@@ -38,10 +38,14 @@ async def _one(connection: AsyncConnection, query: Select[Any]) -> Repository | 
 async def ensure_repository(
     connection: AsyncConnection, new_id: str, name: str, tenant_id: str, now: datetime
 ) -> Repository:
-    """The repository of that name, made with `new_id` if there was none."""
+    """The repository of that name, made with `new_id` if there was none. One of a tenant that is gone (its last push
+    raced its deletion) is replaced: names may be used again, contents may not be inherited.
+    """
     found = await find_repository(connection, name)
-    if found is not None:
+    if found is not None and found.tenant_id == tenant_id:
         return found
+    if found is not None:
+        await connection.execute(delete(repositories).where(repositories.c.id == found.repository_id))
     row = {"id": new_id, "name": name, "tenant": name.partition("/")[0], "tenant_id": tenant_id, "created_at": now}
     await insert_or_keep(connection, repositories, [row])
     made = await find_repository(connection, name)
@@ -72,6 +76,18 @@ async def page_of_repositories(
     total = (await connection.execute(select(func.count()).select_from(query.subquery()))).scalar_one()
     rows = await connection.execute(query.order_by(repositories.c.name).offset(offset).limit(limit))
     return [Repository(row.id, row.name, row.tenant_id) for row in rows], total
+
+
+async def count_with_images(connection: AsyncConnection, tenant_id: str) -> int:
+    """How many repositories of the tenant hold a manifest."""
+    holds = select(manifests.c.digest).where(manifests.c.repository_id == repositories.c.id).exists()
+    query = select(func.count()).select_from(repositories).where(repositories.c.tenant_id == tenant_id, holds)
+    return (await connection.execute(query)).scalar_one()
+
+
+async def delete_repositories(connection: AsyncConnection, tenant_id: str) -> None:
+    """All of the tenant's, with their links; they hold no manifest."""
+    await connection.execute(delete(repositories).where(repositories.c.tenant_id == tenant_id))
 
 
 async def linked_bytes(connection: AsyncConnection, repository_ids: Sequence[str]) -> dict[str, int]:

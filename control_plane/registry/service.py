@@ -12,7 +12,7 @@ from common.clock import Clock
 from common.digest import Digest
 from common.reference import Reference
 from control_plane.blobs import BlobStore
-from control_plane.database import Database
+from control_plane.database import Database, UnitOfWork
 from control_plane.registry import manifest_store, repository_store
 from control_plane.registry.access import unknown_repository, visible_repositories, visible_tenants
 from control_plane.registry.collaborators import TenantDirectory
@@ -81,6 +81,17 @@ class RegistryService:
             for repository in found
         ]
         return Page(rows, total, page)
+
+    async def tenant_in_use(self, unit: UnitOfWork, tenant_id: str) -> str | None:
+        """For `tenants`, which asks before it deletes one: how many repositories have images, in words, or None. Blobs
+        that no image needs do not keep a tenant: their links are removed in the same transaction, so that a later
+        tenant of the same name does not find them.
+        """
+        count = await repository_store.count_with_images(unit.connection, tenant_id)
+        if count:
+            return f"{count} {'repository' if count == 1 else 'repositories'} with images"
+        await repository_store.delete_repositories(unit.connection, tenant_id)
+        return None
 
     async def catalogue(self, principal: Principal, after: str, limit: int) -> list[str]:
         """Names of the repositories that the principal may pull from, in order, from the one after `after`."""

@@ -120,10 +120,11 @@ class UploadService:
             return None
         return await self._link(self._upload(principal, repository, tenant_id), digest, size)
 
-    async def expire(self, older_than: datetime) -> int:
-        """For a periodic job: forget sessions that nobody touched since `older_than`; returns how many. Finished ones
-        go as well.
+    async def expire(self, lifetime: timedelta = UPLOAD_LIFETIME) -> int:
+        """For a periodic job: forget sessions that nobody touched for `lifetime`; returns how many. Finished ones go
+        as well.
         """
+        older_than = self._clock.now() - lifetime
         stale = [each.upload_id for each in await self._blobs.pending_uploads(older_than)]
         for upload_id in stale:
             await self._blobs.abort(upload_id)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 import pytest
 
+from common.clock import ManualClock
 from common.digest import Digest
 from common.errors import NotFound
 from common.reference import Reference
 from control_plane.blobs import BlobDamaged
 from control_plane.blobs.memory import MemoryBlobStore
+from control_plane.database import Database
 from control_plane.registry.failures import BlobUnknown, ManifestUnknown, RepositoryUnknown
 from control_plane.registry.manifests import OCI_INDEX, OCI_MANIFEST
 from control_plane.registry.model import OCTETS
@@ -18,7 +21,7 @@ from control_plane.registry.scopes import CATALOG
 from control_plane.registry.service import RegistryService
 from control_plane.tenants.access import ANONYMOUS, RepositoryScope
 from control_plane.web.paging import PageRequest
-from tests.control_plane.registry.people import ADA, BOB, BOTH, ROOT, index_manifest
+from tests.control_plane.registry.people import ADA, BOB, BOTH, ROOT, Directory, index_manifest
 from tests.control_plane.registry.pushing import WEB, Image, push_blob, push_image, push_index
 
 
@@ -129,3 +132,28 @@ async def test_nested_indexes_without_a_match_end(registry: RegistryService) -> 
     assert len(found.contents) == 3
     with pytest.raises(ManifestUnknown):
         await registry.resolve(Reference.parse("acme/web:outer"), "arm64")
+
+
+async def test_a_tenant_is_in_use_while_it_has_images(registry: RegistryService, database: Database) -> None:
+    image = await push_image(registry)
+    async with database.transaction() as unit:
+        assert await registry.tenant_in_use(unit, "t-acme") == "1 repository with images"
+        assert await registry.tenant_in_use(unit, "t-birch") is None
+    await registry.images.delete_manifest(ADA, WEB, image.digest)
+    async with database.transaction() as unit:
+        assert await registry.tenant_in_use(unit, "t-acme") is None
+    assert await registry.catalogue(ROOT, "", 10) == []
+
+
+async def test_a_new_tenant_of_an_old_name_inherits_nothing(
+    registry: RegistryService, database: Database, blobs: MemoryBlobStore, clock: ManualClock
+) -> None:
+    await push_image(registry)
+
+    class Renewed(Directory):
+        async def ids_of(self, names: Collection[str]) -> Mapping[str, str]:
+            return dict.fromkeys(names, "t-renewed")
+
+    renewed = RegistryService(database, blobs, Renewed(), clock)
+    await push_blob(renewed, b"fresh")
+    assert await renewed.images.tag_names(ADA, WEB, "", 10) == []

@@ -16,6 +16,7 @@ from control_plane.blobs import DiskFull, UploadOffsetWrong, UploadUnknown
 from control_plane.blobs.memory import MemoryBlobStore
 from control_plane.database import Database
 from control_plane.registry.failures import BlobUnknown, RepositoryUnknown, ScopeInsufficient
+from control_plane.registry.jobs import SCHEDULES, build_handlers
 from control_plane.registry.service import RegistryService
 from control_plane.registry.uploads import UPLOAD_LIFETIME
 from control_plane.tenants.access import ANONYMOUS, Principal, RepositoryScope
@@ -220,13 +221,13 @@ async def test_sessions_that_nobody_touches_expire(registry: RegistryService, cl
     await registry.uploads.append(ADA, WEB, slow.upload_id, chunks_of(b"still here"))
     clock.tick(1)
     young = await registry.uploads.start(ADA, WEB)
-    assert await registry.uploads.expire(clock.now() - UPLOAD_LIFETIME) == 2
+    assert await registry.uploads.expire(UPLOAD_LIFETIME) == 2
     assert await registry.uploads.size(ADA, WEB, young.upload_id) == 0
     assert await registry.uploads.size(ADA, WEB, slow.upload_id) == 10
     for gone in (old, done):
         with pytest.raises(UploadUnknown):
             await registry.uploads.size(ADA, WEB, gone.upload_id)
-    assert await registry.uploads.expire(clock.now() - UPLOAD_LIFETIME) == 0
+    assert await registry.uploads.expire(UPLOAD_LIFETIME) == 0
 
 
 async def test_a_session_goes_on_in_another_replica(
@@ -250,3 +251,13 @@ async def test_a_client_that_breaks_off_one_request_push_leaves_nothing(
     with pytest.raises(ConnectionResetError):
         await registry.uploads.push_whole(ADA, WEB, DIGEST, broken())
     assert list(await blobs.pending_uploads(clock.now() + timedelta(days=1))) == []
+
+
+async def test_the_periodic_job_expires_them(registry: RegistryService, clock: ManualClock) -> None:
+    upload = await registry.uploads.start(ADA, WEB)
+    clock.tick(3601)
+    [(kind, handler)] = build_handlers(registry, timedelta(hours=1)).items()
+    assert [kind] == [schedule.kind for schedule in SCHEDULES]
+    assert await handler(None) == {"expired": 1}  # type: ignore[arg-type]
+    with pytest.raises(UploadUnknown):
+        await registry.uploads.size(ADA, WEB, upload.upload_id)
