@@ -50,6 +50,7 @@ from control_plane.swarm.keys import ContentKeys
 from control_plane.swarm.overview import SwarmOverview
 from control_plane.swarm.service import SwarmService
 from control_plane.swarm.tokens import ContentTokens
+from control_plane.tenants import jobs as tenant_jobs
 from control_plane.tenants.model import TenantSettings
 from control_plane.tenants.tenancy import Tenancy, build_tenancy
 
@@ -139,20 +140,21 @@ async def build(settings: Settings, clock: Clock, backing: Backing) -> ControlPl
         fleet=fleet,
         swarm=swarm,
         instances=instances,
-        worker=Worker(database, backing.queue, _handlers(settings, registry, swarm, instances), clock),
+        worker=Worker(database, backing.queue, _handlers(settings, tenancy, registry, swarm, instances), clock),
         periodic=Periodic(database, jobs, _SCHEDULES, clock),
         metrics=CollectorRegistry(),
     )
 
 
-_SCHEDULES = (*registry_jobs.SCHEDULES, *swarm_jobs.SCHEDULES, *instance_jobs.SCHEDULES)
+_SCHEDULES = (*tenant_jobs.SCHEDULES, *registry_jobs.SCHEDULES, *swarm_jobs.SCHEDULES, *instance_jobs.SCHEDULES)
 
 
 def _handlers(
-    settings: Settings, registry: RegistryService, swarm: Swarm, instances: Instances
+    settings: Settings, tenancy: Tenancy, registry: RegistryService, swarm: Swarm, instances: Instances
 ) -> Mapping[str, Handler]:
     expiry = timedelta(hours=settings.registry.upload_expiry_hours)
     return {
+        **tenant_jobs.build_handlers(tenancy.sessions, tenancy.signing_keys),
         **registry_jobs.build_handlers(registry, expiry),
         **swarm_jobs.build_handlers(swarm.describer, swarm.keys),
         **instance_jobs.build_handlers(instances.service),
