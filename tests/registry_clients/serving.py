@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -76,3 +77,14 @@ def _application(url: str, root: Path) -> Starlette:
         await database.close()
 
     return Starlette(routes=build_routes(registry, people, people, people, Options()), lifespan=lifespan)
+
+
+def main() -> None:
+    """`python -m tests.registry_clients.serving DIRECTORY`: as a process of its own, to be killed. Prints its port."""
+    with served_registry(Path(sys.argv[1])) as registry:
+        print(registry.address, flush=True)
+        threading.Event().wait()
+
+
+if __name__ == "__main__":
+    main()
