@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
-
-from pydantic import BaseModel
 
 from common.tls import IdentityKind
 from control_plane.database import Database
@@ -32,7 +31,8 @@ class Roster(Protocol):
     ) -> Page[Seen]: ...
 
 
-class IdcPicture(BaseModel):
+@dataclass(frozen=True, slots=True)
+class IdcPicture:
     """`hosts` and `regionals` do not count revoked ones."""
 
     name: str
@@ -45,7 +45,8 @@ class IdcPicture(BaseModel):
     egress_bytes: int
 
 
-class Picture(BaseModel):
+@dataclass(frozen=True, slots=True)
+class Picture:
     """`hosts` and `regionals` by state, `instances` by phase."""
 
     idcs: list[IdcPicture]
