@@ -28,6 +28,7 @@ from regional.model import ContentKey
 from regional.pieces import Spawn
 from regional.progress import StillFetching
 from regional.reader import WAIT_SECONDS, Reader
+from regional.rights import NoRight
 from regional.seeding import Seeding
 from regional.shelf import Shelf
 
@@ -102,10 +103,10 @@ class Edge:
     def is_fetching(self, digest: Digest) -> bool:
         return digest in self._running
 
-    async def hold(self, key: ContentKey, token: str, size_bytes: int | None = None) -> None:
+    async def hold(self, key: ContentKey, token: str, size_bytes: int | None = None, *, ordered: bool = False) -> None:
         """Returns when the content is held and, where it has a swarm, offered in its tenant's. Raises what hinders."""
         metainfo = await self._metainfo(key, token, size_bytes)
-        while (fetch := await self._seek(key, token, metainfo)) is not None:
+        while (fetch := await self._seek(key, token, metainfo, ordered=ordered)) is not None:
             if (task := self._running.get(key.digest)) is not None:
                 # Waiting for the set, not for the task: whoever stops waiting must not stop the fetch of the others.
                 await asyncio.wait({task})
@@ -140,6 +141,10 @@ class Edge:
         self._demanded.add(key)
         self._spawn(f"demand {key.digest}", self._hold_quietly(key, token))
 
+    async def used(self, digest: Digest) -> None:
+        """Its swarm is alive: not a content to evict first."""
+        await self._shelf.used(digest)
+
     def retry_now(self) -> None:
         """The centre is back, or tokens are new: forget all delays."""
         self._cooldown.clear()
@@ -158,7 +163,9 @@ class Edge:
             return None
         return await self._metainfos.get(key, token)
 
-    async def _seek(self, key: ContentKey, token: str, metainfo: Metainfo | None) -> Fetch | None:
+    async def _seek(
+        self, key: ContentKey, token: str, metainfo: Metainfo | None, *, ordered: bool = False
+    ) -> Fetch | None:
         """The running fetch of a content, started if need be; None if it is held.
 
         Raises the last failure while it is too soon to try again.
@@ -170,7 +177,7 @@ class Edge:
         fetch = self._fetches.get(key.digest)
         if fetch is None:
             fetch = self._fetches[key.digest] = Fetch(key.digest, self._parts)
-        fetch.rights.offer(key, token)
+        fetch.rights.offer(key, token, ordered=ordered)
         if metainfo is not None:
             fetch.expect(key, metainfo)
         self._run(fetch)
@@ -193,9 +200,11 @@ class Edge:
             self._fetches.pop(digest, None)
             log.info("content held", digest=str(digest), bytes=fetch.progress.size)
         except Failure as failure:
-            delay = self._cooldown.failed(digest, failure)
+            # A refused token says nothing of the next one, and it is not shown to the centre again.
+            if not isinstance(failure, NoRight):
+                self._cooldown.failed(digest, failure)
             fetch.progress.fail(failure)
-            log.warning("fetch failed", digest=str(digest), error=str(failure), retry_seconds=round(delay, 1))
+            log.warning("fetch failed", digest=str(digest), error=str(failure))
         except Exception:
             log.exception("fetch broke", digest=str(digest))
             broken = FetchBroken(f"a defect ended the fetch of {digest}", action="report it with the regional's log")

@@ -73,7 +73,6 @@ class Fetch:
     progress: Progress = field(default_factory=Progress)
     swarms: dict[ContentKey, Metainfo] = field(default_factory=dict)
     expected_bytes: int = 0
-    rejected_bytes: int = 0
 
     def expect(self, key: ContentKey, metainfo: Metainfo) -> None:
         """A tenant's swarm wants the pieces. Raises `MetainfoInvalid` if it speaks of other bytes than the first."""
@@ -181,7 +180,6 @@ class Fetch:
     async def _keep(self, metainfo: Metainfo, index: int, piece: bytes) -> bool:
         """Verify and write one piece; whether it was true."""
         if not await asyncio.to_thread(self._verify_and_write, metainfo, index, piece):
-            self.rejected_bytes += len(piece)
             log.warning("false piece dropped", digest=str(self.digest), piece=index)
             return False
         self.progress.mark(index)
@@ -241,7 +239,6 @@ class Fetch:
 
     async def _start_over(self) -> None:
         log.error("content is not what its digest says, discarded", digest=str(self.digest))
-        self.rejected_bytes += self.progress.held_bytes
         self.progress.restart()
         await self.parts.seeding.leave(self.digest)
         await asyncio.to_thread(self.parts.directory.discard_partial, self.digest)

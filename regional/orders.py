@@ -61,6 +61,9 @@ class OrderBook:
         if journalled is not None:
             orders = _orders(journalled.orders)
             self._set.replace(journalled.results_in, orders)
+            for key in orders:
+                # Known before the first report, so that the centre never hears a smaller number than before.
+                await self._edge.crossings.load(key)
             self._act({}, orders)
             log.info("orders taken up", generation=journalled.results_in, orders=len(orders))
 
@@ -128,7 +131,7 @@ class OrderBook:
             wake.clear()
             order = self._set.items[key]
             try:
-                await self._edge.hold(key, order.token, order.size_bytes)
+                await self._edge.hold(key, order.token, order.size_bytes, ordered=True)
             except Failure as failure:
                 waiting = isinstance(failure, CentreBusy)
                 self._enter(key, Phase.WAITING if waiting else Phase.FAILED, str(failure))

@@ -15,7 +15,7 @@ from regional.progress import Progress
 from regional.ranges import Span
 from regional.sending import CHUNK, FileBody, write_chunk
 
-# A web seed request and a GET wait this long for bytes in flight; then the client is told to come back (503).
+# A GET waits this long for bytes in flight; then the client is told to come back (503), or its answer is cut.
 WAIT_SECONDS = 30.0
 
 
@@ -42,7 +42,7 @@ class Reader:
             await self._progress.wait_readable(span.start, WAIT_SECONDS)
 
     async def wait_whole(self, span: Span) -> None:
-        """Until all of `span` is verified, each step of it bounded: for answers that must not be cut."""
+        """Until all of `span` is verified: for answers that must not be cut. Bound it outside."""
         position = span.start
         while self._progress is not None and position < span.end:
             await self._progress.wait_readable(position, WAIT_SECONDS)

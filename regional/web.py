@@ -21,12 +21,14 @@ from regional.metrics import Metrics
 from regional.model import ContentKey
 from regional.progress import StillFetching
 from regional.ranges import Span, Validators
-from regional.reader import WAIT_SECONDS, Reader
+from regional.reader import Reader
 from regional.sending import Representation, send
 from regional.tracker import Answer, Tracker, failure_answer
 
 # An announce waits no longer for a metainfo that the centre still has to send; the client asks again soon.
 _METAINFO_SECONDS = 5.0
+# libtorrent gives a web seed 20 s (urlseed_timeout) and then leaves it alone for 30; a 503 it honours.
+_SEED_SECONDS = 10.0
 
 
 class SwarmForeign(Denied):
@@ -69,6 +71,7 @@ class SwarmWeb:
             raise StillFetching("the metainfo of this swarm is on its way", retry_after_seconds=1) from None
         if metainfo is None or metainfo.info_hash[:WIRE_HASH_BYTES] != query.info_hash:
             raise SwarmForeign("the token is not for this swarm", action="announce with the token of the content")
+        await self._edge.used(key.digest)
         if query.left_bytes and not query.stopped:
             self._edge.demand(key, query.token)
         return self._tracker.announce(query.announce(claim.bearer, remote))
@@ -93,7 +96,7 @@ class _WholeRange:
 
     async def ready(self, span: Span) -> None:
         try:
-            async with asyncio.timeout(WAIT_SECONDS):
+            async with asyncio.timeout(_SEED_SECONDS):
                 await self._reader.wait_whole(span)
         except TimeoutError:
             raise StillFetching(

@@ -76,15 +76,24 @@ def test_a_refused_token_is_not_tried_again_and_a_renewed_one_is() -> None:
     rights, key, other = Rights(), ContentKey(digest(1), "acme"), ContentKey(digest(1), "globex")
     with pytest.raises(NoRight):
         rights.best()
-    rights.offer(key, "old")
+    rights.offer(key, "old", ordered=True)
     rights.offer(other, "theirs")
     assert rights.best() == (key, "old")
     rights.refuse("old")
-    rights.offer(key, "old")
+    rights.offer(key, "old", ordered=True)
     assert rights.best() == (other, "theirs")
-    rights.refuse("theirs")
-    rights.offer(key, "new")
+    rights.offer(key, "new", ordered=True)
     assert rights.best() == (key, "new")
+
+
+def test_an_order_s_token_is_not_replaced_by_a_reader_s() -> None:
+    rights, key = Rights(), ContentKey(digest(1), "acme")
+    rights.offer(key, "host")
+    rights.offer(key, "order", ordered=True)
+    rights.offer(key, "other host")
+    assert rights.best() == (key, "order")
+    rights.refuse("order")
+    assert rights.best() == (key, "other host")
 
 
 def test_rights_are_bounded() -> None:
@@ -92,8 +101,8 @@ def test_rights_are_bounded() -> None:
     for number in range(1000):
         rights.offer(ContentKey(digest(1), f"t{number}"), f"token{number}")
         rights.refuse(f"token{number - 500}")
-    rights.best()
-    assert len(rights._tokens) <= 16
+    assert rights.best() == (ContentKey(digest(1), "t999"), "token999")
+    assert len(rights._demanded) <= 16
     assert len(rights._refused) <= 16
 
 
