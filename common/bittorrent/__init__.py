@@ -31,7 +31,8 @@ class Torrent:
 
     have: indices of pieces that the caller has just verified in that file; None: look at nothing, start empty.
     seed: the file is complete and the caller verified it by digest.
-    trackers, web_seeds: URLs, each with its token; web seeds are used only while added.
+    trackers, web_seeds: URLs, each with its token. A web seed's URL ends in `/` and the metainfo's name, and has no
+    query; web seeds are used only while added.
     first_pieces: indices to ask for before all others (a slice), empty: rarest first.
     upload_only: ask no peer for anything; pieces come through `add_piece` alone (the caller writes the same file, and a
     peer's block that is not yet verified must never land in it).
@@ -72,16 +73,25 @@ class TorrentHandle(Protocol):
         ...
 
     async def complete(self) -> None:
-        """Returns when every piece is verified and in the file. No deadline of its own: bound it outside."""
+        """Returns when every piece is verified and in the file. No deadline of its own: bound it outside.
+
+        Raises `Unavailable` if the disk failed ("disk_full", "disk_failed"): the torrent stands still then, and calling
+        this again verifies the file and goes on. Raises `Stale` if the torrent was removed.
+        """
         ...
 
     async def add_piece(self, index: int, data: bytes) -> None:
-        """Give a whole piece that came by another road; it is verified like any other and announced to peers."""
+        """Give a whole piece that came by another road; it is verified like any other and announced to peers.
+
+        Returns once it is announced; harmless to repeat. Raises `Invalid` if it is not that piece.
+        """
         ...
 
     async def have_pieces(self) -> frozenset[int]: ...
 
-    async def connect_peer(self, host: str, port: int) -> None: ...
+    async def connect_peer(self, host: str, port: int) -> None:
+        """Within about a second; a tracker's peers are connected at once."""
+        ...
 
     async def add_web_seed(self, url: str) -> None: ...
 
@@ -100,7 +110,9 @@ class PeerSession(Protocol):
     @property
     def listen_port(self) -> int: ...
 
-    async def add(self, torrent: Torrent) -> TorrentHandle: ...
+    async def add(self, torrent: Torrent) -> TorrentHandle:
+        """Raises `Conflict` if it is there, `Invalid` if the file cannot be what `have` or `seed` says."""
+        ...
 
     async def close(self) -> None:
         """Stop every torrent within five seconds."""

@@ -7,12 +7,14 @@ Measured with these settings, see `lan_settings`; the parts are `libtorrent_engi
 from __future__ import annotations
 
 import asyncio
+import random
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Self
 
 from common.bittorrent import Torrent
 from common.bittorrent.failures import SessionClosed, TorrentKnown
-from common.bittorrent.lan_settings import session_settings
+from common.bittorrent.lan_settings import Setting, session_settings
 from common.bittorrent.libtorrent_engine import Engine
 from common.bittorrent.libtorrent_torrent import LibtorrentTorrent
 
@@ -21,11 +23,22 @@ class LibtorrentSession:
     """Use as an async context manager, or `start` and `close`. One a process.
 
     listen_host: an address; listen_port 0 picks a free port. fingerprint: AGENT_FINGERPRINT or REGIONAL_FINGERPRINT.
-    Raises `ListenFailed` on start, ValueError for a host that is no address.
+    random: for the jitter of retries. overrides: libtorrent's own settings, for measurements.
+    Raises ValueError for a host that is no address, and `ListenFailed` on start.
     """
 
-    def __init__(self, listen_host: str, listen_port: int, fingerprint: bytes) -> None:
-        self._engine = Engine(session_settings(listen_host, listen_port, fingerprint))
+    def __init__(
+        self,
+        listen_host: str,
+        listen_port: int,
+        fingerprint: bytes,
+        *,
+        random: Callable[[], float] = random.random,
+        overrides: Mapping[str, Setting] | None = None,
+    ) -> None:
+        settings = {**session_settings(listen_host, listen_port, fingerprint), **(overrides or {})}
+        self._engine = Engine(settings, listen_host)
+        self._random = random
         self._port = 0
         self._open = False
         self._torrents: dict[bytes, LibtorrentTorrent] = {}
@@ -54,7 +67,7 @@ class LibtorrentSession:
             raise SessionClosed("the BitTorrent session is not open", action="start it, or stop using it")
         if key in self._torrents:
             raise TorrentKnown(f"the torrent of {torrent.metainfo.name} is there already", action="use its handle")
-        handle = LibtorrentTorrent(self._engine, torrent, lambda: self._forget(key, handle))
+        handle = LibtorrentTorrent(self._engine, torrent, lambda: self._forget(key, handle), self._random)
         self._torrents[key] = handle
         every = frozenset(range(torrent.metainfo.piece_count))
         try:

@@ -19,6 +19,7 @@ import structlog
 
 from common.bittorrent.failures import ListenFailed, SessionClosed
 from common.bittorrent.lan_settings import Setting
+from common.bittorrent.libtorrent_bans import Bans
 from common.errors import Unavailable
 
 log = structlog.get_logger()
@@ -42,6 +43,10 @@ _ALERT_MASK = (
 class Listener(Protocol):
     """A torrent's side of its alerts, called on the event loop, in the order in which they happened."""
 
+    def on_added(self, handle: Any) -> None:
+        """Comes before all others."""
+        ...
+
     def on_piece(self, index: int) -> None: ...
 
     def on_hash_failed(self, index: int) -> None: ...
@@ -62,18 +67,21 @@ class Listener(Protocol):
 
     def on_departed(self, peer_id: bytes) -> None: ...
 
+    def on_web_seed_failed(self, seed: str) -> None: ...
+
 
 class Engine:
     """`start` once, `close` once; both from the same event loop."""
 
-    def __init__(self, settings: Mapping[str, Setting]) -> None:
+    def __init__(self, settings: Mapping[str, Setting], own_address: str) -> None:
+        self._bans = Bans(own_address)
         self._settings = {**settings, "alert_mask": int(_ALERT_MASK)}
         self._session: Any = None
         self._bell: tuple[socket.socket, socket.socket] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._listening: asyncio.Future[int] | None = None
         self._listeners: dict[Any, Listener] = {}
-        self._adding: dict[bytes, tuple[asyncio.Future[Any], Listener]] = {}
+        self._adding: dict[bytes, tuple[asyncio.Future[None], Listener]] = {}
         self._removing: dict[bytes, asyncio.Future[None]] = {}
         self._handlers = self._table()
 
@@ -97,18 +105,18 @@ class Engine:
                 raise ListenFailed("libtorrent did not say whether it listens") from error
             raise
 
-    async def add(self, parameters: Any, info_hash: bytes, listener: Listener) -> Any:
-        """The torrent's handle. One `add` of an info-hash at a time, and not while it is there: the caller's duty.
+    async def add(self, parameters: Any, info_hash: bytes, listener: Listener) -> None:
+        """Returns when it is there. One `add` of an info-hash at a time, and not while it is there: the caller's duty.
 
         Raises `Unavailable` if libtorrent refuses it or does not answer, `SessionClosed` after `close`.
         """
         session = self._open_session()
-        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._adding[info_hash] = answer, listener
         session.async_add_torrent(parameters)
         try:
             async with asyncio.timeout(_ANSWER_SECONDS):
-                return await answer
+                await answer
         except TimeoutError as error:
             raise Unavailable("libtorrent did not add the torrent in time", action="try again") from error
 
@@ -168,9 +176,12 @@ class Engine:
 
     def _tick(self) -> None:
         if self._session is not None:
+            loop = asyncio.get_running_loop()
             self._session.post_torrent_updates(0)
             self._take_alerts()
-            self._timer = asyncio.get_running_loop().call_later(_STATUS_SECONDS, self._tick)
+            if self._bans.expire(loop.time()):
+                self._session.set_ip_filter(self._bans.filter())
+            self._timer = loop.call_later(_STATUS_SECONDS, self._tick)
 
     def _take_alerts(self) -> None:
         if self._session is None:
@@ -178,7 +189,10 @@ class Engine:
         for alert in self._session.pop_alerts():
             handler = self._handlers.get(type(alert))
             if handler is not None:
-                handler(alert)
+                try:
+                    handler(alert)
+                except Exception:  # the alerts behind this one belong to others
+                    log.exception("alert not understood", alert=alert.what())
 
     def _table(self) -> dict[type, Callable[[Any], None]]:
         return {
@@ -194,8 +208,8 @@ class Engine:
             lt.torrent_removed_alert: self._removed,
             lt.listen_succeeded_alert: self._listens,
             lt.listen_failed_alert: self._listens_not,
-            lt.peer_ban_alert: _log_ban,
-            lt.url_seed_alert: _log_web_seed,
+            lt.peer_ban_alert: self._banned,
+            lt.url_seed_alert: self._to(_web_seed_failed),
             lt.tracker_error_alert: _log_tracker,
             lt.alerts_dropped_alert: self._dropped,
         }
@@ -227,7 +241,15 @@ class Engine:
             answer.set_exception(Unavailable(f"libtorrent refused the torrent: {alert.error.message()}"))
         else:
             self._listeners[alert.handle] = listener
-            answer.set_result(alert.handle)
+            listener.on_added(alert.handle)
+            answer.set_result(None)
+
+    def _banned(self, alert: Any) -> None:
+        address, port = alert.endpoint
+        fingerprint = alert.pid.to_bytes()[:8].decode("ascii", "replace")
+        log.warning("peer banned", address=address, port=port, fingerprint=fingerprint)
+        if self._bans.add(address, asyncio.get_running_loop().time()) and self._session is not None:
+            self._session.set_ip_filter(self._bans.filter())
 
     def _dropped(self, _: Any) -> None:
         """The queue of 20,000 overflowed: the loop stood still for long. Say everything again."""
@@ -262,15 +284,12 @@ def _disk_error(listener: Listener, alert: Any) -> None:
     listener.on_disk_error(alert.error.value(), alert.message())
 
 
-def _log_ban(alert: Any) -> None:
-    log.warning("peer banned", peer=alert.endpoint, peer_id=alert.pid.to_bytes()[:8].decode("ascii", "replace"))
-
-
 # The URLs carry tokens: only their hosts may reach a log.
 
 
-def _log_web_seed(alert: Any) -> None:
-    log.info("web seed failed", host=urlsplit(alert.server_url).hostname, error=alert.error.message())
+def _web_seed_failed(listener: Listener, alert: Any) -> None:
+    log.info("web seed failed", host=urlsplit(alert.server_url()).hostname, error=alert.error_message())
+    listener.on_web_seed_failed(alert.server_url())
 
 
 def _log_tracker(alert: Any) -> None:

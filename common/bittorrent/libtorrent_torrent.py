@@ -24,6 +24,7 @@ from common.bittorrent.checks import check_file, check_port, disk_failure
 from common.bittorrent.failures import AddressInvalid, PieceRejected, TorrentRemoved
 from common.bittorrent.libtorrent_engine import Engine
 from common.bittorrent.libtorrent_meter import Meter
+from common.bittorrent.libtorrent_web_seeds import WebSeeds
 from common.bittorrent.metainfo import Metainfo, verify_piece
 from common.bittorrent.recheck import verify_file
 from common.errors import Failure, Unavailable
@@ -36,7 +37,9 @@ _PIECE_SECONDS = 30.0
 class LibtorrentTorrent:
     """Made by `LibtorrentSession.add`. `forget` is called once, when the torrent's place is free again."""
 
-    def __init__(self, engine: Engine, torrent: Torrent, forget: Callable[[], None]) -> None:
+    def __init__(
+        self, engine: Engine, torrent: Torrent, forget: Callable[[], None], random: Callable[[], float]
+    ) -> None:
         self._engine = engine
         self._torrent = torrent
         self._forget = forget
@@ -44,6 +47,7 @@ class LibtorrentTorrent:
         self._had: set[int] = set()
         self._held_bytes = 0
         self._meter = Meter(self._on_sampled)
+        self._web_seeds = WebSeeds(torrent.metainfo, torrent.web_seeds, self._present, random)
         self._pieces: dict[int, asyncio.Future[Failure | bool]] = {}
         self._peers: dict[tuple[str, int], None] = {}
         self._settled = asyncio.Event()
@@ -62,11 +66,11 @@ class LibtorrentTorrent:
         wanted = await asyncio.to_thread(self._prepare, have)
         wanted.peers = list(self._peers)
         self._reset(have)
-        self._handle = await self._engine.add(wanted, self.metainfo.info_hash, self)
+        await self._engine.add(wanted, self.metainfo.info_hash, self)
 
     def _prepare(self, have: frozenset[int]) -> Any:
         check_file(self._torrent, have)
-        return translate.parameters(self._torrent, have)
+        return translate.parameters(replace(self._torrent, web_seeds=self._web_seeds.urls), have)
 
     def _reset(self, have: frozenset[int]) -> None:
         self._had = set(have)
@@ -128,16 +132,11 @@ class LibtorrentTorrent:
         handle.connect_peer(address)
 
     async def add_web_seed(self, url: str) -> None:
-        handle, seed = self._usable(), translate.web_seed(self.metainfo, url)
-        if url not in self._torrent.web_seeds:
-            self._torrent = replace(self._torrent, web_seeds=(*self._torrent.web_seeds, url))
-            handle.add_url_seed(seed)
+        self._usable()
+        self._web_seeds.add(url)
 
     async def remove_web_seed(self, url: str) -> None:
-        if url in self._torrent.web_seeds:
-            rest = tuple(other for other in self._torrent.web_seeds if other != url)
-            self._torrent = replace(self._torrent, web_seeds=rest)
-            self._usable().remove_url_seed(translate.web_seed(self.metainfo, url))
+        self._web_seeds.remove(url)
 
     async def set_trackers(self, urls: Sequence[str]) -> None:
         if tuple(urls) != tuple(self._torrent.trackers):
@@ -157,6 +156,9 @@ class LibtorrentTorrent:
             self._forget()
 
     # What libtorrent tells.
+
+    def on_added(self, handle: Any) -> None:
+        self._handle = handle
 
     def on_piece(self, index: int) -> None:
         if index not in self._had:
@@ -201,7 +203,10 @@ class LibtorrentTorrent:
             self.on_finished()
 
     def on_departed(self, peer_id: bytes) -> None:
-        self._meter.departed(translate.departed_kind(peer_id, self._torrent.web_seeds))
+        self._meter.departed(translate.departed_kind(peer_id, self._web_seeds.urls))
+
+    def on_web_seed_failed(self, seed: str) -> None:
+        self._web_seeds.failed(seed)
 
     def _on_sampled(self) -> None:
         if self._finished:
@@ -216,16 +221,21 @@ class LibtorrentTorrent:
 
     async def _start_again(self) -> None:
         async with self._restarting:
-            if self._failure is None or self._removed:
+            failure = self._failure
+            if failure is None or self._removed:
                 return
-            await self._engine.remove(self._handle, self.metainfo.info_hash)
             have = await verify_file(self._torrent.directory / self.metainfo.name, self.metainfo)
-            if not self._removed:
+            try:
                 await self.start(have)
+            except BaseException:
+                self._failure, self._told = failure, True
+                self._settled.set()
+                raise
 
     def _end(self, failure: Failure) -> None:
         """The torrent leaves libtorrent: keep its totals, and tell those who wait for a piece."""
         self._meter.end()
+        self._web_seeds.stop()
         for index in list(self._pieces):
             self._answer(index, failure)
 
@@ -233,6 +243,9 @@ class LibtorrentTorrent:
         answer = self._pieces.pop(index, None)
         if answer is not None and not answer.done():
             answer.set_result(result)
+
+    def _present(self) -> Any:
+        return None if self._removed or self._failure is not None else self._handle
 
     def _usable(self) -> Any:
         if self._removed:

@@ -8,6 +8,7 @@ import socket
 import struct
 import subprocess
 import urllib.parse
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -65,10 +66,13 @@ class LibtorrentLab:
 
         return await self._serve("/announce", announce) + "/announce?token=secret"
 
-    async def web_seed(self, name: str, data: bytes) -> HttpWebSeed:
-        seed = HttpWebSeed("")
+    async def web_seed(self, name: str, data: bytes, failures: Sequence[int] = ()) -> HttpWebSeed:
+        """`failures`: HTTP statuses of the first answers."""
+        seed, statuses = HttpWebSeed(""), iter(failures)
 
         async def read(request: web.Request) -> web.Response:
+            if (failure := next(statuses, None)) is not None:
+                return web.Response(status=failure)
             span = request.http_range
             first, behind = span.start or 0, span.stop or len(data)
             seed.ranges.append((first, behind))

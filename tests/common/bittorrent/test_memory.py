@@ -10,15 +10,15 @@ import pytest
 
 from common.bittorrent import AGENT_FINGERPRINT, Torrent
 from common.bittorrent.memory import Fault, MemorySession, MemorySwarm, MemoryWebSeed
-from tests.conformance.peer_session import (
+from tests.conformance.peer_network import (
     PIECE,
-    PeerSessionConformance,
     all_complete,
     connect,
     content,
     metainfo_of,
     received,
 )
+from tests.conformance.peer_session import PeerSessionConformance
 
 
 @dataclass
