@@ -7,6 +7,7 @@ left behind. Every method blocks and is called in a thread.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import fcntl
 import os
@@ -18,6 +19,9 @@ from control_plane.blobs import DiskFull, StorageFailed
 
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _CHUNK = 1 << 20
+# sync_file_range(2), Linux only; `os` has no name for it.
+_sync_file_range = getattr(ctypes.CDLL(None), "sync_file_range", None)
+_RANGE_WRITE = 2
 
 
 @contextlib.contextmanager
@@ -61,8 +65,24 @@ class Disk:
     def write(self, descriptor: int, buffers: Sequence[memoryview]) -> int:
         return os.writev(descriptor, buffers)
 
+    def begin_writing_back(self, descriptor: int, start: int, length: int) -> None:
+        """Let the kernel write this part to the disk from now on, without waiting for it and without taking its errors
+        from the later `sync`. A hint: where there is no such call, nothing happens.
+        """
+        if _sync_file_range is not None:
+            _sync_file_range(descriptor, ctypes.c_int64(start), ctypes.c_int64(length), _RANGE_WRITE)
+
     def sync(self, descriptor: int) -> None:
         os.fsync(descriptor)
+
+    def hold(self, path: Path) -> int | None:
+        """Open what is about to be replaced, if anything: a file is not freed before it is closed, and freeing takes
+        long (600 ms for 512 MiB on ext4 with discard), so that it is better closed when nobody waits.
+        """
+        try:
+            return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
 
     def publish(self, source: Path, target: Path) -> None:
         os.replace(source, target)

@@ -163,9 +163,14 @@ class FilesystemBlobStore:
             target = self._blob_path(digest)
             with translated("publishing the blob"):
                 self._disk.make_directory(target.parent)
-                self._disk.publish(upload.path, target)
-                finished = True
-                self._disk.sync_directory(target.parent)
+                replaced = self._disk.hold(target)
+                try:
+                    self._disk.publish(upload.path, target)
+                    finished = True
+                    self._disk.sync_directory(target.parent)
+                finally:
+                    if replaced is not None:
+                        self._threads.submit(os.close, replaced)
             return upload.size
         finally:
             upload.close(finished=finished)

@@ -16,6 +16,7 @@ from common.digest import Hasher
 from control_plane.blobs import DiskFull, UploadBusy, UploadUnknown
 from control_plane.blobs.disk import Disk, chunks_of, translated
 
+_WRITE_BACK = 8 << 20
 _MAX_BUFFERS = 1024  # IOV_MAX on Linux
 # A hash state is about 400 bytes. States beyond this are made again from the file.
 _MAX_KEPT_HASHES = 4096
@@ -62,6 +63,7 @@ class HeldUpload:
             disk.close(self.descriptor)
             raise
         self.size = os.fstat(self.descriptor).st_size
+        self._written_back = self.size
         kept = states.take(path.name)
         self._hasher = kept if kept is not None and kept.size == self.size else None
 
@@ -111,6 +113,14 @@ class HeldUpload:
                         break
                     written -= len(buffer)
                     first += 1
+            self._write_back()
+
+    def _write_back(self) -> None:
+        # The disk works while we receive, not while the client waits for the last answer: after 512 MiB that took 10 to
+        # 20 ms instead of 80 to 90 on a fast virtual disk (ext4); it grows as disks get slower.
+        if self.size - self._written_back >= _WRITE_BACK:
+            self._disk.begin_writing_back(self.descriptor, self._written_back, self.size - self._written_back)
+            self._written_back = self.size
 
     def _keep_reserve(self, coming: int) -> None:
         # The database shares the disk in small installations and must not be the one that finds it full.
