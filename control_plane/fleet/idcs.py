@@ -5,6 +5,7 @@ from __future__ import annotations
 import structlog
 
 from common.clock import Clock
+from common.discovery import keys
 from common.identifiers import new_id
 from control_plane.database import Database
 from control_plane.fleet import store_idcs
@@ -24,6 +25,7 @@ class Idcs:
     async def create(self, name: str, display_name: str = "") -> Idc:
         """Raises `NameInvalid`, `IdcExists`."""
         check_name(name, "an IDC")
+        keys.hosts_prefix(name)  # refuses the few names that mean something else in the directory
         if len(display_name) > _LONGEST_DISPLAY_NAME:
             raise NameInvalid(
                 f"the display name has {len(display_name)} characters", action=f"use at most {_LONGEST_DISPLAY_NAME}"

@@ -36,6 +36,12 @@ from control_plane.rpc.peers import PeerIdentity
 log = structlog.get_logger()
 
 Key = tuple[IdentityKind, str]
+# Kind, IDC and name; the regionals of an IDC share one lease, and so one place without a name.
+Place = tuple[IdentityKind, str, str]
+
+
+def place_of(member: Member) -> Place:
+    return (member.kind, member.idc, member.name if member.kind == "host" else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +63,7 @@ class Sessions:
         self._random = random
         self._attached: dict[Key, Conversation] = {}
         self._doors: weakref.WeakValueDictionary[Key, asyncio.Lock] = weakref.WeakValueDictionary()
-        self._lapsed: set[Key] = set()
+        self._lapsed: set[Place] = set()
         self._closing = False
         self._empty = asyncio.Event()
         self.arrived: Callable[[Session], Awaitable[None]] = _nobody_waits
@@ -112,7 +118,7 @@ class Sessions:
             older.session.end(StreamReplaced(f"a newer stream of {session.member.label} is attached"))
         conversation = Conversation(session, newcomer.dialect, newcomer.stream, self._tempo, self._clock, self._random)
         self._attached[key] = conversation
-        self._lapsed.discard(key)
+        self._lapsed.discard(place_of(session.member))
         return conversation
 
     async def _hello(self, stream: Stream) -> Any:
@@ -152,12 +158,12 @@ class Sessions:
     def of_kind(self, kind: IdentityKind) -> Sequence[Session]:
         return [there.session for (found, _), there in self._attached.items() if found == kind]
 
-    def lease_changed(self, kind: IdentityKind, identity_id: str, *, lapsed: bool) -> None:
-        """What discovery says; see `liveness`."""
+    def lease_changed(self, place: Place, *, lapsed: bool) -> None:
+        """What discovery says (`leases`); it hastens the verdict on who is silent, see `liveness`."""
         if lapsed:
-            self._lapsed.add((kind, identity_id))
+            self._lapsed.add(place)
         else:
-            self._lapsed.discard((kind, identity_id))
+            self._lapsed.discard(place)
 
     def end_outdated(self) -> None:
         """End the streams whose Welcome is not true any more."""
@@ -169,8 +175,9 @@ class Sessions:
         """End streams that nothing is heard of."""
         while True:
             await self._clock.sleep(self._tempo.heartbeat_seconds / 2)
-            for key, there in list(self._attached.items()):
-                limit = silence_limit(self._tempo.heartbeat_seconds, lease_lapsed=key in self._lapsed)
+            for there in list(self._attached.values()):
+                lapsed = place_of(there.session.member) in self._lapsed
+                limit = silence_limit(self._tempo.heartbeat_seconds, lease_lapsed=lapsed)
                 silent = there.session.silent_seconds
                 if silent > limit:
                     label = there.session.member.label

@@ -82,6 +82,7 @@ class Edge:
     sender: Sender[Any] | None = None
     facts: agent_pb2.HostFacts = field(default_factory=agent_pb2.HostFacts)
     dialect: Dialect[Any, Any] | None = None
+    gate: asyncio.Event | None = None
 
     async def enrol(self, token: str, name: str = "e1", **more: Any) -> Identity:
         async with aiohttp.ClientSession() as http:
@@ -168,6 +169,8 @@ class _Handler:
         await self.edge.welcomed(welcome, sender)
 
     async def received(self, message: Any) -> None:
+        if self.edge.gate is not None:
+            await self.edge.gate.wait()
         self.edge.received.append(message)
         body = message.WhichOneof("body")
         if body == "set":

@@ -5,17 +5,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from sqlalchemy import event
 
-from common.attachment import Sender
+from common.attachment import Dialect, Sender
+from common.discovery import keys
+from common.discovery.memory import MemoryRegistry
 from common.errors import Denied, Internal, Invalid, Stale, Unavailable
 from common.generations import HeldSet
 from common.patience import OutboxOverflow, RoundEnded
 from control_plane.fleet.dialects import RegionalDialect
+from control_plane.fleet.leases import follow_leases
 from control_plane.fleet.liveness import Horizon, horizon, silence_limit
 from control_plane.fleet.session import QUEUE_CAPACITY
 from proto.agent.v1 import agent_pb2
@@ -175,10 +179,7 @@ async def test_a_revoked_host_loses_its_stream_and_does_not_come_back(plane: Pla
 
 
 async def test_a_host_that_falls_silent_is_given_up_after_three_heartbeats(plane: Plane, agent: Edge) -> None:
-    usual = agent_dialect("p", agent.held, agent.facts)
-    agent.dialect = type(usual)(
-        usual.open, usual.hello, usual.heartbeat, usual.probe_reply, lambda down: 3600.0, usual.probe_nonce
-    )
+    agent.dialect = _mute(agent)
     began = asyncio.get_running_loop().time()
     async with agent.attached():
         await eventually(lambda: agent.failures)
@@ -187,11 +188,27 @@ async def test_a_host_that_falls_silent_is_given_up_after_three_heartbeats(plane
     assert asyncio.get_running_loop().time() - began >= silence_limit(TEMPO.heartbeat_seconds)
 
 
-async def test_a_lapsed_lease_hastens_the_verdict_on_a_silent_host(plane: Plane, agent: Edge) -> None:
-    async with agent.attached():
-        plane.fleet.sessions.lease_changed("host", agent.id, lapsed=True)
+async def test_a_lapsed_lease_is_no_evidence_against_a_stream_that_speaks(plane: Plane, agent: Edge) -> None:
+    directory = MemoryRegistry()
+    async with agent.attached(), asyncio.TaskGroup() as group:
+        following = group.create_task(follow_leases(directory, plane.fleet.sessions))
+        async with directory.register(keys.host("east", "e1"), b"up", 30, final_value=keys.OFFLINE):
+            pass
+        await eventually(lambda: plane.fleet.sessions._lapsed == {("host", "east", "e1")})
         await _heartbeats(4)
-        assert agent.failures == [], "a lease is no evidence against a stream that speaks"
+        assert agent.failures == []
+        following.cancel()
+
+
+async def test_a_lapsed_lease_hastens_the_verdict_on_a_silent_host(plane: Plane, agent: Edge) -> None:
+    agent.dialect = _mute(agent)
+    began = asyncio.get_running_loop().time()
+    async with agent.attached():
+        plane.fleet.sessions.lease_changed(("host", "east", "e1"), lapsed=True)
+        await eventually(lambda: agent.failures)
+
+    waited = asyncio.get_running_loop().time() - began
+    assert waited >= silence_limit(TEMPO.heartbeat_seconds, lease_lapsed=True)
 
 
 async def test_a_reader_that_does_not_read_is_let_go_when_the_queue_is_full(plane: Plane, agent: Edge) -> None:
@@ -203,6 +220,28 @@ async def test_a_reader_that_does_not_read_is_let_go_when_the_queue_is_full(plan
         await eventually(lambda: agent.failures)
 
     assert agent.failures[0].code == "stream_overflow"
+
+
+async def test_a_process_that_froze_with_its_stream_open_holds_nothing_up(plane: Plane, agent: Edge) -> None:
+    """It answers no read, so the last write is stuck in flow control; the stream is ended all the same."""
+    gate = asyncio.Event()
+    agent.dialect = replace(_mute(agent), probe_nonce=lambda down: None)
+    async with agent.attached():
+        session = plane.fleet.sessions.find("host", agent.id)
+        assert session is not None
+        agent.gate = gate
+        filler = agent_pb2.PlaneMessage(probe=agent_pb2.Probe(nonce="x" * 1_000_000))
+        for _ in range(64):
+            session.send(filler)
+        await asyncio.sleep(1.0)
+        assert session.queue.qsize() > 32, "the writer is stuck"
+        for _ in range(QUEUE_CAPACITY):
+            session.send(filler)
+        assert session.over
+        await eventually(lambda: plane.fleet.sessions.find("host", agent.id) is None)
+        await eventually(lambda: _is(plane, "offline"))
+        gate.set()
+        await eventually(lambda: agent.failures)
 
 
 async def test_a_sender_that_sends_more_than_the_stream_takes_ends_its_round(plane: Plane, agent: Edge) -> None:
@@ -319,15 +358,14 @@ async def test_a_stream_that_does_not_begin_with_hello_is_refused(plane: Plane, 
     usual = agent_dialect("", HeldSet(), agent.facts)
     agent.dialect = usual
     assert (await agent.round()).code == "hello_invalid"
-    agent.dialect = type(usual)(
-        usual.open,
-        lambda: agent_pb2.AgentMessage(heartbeat=agent_pb2.Heartbeat()),
-        usual.heartbeat,
-        usual.probe_reply,
-        usual.heartbeat_seconds,
-        usual.probe_nonce,
-    )
+    agent.dialect = replace(usual, hello=lambda: agent_pb2.AgentMessage(heartbeat=agent_pb2.Heartbeat()))
     assert (await agent.round()).code == "hello_invalid"
+
+
+def _mute(agent: Edge) -> Dialect[Any, Any]:
+    """Heartbeats once an hour, whatever it is told."""
+    usual = agent_dialect(agent.process_id, agent.held, agent.facts)
+    return replace(usual, heartbeat_seconds=lambda down: 3600.0)
 
 
 def _flood(sender: Sender[Any]) -> None:
