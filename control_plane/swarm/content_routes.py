@@ -8,7 +8,7 @@ away, at most one piece (1 MiB) too many. HEAD and refused requests count nothin
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -100,8 +100,7 @@ class _ContentResponse(Response):
         if planned.bodiless:
             await send_empty(send, planned.status, planned.headers)
             return
-        pieces = self._content.read(planned.start, planned.end)
-        async with _closing(pieces):
+        async with contextlib.aclosing(self._content.read(planned.start, planned.end)) as pieces:
             first = await anext(pieces, b"")
             await send_start(send, planned.status, planned.headers)
             length = planned.end - planned.start
@@ -116,16 +115,6 @@ def _counted(send: Send, count: Count) -> Send:
         count(len(message.get("body", b"")))
 
     return sent
-
-
-@contextlib.asynccontextmanager
-async def _closing(pieces: AsyncIterator[bytes]) -> AsyncIterator[None]:
-    """A generator keeps its file open until it is closed; other iterators have nothing to close."""
-    try:
-        yield
-    finally:
-        if isinstance(pieces, AsyncGenerator):
-            await pieces.aclose()
 
 
 async def _rejoined(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

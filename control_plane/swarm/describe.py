@@ -118,12 +118,12 @@ def _update(hasher: Hasher, tree: MerkleBuilder, batch: bytearray) -> None:
 
 async def _batches(content: Content) -> AsyncGenerator[bytearray]:
     batch = bytearray()
-    chunks = content.read(0, content.size).__aiter__()
-    while (chunk := await _next(chunks)) is not None:
-        batch += chunk
-        if len(batch) >= _BATCH_BYTES:
-            yield batch
-            batch = bytearray()
+    async with contextlib.aclosing(content.read(0, content.size)) as chunks:
+        while (chunk := await _next(chunks)) is not None:
+            batch += chunk
+            if len(batch) >= _BATCH_BYTES:
+                yield batch
+                batch = bytearray()
     if batch:
         yield batch
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncGenerator, Collection, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -54,7 +54,7 @@ class Shelf:
         if data is None:
             raise NotFound(f"there is no content {digest}")
 
-        async def read(start: int, end: int) -> AsyncIterator[bytes]:
+        async def read(start: int, end: int) -> AsyncGenerator[bytes, None]:
             self.reads += 1
             for at in range(start, end, self.chunk_bytes):
                 yield data[at : min(at + self.chunk_bytes, end)]

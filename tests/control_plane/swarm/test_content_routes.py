@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -263,7 +263,7 @@ async def test_nginx_sends_local_files_when_it_stands_in_front(
 async def test_a_blob_that_cannot_be_opened_is_an_error_and_no_broken_off_answer(
     client: httpx.AsyncClient, bearer: dict[str, str], shelf: Shelf
 ) -> None:
-    async def read(start: int, end: int) -> AsyncIterator[bytes]:
+    async def read(start: int, end: int) -> AsyncGenerator[bytes, None]:
         raise BlobDamaged("the blob has another size")
         yield b""
 
@@ -291,7 +291,7 @@ async def test_nothing_is_read_or_counted_for_a_client_that_left(
     async def content(digest: Digest) -> Content:
         found = await plain(digest)
 
-        async def read(start: int, end: int) -> AsyncIterator[bytes]:
+        async def read(start: int, end: int) -> AsyncGenerator[bytes, None]:
             try:
                 async for chunk in found.read(start, end):
                     yield chunk
