@@ -29,6 +29,7 @@ from agent.membership import identity_of
 from agent.mirror import Mirror
 from agent.model import Assignments
 from agent.reconciler import Reconciler
+from agent.registrar import etcd_directory, stay_registered
 from agent.reporter import Reporter
 from agent.runtimes import RuntimeDriver
 from agent.runtimes.choice import RuntimeChoice
@@ -105,6 +106,14 @@ class _Agent:
         lifecycle.spawn("inventory", inventory.look_forever())
         self._reconcile(runtime, fetcher)
         self._attach(session, inventory, http)
+        if settings.etcd_endpoints:
+            directory = await lifecycle.enter(etcd_directory(settings, self._clock))
+            facts: dict[str, str | int] = {
+                "name": settings.name,
+                "version": self._version,
+                "peer_port": peers.listen_port,
+            }
+            lifecycle.spawn("registrar", stay_registered(directory, identity.name, facts))
         await announce_ready(settings.data, {"host_id": host_id, "mirror": mirror.port, "peer_port": peers.listen_port})
         log.info("agent ready", mirror=mirror.address, peer_port=peers.listen_port)
 

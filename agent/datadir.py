@@ -38,6 +38,7 @@ async def locked(directory: Path) -> AsyncIterator[Mapping[str, int]]:
     try:
         yield await asyncio.to_thread(_last_ports, directory)
     finally:
+        (directory / _READY).unlink(missing_ok=True)
         os.close(descriptor)
 
 
