@@ -1,5 +1,6 @@
-"""A whole Longshore as processes: on loopback, or on shaped links in network namespaces where a moment must be caught."""
+"""A whole Longshore as processes: on loopback, or on shaped links in namespaces where a moment must be caught."""
 
+import contextlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -9,8 +10,8 @@ import pytest
 
 from benchmarks.links import Links, Plan, shaped_links
 from deploy.demo.fleet import Fleet, Idc, Node
-
-REQUIRED = bool(os.environ.get("LONGSHORE_REQUIRE_ENGINES"))
+from tests.engines import EngineCannotRun
+from tests.engines.fixtures import running
 
 
 def two_idcs(links: Links | None = None, hosts: int = 2) -> list[Idc]:
@@ -25,15 +26,18 @@ def two_idcs(links: Links | None = None, hosts: int = 2) -> list[Idc]:
     ]
 
 
+@contextlib.contextmanager
+def slow_links() -> Iterator[Links]:
+    if os.geteuid() != 0 or shutil.which("tc") is None:
+        raise EngineCannotRun("needs root and iproute2")
+    with shaped_links(Plan(hosts=2, wan_mbit=80, lan_mbit=400), prefix="lst") as built:
+        yield built
+
+
 @pytest.fixture
 def links() -> Iterator[Links]:
     """Two IDCs of two hosts behind 80 Mbit/s: 40 MiB take four seconds, long enough to kill somebody in the middle."""
-    if os.geteuid() != 0 or shutil.which("tc") is None:
-        reason = "needs root and iproute2 for network namespaces with shaped links"
-        if REQUIRED:
-            pytest.fail(reason)
-        pytest.skip(reason)
-    with shaped_links(Plan(hosts=2, wan_mbit=80, lan_mbit=400), prefix="lst") as built:
+    with running("shaped links", slow_links()) as built:
         yield built
 
 
@@ -47,5 +51,13 @@ def shaped_fleet(links: Links, tmp_path: Path) -> Iterator[Fleet]:
 @pytest.fixture
 def local_fleet(tmp_path: Path) -> Iterator[Fleet]:
     with Fleet(tmp_path / "fleet", Node("centre"), two_idcs(hosts=1), runtime="none") as fleet:
+        fleet.start()
+        yield fleet
+
+
+@pytest.fixture(scope="module")
+def shared_fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    """One fleet for a module whose tests leave it as they found it."""
+    with Fleet(tmp_path_factory.mktemp("fleet"), Node("centre"), two_idcs(hosts=1), runtime="none") as fleet:
         fleet.start()
         yield fleet
