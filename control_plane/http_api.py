@@ -68,7 +68,8 @@ def _registry(plane: ControlPlane) -> list[Route]:
 
 def _contents(plane: ControlPlane) -> list[Route]:
     swarm = plane.swarm
-    return ContentRoutes(swarm.access, plane.registry, swarm.service, swarm.egress).routes()
+    prefix = plane.settings.registry.x_accel_prefix
+    return ContentRoutes(swarm.access, plane.registry, swarm.service, swarm.egress, prefix).routes()
 
 
 async def _ask_database(plane: ControlPlane) -> None:

@@ -19,7 +19,7 @@ import uvicorn
 
 from common.clock import Clock, SystemClock
 from common.durable import write_file
-from common.errors import Conflict
+from common.errors import Conflict, Unavailable
 from common.lifecycle import Lifecycle
 from control_plane.app import Backing, ControlPlane, build, open_backing
 from control_plane.database.migrate import upgrade
@@ -102,6 +102,7 @@ async def _listen(lifecycle: Lifecycle, plane: ControlPlane) -> dict[str, str]:
     def advertised(address: str) -> str:
         return f"{settings.public.host}:{address.rpartition(':')[2]}" if settings.public.host else address
 
+    await lifecycle.enter(_flushed_at_the_end(plane))
     http = build_http(plane, lambda: advertised(enrolment.address), lambda: advertised(attach.address))
     address = await lifecycle.enter(_http_listener(settings.listeners.http, http, plane))
     await lifecycle.enter(plane.fleet)
@@ -115,6 +116,14 @@ def _work(lifecycle: Lifecycle, plane: ControlPlane) -> None:
     lifecycle.spawn("periodic", plane.periodic.run())
     lifecycle.spawn("content keys", plane.swarm.keys.run())
     lifecycle.spawn("egress", plane.swarm.egress.run())
+
+
+@contextlib.asynccontextmanager
+async def _flushed_at_the_end(plane: ControlPlane) -> AsyncIterator[None]:
+    # Entered before the listener, so left after it: what the last answers sent is counted too.
+    yield
+    with contextlib.suppress(Unavailable):
+        await plane.swarm.egress.flush()
 
 
 class _Server(uvicorn.Server):
