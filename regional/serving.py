@@ -64,8 +64,10 @@ async def _answered(request: web.Request, handler: _Handler, route: str) -> web.
     try:
         return await handler(request)
     except Failure as failure:
+        # 503 is said to whoever asked and mends itself; 500 is ours to look at.
         if status_of(failure) >= 500:
-            log.warning("request failed", path=path[:300], error=str(failure))
+            write = log.info if isinstance(failure, Unavailable) else log.error
+            write("request failed", path=path[:300], error=str(failure))
         return problem(failure, path)
     except web.HTTPNotFound:
         return problem(NotFound("there is no such path", action="see docs/architecture.md for the routes"), path)

@@ -186,7 +186,8 @@ async def test_it_enrols_attaches_holds_what_is_ordered_and_serves_it(
     centre.publish(LARGE, "acme")
     centre.publish(SMALL)
     plane.orders = [order(signer, LARGE), order(signer, SMALL)]
-    async with start("--idc", "east", "--server", plane.url, "--api-port", "0", "--join-token", plane.join_token) as it:
+    options = ("--idc", "east", "--server", plane.url, "--api-port", "0", "--join-token", plane.join_token)
+    async with start(*options, "--log-level", "debug") as it:
         await until(lambda: all_held(plane, LARGE, SMALL), 40)
         hello = plane.hellos[0]
         assert it.ready["regional_id"] == IDENTITY.id
@@ -194,10 +195,20 @@ async def test_it_enrols_attaches_holds_what_is_ordered_and_serves_it(
         assert hello.swarm_url == it.api
         assert hello.peer_address == f"127.0.0.1:{it.ready['peer_port']}"
         assert await content(hello.content_url, plane, signer, LARGE, tmp_path) == LARGE.data
+        token = signer.token(LARGE.key(), bearer="host/e1")
+        async with aiohttp.ClientSession() as http:
+            async with http.get(f"{it.api}/seed/{token}/{LARGE.digest.hex}") as answer:
+                assert await answer.read() == LARGE.data
+            async with http.get(f"{it.api}/announce?token={token}&info_hash=x&port=1") as answer:
+                assert b"failure reason" in await answer.read()
+            async with http.get(f"{it.api}/seed/{token}/nonsense") as answer:
+                assert answer.status == 400
         assert await it.stop() == 0
     assert plane.enrolled == 1
     assert centre.sent[LARGE.digest] == len(LARGE.data)
-    assert "eyJ" not in (tmp_path / "log").read_text(), "a token is in the log"
+    log = (tmp_path / "log").read_text()
+    assert "eyJ" not in log, "a content token is in the log"
+    assert plane.join_token not in log
 
 
 async def test_kill_9_in_the_middle_costs_no_piece_twice(

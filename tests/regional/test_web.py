@@ -172,6 +172,18 @@ async def test_a_web_seed_that_cannot_get_the_bytes_says_when_to_come_back(site:
         assert (await answer.json())["code"] == "centre_busy"
 
 
+async def test_a_web_seed_does_not_wait_longer_than_its_client(
+    site: Site, centre: FakeCentre, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("regional.web._SEED_SECONDS", 0.2)
+    centre.pause_at = 4 * PIECE
+    url = site.seed_url(LARGE, site.rig.token(LARGE))
+    assert await _range(site, url, 0, PIECE) == (206, LARGE.data[:PIECE])
+    async with site.http.get(url, headers={"Range": f"bytes={3 * PIECE}-{7 * PIECE - 1}"}) as answer:
+        assert (answer.status, answer.headers["Retry-After"]) == (503, "2")
+        assert (await answer.json())["code"] == "still_fetching"
+
+
 async def test_a_libtorrent_leecher_gets_everything_while_it_is_still_crossing(
     site: Site, centre: FakeCentre, tmp_path: Path
 ) -> None:
