@@ -90,7 +90,8 @@ class ImageService:
         is_new = await manifest_store.add_manifest(
             unit.connection, held.repository_id, manifest, parsed, total_size=total_size, user_id=user_id, now=now
         )
-        for name in names:
+        # Sorted: two pushes that lock the same rows in another order would wait for each other.
+        for name in sorted(names):
             before = await manifest_store.set_tag(unit.connection, held.repository_id, name, manifest.digest, now)
             if before == manifest.digest:
                 continue

@@ -7,14 +7,12 @@ time and notices a client that went away or stands still. For any route that ser
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 
 from starlette.types import Receive, Send
 
 from common.digest import Digest
-from control_plane.registry.model import Content
 from control_plane.registry.ranges import range_asked
 
 _SMALL = 1 << 20
@@ -116,33 +114,6 @@ async def _watch(receive: Receive, gone: asyncio.Event) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
     gone.set()
-
-
-async def serve_content(
-    method: str,
-    asked: Mapping[str, str],
-    receive: Receive,
-    send: Send,
-    content: Content,
-    *,
-    accel_prefix: str | None = None,
-) -> int:
-    """Answer a GET or HEAD with a content that `RegistryService.content` gave; returns how many bytes of body were
-    planned. With `accel_prefix` the web server in front sends it from its file. Raises `RangeUnsatisfiable` before
-    anything was sent.
-    """
-    planned = plan(method, asked, content.digest, content.size, content.media_type)
-    if accel_prefix is not None and content.path is not None and not planned.bodiless:
-        await send_empty(send, 200, accelerated(accel_prefix, content.digest, content.media_type))
-        return planned.end - planned.start
-    if planned.bodiless:
-        await send_empty(send, planned.status, planned.headers)
-        return 0
-    await send_start(send, planned.status, planned.headers)
-    pieces = content.read(planned.start, planned.end)
-    async with contextlib.aclosing(pieces):
-        await send_body(receive, send, planned.end - planned.start, pieces)
-    return planned.end - planned.start
 
 
 def accelerated(prefix: str, digest: Digest, media_type: str) -> dict[str, str]:

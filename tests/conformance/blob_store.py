@@ -63,7 +63,7 @@ def ids(uploads: Iterable[object]) -> set[str]:
 
 class BlobStoreContract:
     @pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
-    @pytest.mark.parametrize("size", [0, 1, 2, 64 << 10, (1 << 20) - 1, 1 << 20, (3 << 20) + 17])
+    @pytest.mark.parametrize("size", [0, 1, 2, 64 << 10, (1 << 20) - 1, 1 << 20, (3 << 20) + 17, 9 << 20])
     async def test_what_was_committed_is_read_back(self, store: BlobStore, size: int, algorithm: str) -> None:
         data = content(size)
         digest = await stored(store, data, algorithm)

@@ -7,10 +7,11 @@ import errno
 import os
 import random
 import signal
+import subprocess
 import sys
 import uuid
 from asyncio.subprocess import PIPE
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -190,6 +191,41 @@ async def test_a_full_disk_keeps_what_fitted_and_the_upload_goes_on(tmp_path: Pa
     await store.append(upload_id, room, pieces(data[room:]))
     await store.commit(upload_id, Digest.of(data))
     assert await whole(store, Digest.of(data), len(data)) == data
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 4 MiB."""
+    mounted = tmp_path / "small"
+    mounted.mkdir()
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=4m", "longshore-test", mounted],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        pytest.skip(f"a small file system cannot be mounted here: {done.stderr.strip()}")
+    yield mounted
+    subprocess.run(["umount", mounted], check=True)
+
+
+async def test_a_disk_that_is_really_full_keeps_what_fitted(small_disk: Path) -> None:
+    store = FilesystemBlobStore(small_disk, reserve_bytes=0)
+    ballast = small_disk / "ballast"
+    ballast.write_bytes(bytes(2 << 20))
+    data = content(3 << 20)
+    upload_id = str(uuid.uuid4())
+    await store.create_upload(upload_id)
+    with pytest.raises(DiskFull):
+        await store.append(upload_id, 0, pieces(data))
+    held = await store.upload_size(upload_id)
+    assert 1 << 20 < held <= 2 << 20
+    ballast.unlink()
+    await store.append(upload_id, held, pieces(data[held:]))
+    await store.commit(upload_id, Digest.of(data))
+    assert await whole(store, Digest.of(data), len(data)) == data
+    await store.close()
 
 
 async def test_the_reserve_is_not_used_up(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import httpx
@@ -147,6 +148,35 @@ async def test_a_client_that_goes_away_ends_the_sending(
     }
     await application(scope, receive, send)
     assert sum(sent) < len(data)
+
+
+async def test_a_client_that_takes_nothing_is_given_up(
+    local_registry: RegistryService, credentials: Credentials
+) -> None:
+    digest = await push_blob(local_registry, bytes(3 << 20))
+    options = Options(idle_seconds=0.05)
+    impatient = Starlette(routes=build_routes(local_registry, credentials, credentials, credentials, options))
+    started: list[int] = []
+
+    async def receive() -> dict[str, Any]:
+        await asyncio.Event().wait()
+        return {}
+
+    async def send(message: dict[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            started.append(message["status"])
+        else:
+            await asyncio.Event().wait()
+
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": f"/v2/{WEB}/blobs/{digest}",
+        "query_string": b"",
+        "headers": [(b"authorization", b"Bearer ada")],
+    }
+    await impatient(scope, receive, send)
+    assert started == [200]
 
 
 async def test_manifests_come_as_they_were_pushed(client: httpx.AsyncClient, local_registry: RegistryService) -> None:

@@ -10,9 +10,14 @@ import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from starlette.applications import Starlette
 
 from common.digest import Digest
 from control_plane.blobs.memory import MemoryBlobStore
+from control_plane.registry.routes import build_routes
+from control_plane.registry.service import RegistryService
+from control_plane.registry.v2 import Options
+from tests.control_plane.registry.people import Credentials
 from tests.control_plane.registry.pushing import WEB
 
 DATA = b"0123456789" * 100
@@ -289,6 +294,19 @@ async def test_a_truncated_put_publishes_nothing(client: httpx.AsyncClient, appl
     assert await run(application, conversation(final(location), "PUT", messages, [(b"content-length", b"1000")])) == []
     assert (await client.head(f"/v2/{WEB}/blobs/{DIGEST}")).status_code == 404
     assert (await client.get(location)).headers["Upload-Offset"] == str(upto)
+
+
+async def test_a_client_that_stops_sending_is_let_go_with_what_it_sent(
+    local_registry: RegistryService, credentials: Credentials, client: httpx.AsyncClient
+) -> None:
+    options = Options(idle_seconds=0.05)
+    impatient = Starlette(routes=build_routes(local_registry, credentials, credentials, credentials, options))
+    location = await begun(client)
+    messages = [{"type": "http.request", "body": DATA[:700], "more_body": True}]
+    sent = await run(impatient, conversation(location, "PATCH", messages, []))
+    assert sent[0]["status"] == 408
+    assert b"upload_stalled" in sent[1]["body"]
+    assert (await client.get(location)).headers["Upload-Offset"] == "700"
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
