@@ -13,7 +13,7 @@ import typer
 from common.errors import Failure
 from common.logging_setup import configure_logging
 from regional import daemon
-from regional.settings import load_settings
+from regional.settings import RegionalSettings, load_settings
 
 log = structlog.get_logger()
 
@@ -24,6 +24,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 @app.command()
 def run(
+    context: typer.Context,
     idc: Annotated[str | None, typer.Option(help="Name of the data centre (required).")] = None,
     server: Annotated[str | None, typer.Option(help="URL of the control plane; none: files only.")] = None,
     data: Annotated[
@@ -59,31 +60,18 @@ def run(
 
     Every option can be set in the environment: LONGSHORE_REGIONAL_<OPTION>.
     """
-    for wanted, service in ((enable_dhcp, "DHCP"), (enable_tftp, "TFTP")):
-        if wanted:
-            _fail(f"{service} is not in this version of the regional; start it without --enable-{service.lower()}")
-    options = {
-        "idc": idc,
-        "server": server,
-        "data": data,
-        "server_ip": server_ip,
-        "api_port": api_port,
-        "content_port": content_port,
-        "peer_port": peer_port,
-        "static_root": static_root,
-        "join_token": join_token,
-        "join_token_file": join_token_file,
-        "name": name,
-        "etcd": etcd,
-        "interface": interface,
-        "cache_limit_bytes": cache_limit_bytes,
-        "log_level": log_level,
-        "log_style": log_style,
-    }
+    given = dict(context.params)
+    for service in ("dhcp", "tftp"):
+        if given.pop(f"enable_{service}"):
+            _fail(f"{service.upper()} is not in this version of the regional; start it without --enable-{service}")
     try:
-        settings = load_settings(options)
+        settings = load_settings(given)
     except Failure as failure:
         _fail(str(failure))
+    _serve(settings)
+
+
+def _serve(settings: RegionalSettings) -> None:
     configure_logging("regional", level=settings.log_level, style=settings.log_style)
     structlog.contextvars.bind_contextvars(idc=settings.idc)
     try:

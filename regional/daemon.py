@@ -41,7 +41,7 @@ from regional.orders import OrderBook
 from regional.registrar import etcd_directory, stay_registered
 from regional.serving import listening, watch
 from regional.session import Session, dialect
-from regional.settings import Settings
+from regional.settings import RegionalSettings
 from regional.tracker import Endpoint, Tracker
 from regional.tree import create_tree
 from regional.web import Health, SwarmWeb
@@ -49,7 +49,7 @@ from regional.web import Health, SwarmWeb
 log = structlog.get_logger()
 
 
-async def run(settings: Settings) -> None:
+async def run(settings: RegionalSettings) -> None:
     """Until SIGTERM or SIGINT. Raises the failure of a part that the process cannot do without."""
     async with Lifecycle() as lifecycle:
         # In a task, so that a signal is heeded also while the start waits for the centre.
@@ -59,7 +59,7 @@ async def run(settings: Settings) -> None:
 
 
 class _Regional:
-    def __init__(self, settings: Settings, lifecycle: Lifecycle) -> None:
+    def __init__(self, settings: RegionalSettings, lifecycle: Lifecycle) -> None:
         self._settings = settings
         self._lifecycle = lifecycle
         self._clock = SystemClock()

@@ -17,7 +17,7 @@ from common.clock import Clock
 from common.enrolment import enrol
 from common.errors import Conflict, RateLimited, Unauthenticated, Unavailable
 from common.tls import Identity
-from regional.settings import Settings
+from regional.settings import RegionalSettings
 
 log = structlog.get_logger()
 
@@ -33,7 +33,7 @@ class IdcForeign(Conflict):
 
 
 async def identity_of(
-    settings: Settings,
+    settings: RegionalSettings,
     server: str,
     http: aiohttp.ClientSession,
     clock: Clock,
@@ -55,7 +55,7 @@ async def identity_of(
 
 
 async def _enrolled(
-    settings: Settings,
+    settings: RegionalSettings,
     server: str,
     http: aiohttp.ClientSession,
     clock: Clock,

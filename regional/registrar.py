@@ -18,7 +18,7 @@ from common.clock import Clock
 from common.discovery import ServiceRegistry, keys
 from common.discovery.etcd import EtcdRegistry
 from common.discovery.etcd_client import EtcdOptions
-from regional.settings import Settings, SettingsInvalid
+from regional.settings import RegionalSettings, SettingsInvalid
 
 log = structlog.get_logger()
 
@@ -43,7 +43,7 @@ async def stay_registered(registry: ServiceRegistry, idc: str, facts: Mapping[st
 
 
 @asynccontextmanager
-async def etcd_directory(settings: Settings, clock: Clock) -> AsyncIterator[ServiceRegistry]:
+async def etcd_directory(settings: RegionalSettings, clock: Clock) -> AsyncIterator[ServiceRegistry]:
     """The directory of the settings. Nothing is connected before its first use."""
     registry = EtcdRegistry(
         EtcdOptions(

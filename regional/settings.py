@@ -26,7 +26,7 @@ class SettingsInvalid(Invalid):
     code = "settings_invalid"
 
 
-class Settings(BaseSettings):
+class RegionalSettings(BaseSettings):
     """`server` absent: files only, for an IDC without a control plane. Ports: 0 picks a free one."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=True)
@@ -96,14 +96,14 @@ class Settings(BaseSettings):
             ) from error
 
 
-def load_settings(options: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> Settings:
+def load_settings(options: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> RegionalSettings:
     """`options`: what the command line gave; None values were not given. Raises `SettingsInvalid`; it names the key."""
     names = os.environ if environment is None else environment  # noqa: TID251  the one place that reads it
     for name in names:
-        if name.startswith(PREFIX) and name.removeprefix(PREFIX).lower() not in Settings.model_fields:
+        if name.startswith(PREFIX) and name.removeprefix(PREFIX).lower() not in RegionalSettings.model_fields:
             raise SettingsInvalid(f"{name} is no setting of the regional", action="see longshore-regional --help")
     try:
-        return Settings(**{key: value for key, value in options.items() if value is not None})
+        return RegionalSettings(**{key: value for key, value in options.items() if value is not None})
     except ValidationError as error:
         lines = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
         raise SettingsInvalid("; ".join(lines), action="see longshore-regional --help") from None
