@@ -28,7 +28,9 @@ def parameters(torrent: Torrent, have: frozenset[int]) -> Any:
     wanted = lt.load_torrent_buffer(metainfo.encoded)
     wanted.save_path = str(torrent.directory)
     flags = lt.torrent_flags
-    wanted.flags = flags.update_subscribe | flags.no_verify_files | flags.duplicate_is_error
+    # Without `apply_ip_filter` a torrent lets banned addresses in. Neither paused nor managed: it begins at once.
+    wanted.flags = flags.update_subscribe | flags.no_verify_files | flags.duplicate_is_error | flags.apply_ip_filter
+    wanted.flags |= flags.disable_dht | flags.disable_lsd | flags.disable_pex
     if torrent.upload_only:
         wanted.flags |= flags.upload_mode
     if have:
