@@ -26,12 +26,12 @@ T = TypeVar("T")
 Metadata = tuple[tuple[str, str], ...]
 
 ATTEMPT_SECONDS = 2.0
-OPERATION_SECONDS = 10.0
 _CHANNEL_OPTIONS = (
-    # A server that hangs or is cut off is noticed after nine seconds, also by a silent watch. etcd by default cuts off
+    # A server that hangs or is cut off is noticed after nine seconds, also by a silent watch. By default etcd cuts off
     # clients that ping more often than every five.
     ("grpc.keepalive_time_ms", 6000),
     ("grpc.keepalive_timeout_ms", 3000),
+    ("grpc.http2.ping_timeout_ms", 3000),  # without it the timeout above has no effect (seen with grpcio 1.85: 60 s)
     ("grpc.http2.max_pings_without_data", 0),
     # How long a connection attempt may take; the default is twenty seconds.
     ("grpc.min_reconnect_backoff_ms", 2000),
@@ -47,13 +47,16 @@ _PASSING = frozenset(
         grpc.StatusCode.DEADLINE_EXCEEDED,
         grpc.StatusCode.CANCELLED,
         grpc.StatusCode.INTERNAL,
+        grpc.StatusCode.UNKNOWN,  # "Stream removed" of a lost connection comes as this too
     }
 )
 
 
 @dataclass(frozen=True, slots=True)
 class EtcdOptions:
-    """`endpoints` are host:port. TLS is used when `ca_pem` is given, client certificates when the other two are."""
+    """`endpoints` are host:port. TLS is used when `ca_pem` is given, client certificates when the other two are. An
+    operation is tried for `operation_seconds` before it is `Unavailable`.
+    """
 
     endpoints: tuple[str, ...]
     username: str | None = None
@@ -61,6 +64,7 @@ class EtcdOptions:
     ca_pem: bytes | None = None
     certificate_pem: bytes | None = None
     key_pem: bytes | None = field(default=None, repr=False)
+    operation_seconds: float = 10.0
 
 
 class Connection:
@@ -94,12 +98,12 @@ class EtcdClient:
         what: str,
         operation: Callable[[Connection, Metadata], Awaitable[T]],
         *,
-        seconds: float = OPERATION_SECONDS,
+        seconds: float | None = None,
     ) -> T:
-        """The answer, from whichever endpoint gives it. Raises `Unavailable` after `seconds`, any other failure at
-        once.
+        """The answer, from whichever endpoint gives it. Raises `Unavailable` after `seconds` (default: `operation_seconds`), any
+        other failure at once.
         """
-        deadline = self.clock.monotonic() + seconds
+        deadline = self.clock.monotonic() + (self._options.operation_seconds if seconds is None else seconds)
         backoff = Backoff(self.chance, initial_seconds=0.1, cap_seconds=1.0)
         while True:
             try:
@@ -164,6 +168,8 @@ class EtcdClient:
         ):
             connection.token = None  # lapsed; the next try brings a new one
             return Unavailable(failure.detail, action="it is tried again with a new token")
+        if "user name is empty" in details:
+            return Unauthenticated("etcd asks for a user", action="configure a user name and a password")
         if error.code() in _PASSING:
             self.abandon(connection)
             return failure if isinstance(failure, Unavailable) else Unavailable(failure.detail)

@@ -8,7 +8,7 @@ import math
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator
 
-from common.discovery.etcd_client import ATTEMPT_SECONDS, OPERATION_SECONDS, Connection, EtcdClient, Metadata
+from common.discovery.etcd_client import ATTEMPT_SECONDS, Connection, EtcdClient, Metadata
 from common.errors import Conflict, NotFound, Unavailable
 from proto.etcd import etcd_pb2 as wire
 
@@ -35,16 +35,14 @@ async def read_range(client: EtcdClient, request: wire.RangeRequest) -> wire.Ran
     return await client.call("read", operation)
 
 
-async def transact(
-    client: EtcdClient, request: wire.TxnRequest, *, seconds: float = OPERATION_SECONDS
-) -> wire.TxnResponse:
+async def transact(client: EtcdClient, request: wire.TxnRequest, *, seconds: float | None = None) -> wire.TxnResponse:
     async def operation(connection: Connection, metadata: Metadata) -> wire.TxnResponse:
         return await connection.kv.Txn(request, timeout=ATTEMPT_SECONDS, metadata=metadata)
 
     return await client.call("write", operation, seconds=seconds)
 
 
-async def put(client: EtcdClient, key: str, value: bytes, lease: int, *, seconds: float = OPERATION_SECONDS) -> None:
+async def put(client: EtcdClient, key: str, value: bytes, lease: int, *, seconds: float | None = None) -> None:
     """Raises `NotFound` if the lease is no more."""
     request = wire.PutRequest(key=key.encode(), value=value, lease=lease)
 
@@ -54,7 +52,7 @@ async def put(client: EtcdClient, key: str, value: bytes, lease: int, *, seconds
     await client.call("write", operation, seconds=seconds)
 
 
-async def grant(client: EtcdClient, ttl_seconds: float, *, seconds: float = OPERATION_SECONDS) -> int:
+async def grant(client: EtcdClient, ttl_seconds: float, *, seconds: float | None = None) -> int:
     """A new lease. The id is ours, so that a repeated request finds the lease that the first one made."""
     lease = secrets.randbits(62) + 1
     request = wire.LeaseGrantRequest(TTL=math.ceil(ttl_seconds), ID=lease)
@@ -67,7 +65,7 @@ async def grant(client: EtcdClient, ttl_seconds: float, *, seconds: float = OPER
     return lease
 
 
-async def keep_alive(client: EtcdClient, lease: int, *, seconds: float = OPERATION_SECONDS) -> bool:
+async def keep_alive(client: EtcdClient, lease: int, *, seconds: float | None = None) -> bool:
     """False if the lease is no more."""
     request = wire.LeaseKeepAliveRequest(ID=lease)
 
@@ -83,7 +81,7 @@ async def keep_alive(client: EtcdClient, lease: int, *, seconds: float = OPERATI
     return (await client.call("keep a lease alive", operation, seconds=seconds)).TTL > 0
 
 
-async def revoke(client: EtcdClient, lease: int, *, seconds: float = OPERATION_SECONDS) -> None:
+async def revoke(client: EtcdClient, lease: int, *, seconds: float | None = None) -> None:
     """Deletes its keys. A lease that is no more is fine."""
     request = wire.LeaseRevokeRequest(ID=lease)
 

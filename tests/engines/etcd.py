@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -74,6 +75,11 @@ class EtcdEngine:
                 self._nodes[index] = self._launch(index)
         for index in range(len(self._nodes)):
             self._await(index)
+
+    def forget(self) -> None:
+        """Delete what every node knows; to be called while they are down."""
+        for index in range(len(self._nodes)):
+            shutil.rmtree(self._directory / f"n{index}", ignore_errors=True)
 
     def stop(self) -> None:
         for node in self._nodes:

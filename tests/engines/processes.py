@@ -12,10 +12,14 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.engines import EngineCannotRun
 
+# The kernel's "parent" is the thread that started a process. Threads of asyncio.to_thread end with their loop, so one
+# thread that lasts as long as the process starts them all.
+_SPAWNER = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine spawner")
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -61,7 +65,8 @@ class Process:
         self.log = log
         self.name = Path(command[0]).name
         with log.open("ab") as output:
-            self._child = subprocess.Popen(
+            self._child = _SPAWNER.submit(
+                subprocess.Popen,
                 [*prefix, *guard, *command],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -69,7 +74,7 @@ class Process:
                 env={"PATH": SEARCH_PATH, "LC_ALL": "C.UTF-8", **(environment or {})},
                 cwd="/",
                 start_new_session=True,
-            )
+            ).result()
 
     @property
     def pid(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import psycopg
@@ -82,6 +83,18 @@ def test_a_stopped_engine_leaves_no_process_and_no_directory() -> None:
         assert is_running(pid)
     assert not is_running(pid)
     assert not directory.exists()
+
+
+def test_an_engine_outlives_the_thread_that_asked_for_it(own_redis: RedisEngine) -> None:
+    def restart() -> None:
+        own_redis.stop()
+        own_redis.start()
+
+    thread = threading.Thread(target=restart)
+    thread.start()
+    thread.join()
+    assert own_redis.process.running
+    assert own_redis.command("PING") == b"+PONG\r\n"
 
 
 def test_an_engine_dies_with_the_process_that_started_it(redis_server: RedisEngine) -> None:
