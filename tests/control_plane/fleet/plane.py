@@ -117,14 +117,21 @@ class Desired:
 class Plane:
     """Use as an async context manager; entering again after leaving is a restart with the same ports and database."""
 
-    def __init__(self, database_url: str, *, clock: Clock | None = None, tempo: Tempo = TEMPO) -> None:
+    def __init__(
+        self,
+        database_url: str,
+        *,
+        clock: Clock | None = None,
+        tempo: Tempo = TEMPO,
+        bus: MemoryEventBus | None = None,
+    ) -> None:
         self._database_url = database_url
         self.clock = clock or SystemClock()
         self._tempo = tempo
         self._addresses = ("127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0")
         self.certificate_life = timedelta(hours=24)
         self.keys: dict[str, bytes] = {"k1": b"PEM"}
-        self.bus = MemoryEventBus()
+        self.bus = bus or MemoryEventBus()
 
     async def __aenter__(self) -> Plane:
         self._lifecycle = Lifecycle()
