@@ -100,8 +100,8 @@ class EtcdClient:
         *,
         seconds: float | None = None,
     ) -> T:
-        """The answer, from whichever endpoint gives it. Raises `Unavailable` after `seconds` (default: `operation_seconds`), any
-        other failure at once.
+        """The answer, from whichever endpoint gives it. Raises `Unavailable` after `seconds` (by default the options'),
+        any other failure at once.
         """
         deadline = self.clock.monotonic() + (self._options.operation_seconds if seconds is None else seconds)
         backoff = Backoff(self.chance, initial_seconds=0.1, cap_seconds=1.0)

@@ -6,6 +6,7 @@ Invariant: an engine does not outlive the process that started it. The kernel si
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -89,8 +90,18 @@ class Process:
             os.kill(self.pid, number)
 
     def pause(self) -> None:
-        """Connections are still accepted by the kernel, but nobody answers: a server that hangs."""
+        """Connections are still accepted by the kernel, but nobody answers: a server that hangs. Every thread stands
+        still when this returns; the signal alone takes effect a little later, and an answer may slip out.
+        """
         self.send(signal.SIGSTOP)
+        wait_until(lambda: set(self._thread_states()) == {"T"}, 5, 0.001)
+
+    def _thread_states(self) -> list[str]:
+        states = []
+        for thread in Path(f"/proc/{self.pid}/task").iterdir():
+            with contextlib.suppress(OSError):
+                states.append((thread / "stat").read_text().rpartition(") ")[2][:1])
+        return states
 
     def resume(self) -> None:
         self.send(signal.SIGCONT)
