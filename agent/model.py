@@ -175,7 +175,9 @@ LIVE_STATES = frozenset({ContainerState.RUNNING, ContainerState.RESTARTING, Cont
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """One container of ours, as the engine shows it. `runtime_id` is the engine's name for it."""
+    """One container of ours, as the engine shows it. `runtime_id` is the engine's name for it; `stop_grace_seconds` was
+    wished when it was made.
+    """
 
     runtime_id: str
     name: str
@@ -187,6 +189,7 @@ class Container:
     exit_code: int = 0
     restart_count: int = 0
     detail: str = ""
+    stop_grace_seconds: int = 10
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,8 +34,6 @@ from agent.steps import (
     StopContainer,
 )
 
-# For containers whose assignment is gone, and with it the grace that was wished.
-ORPHAN_GRACE_SECONDS = 10
 _FAILED_STATES = frozenset({ContainerState.EXITED, ContainerState.DEAD, ContainerState.RESTARTING})
 
 
@@ -48,7 +46,7 @@ def plan(assignments: Assignments, observation: Observation) -> dict[str, Step]:
     }
     if assignments.known:
         for instance_id in orphans(assignments, observation):
-            if (step := _towards_nothing(_of(instance_id, observation), ORPHAN_GRACE_SECONDS)) is not None:
+            if (step := _towards_nothing(_of(instance_id, observation))) is not None:
                 steps[instance_id] = step
     return steps
 
@@ -61,16 +59,15 @@ def orphans(assignments: Assignments, observation: Observation) -> list[str]:
 
 def next_step(assignment: Assignment, observation: Observation) -> Step | None:
     mine = _of(assignment.instance_id, observation)
-    grace = assignment.container.stop_grace_seconds
     match assignment.desired_state:
         case DesiredState.RUNNING:
             return _towards_running(assignment, observation, mine)
         case DesiredState.STOPPED:
             return _towards_stopped(assignment, mine) or _fetch(assignment, observation)
         case DesiredState.HELD:
-            return _towards_nothing(mine, grace) or _fetch(assignment, observation)
+            return _towards_nothing(mine) or _fetch(assignment, observation)
         case DesiredState.REMOVED:
-            return _towards_nothing(mine, grace)
+            return _towards_nothing(mine)
         case DesiredState.UNKNOWN:
             return None
 
@@ -91,10 +88,9 @@ def _fetch(assignment: Assignment, observation: Observation) -> FetchContents | 
     return FetchContents(assignment.tenant_id, missing) if missing else None
 
 
-def _towards_nothing(mine: Sequence[Container], grace_seconds: int) -> Step | None:
-    for container in mine:
-        return _take_away(container, grace_seconds)
-    return None
+def _towards_nothing(mine: Sequence[Container]) -> Step | None:
+    # With the grace of its making: the assignment may be gone, and with it what it would wish now.
+    return _take_away(mine[0], mine[0].stop_grace_seconds) if mine else None
 
 
 def _take_away(container: Container, grace_seconds: int) -> Step:

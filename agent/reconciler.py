@@ -80,6 +80,7 @@ class Reconciler:
         self._attempts = Attempts(clock, random)
         self._running: dict[str, _Running] = {}
         self._orphans: dict[str, int] = {}
+        self._generations: dict[str, int] = {}
         self._wake = asyncio.Event()
 
     def wake(self) -> None:
@@ -193,6 +194,7 @@ class Reconciler:
 
     def _report(self, assignments: Assignments, observation: Observation) -> None:
         for instance_id, assignment in assignments.items.items():
+            self._generations[instance_id] = assignment.generation
             running = self._running.get(instance_id)
             failure = self._attempts.failure(instance_id, assignment.spec_hash)
             self._reporter.report(report_of(assignment, observation, running.step if running else None, failure))
@@ -232,7 +234,9 @@ class Reconciler:
                 self._reporter.report(InstanceReport(instance_id, generation, Phase.REMOVED))
         for container in observation.containers:
             if container.instance_id in here:
-                self._orphans[container.instance_id] = container.generation
+                # The label tells of the container's making; what was assigned since is newer.
+                newest = max(container.generation, self._generations.get(container.instance_id, 0))
+                self._orphans[container.instance_id] = newest
 
     def _tidy(self, assignments: Assignments) -> None:
         if assignments.known:
@@ -242,6 +246,7 @@ class Reconciler:
                 for one in assignments.items.values()
                 for content in one.image.everything
             }
+            self._generations = {key: one for key, one in self._generations.items() if key in instances}
             self._attempts.forget_all_but(instances)
             self._ledger.forget_all_but(instances, contents)
             self._reporter.forget_all_but(instances, contents)

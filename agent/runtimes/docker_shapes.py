@@ -103,7 +103,13 @@ def container_of(inspected: Mapping[str, Any]) -> Container:
         exit_code=int(state.get("ExitCode") or 0),
         restart_count=int(inspected.get("RestartCount") or 0),
         detail=_detail(state, health),
+        stop_grace_seconds=_stop_grace(inspected),
     )
+
+
+def _stop_grace(inspected: Mapping[str, Any]) -> int:
+    seconds = (inspected.get("Config") or {}).get("StopTimeout")
+    return 10 if seconds is None else int(seconds)
 
 
 def labels_in(inspected: Mapping[str, Any]) -> dict[str, str]:

@@ -174,4 +174,5 @@ def _shown(one: MemoryContainer) -> Container:
         health=one.health,
         exit_code=one.exit_code,
         restart_count=one.restart_count,
+        stop_grace_seconds=one.order.spec.stop_grace_seconds,
     )

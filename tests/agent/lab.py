@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import ssl
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -22,7 +23,7 @@ from agent.desired import DesiredBook
 from agent.fetch import Fetcher
 from agent.journal import Journal
 from agent.ledger import Ledger
-from agent.model import Assignment, Content, InstanceReport, Phase
+from agent.model import Assignment, ContainerSpec, Content, InstanceReport, Phase
 from agent.reconciler import Reconciler
 from agent.reporter import Reporter
 from agent.runtimes.memory import MemoryEngine, MemoryRuntimeDriver
@@ -180,7 +181,6 @@ def message_of(assignment: Assignment) -> agent_pb2.Assignment:
             digest=str(one.digest), size_bytes=one.size_bytes, media_type=one.media_type, token=one.token
         )
 
-    spec = assignment.container
     return agent_pb2.Assignment(
         instance_id=assignment.instance_id,
         generation=assignment.generation,
@@ -194,13 +194,24 @@ def message_of(assignment: Assignment) -> agent_pb2.Assignment:
             manifest=content(assignment.image.manifest),
             contents=[content(one) for one in assignment.image.contents],
         ),
-        container=agent_pb2.ContainerSpec(
-            command=spec.command,
-            environment=dict(spec.environment),
-            labels=dict(spec.labels),
-            stop_grace_seconds=spec.stop_grace_seconds,
-        ),
+        container=container_message(assignment.container),
         restart_nonce=assignment.restart_nonce,
+    )
+
+
+def container_message(spec: ContainerSpec) -> agent_pb2.ContainerSpec:
+    check = spec.health_check
+    return agent_pb2.ContainerSpec(
+        command=spec.command,
+        entrypoint=spec.entrypoint,
+        environment=dict(spec.environment),
+        labels=dict(spec.labels),
+        ports=[agent_pb2.PortMapping(**dataclasses.asdict(port)) for port in spec.ports],
+        mounts=[agent_pb2.Mount(**dataclasses.asdict(mount)) for mount in spec.mounts],
+        cpus=spec.cpus,
+        memory_bytes=spec.memory_bytes,
+        health_check=agent_pb2.HealthCheck(**dataclasses.asdict(check)) if check else None,
+        stop_grace_seconds=spec.stop_grace_seconds,
     )
 
 

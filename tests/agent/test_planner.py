@@ -50,7 +50,7 @@ READY = Observation(held=HELD, images=PULLED, containers=())
 
 
 def container(state: ContainerState, spec: str = WISHED.spec_hash, **changes: object) -> Container:
-    made = Container("id-1", NAME, INSTANCE, 1, spec, state)
+    made = Container("id-1", NAME, INSTANCE, 1, spec, state, stop_grace_seconds=1)
     return dataclasses.replace(made, **changes)  # type: ignore[arg-type]
 
 

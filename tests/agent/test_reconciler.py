@@ -111,8 +111,11 @@ async def test_stop_start_and_remove(lab: Lab) -> None:
 async def test_what_vanishes_from_the_set_is_removed_and_reported(lab: Lab) -> None:
     async with lab.open() as agent:
         await running(agent, wanted())
+        await agent.assign(wanted(desired=DesiredState.STOPPED, generation=2))
+        await agent.until(INSTANCE, Phase.STOPPED)
         await agent.assign()
-        await agent.until(INSTANCE, Phase.REMOVED)
+        report = await agent.until(INSTANCE, Phase.REMOVED)
+        assert report.generation == 2
         assert not lab.engine.containers
 
 

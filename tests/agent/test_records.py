@@ -12,9 +12,20 @@ import pytest
 from agent.desired import DesiredBook
 from agent.journal import Journal
 from agent.ledger import Ledger
-from agent.model import Content, ContentReport, DesiredState, InstanceReport, Phase, Provenance
+from agent.model import (
+    ContainerSpec,
+    Content,
+    ContentReport,
+    DesiredState,
+    HealthCheck,
+    InstanceReport,
+    Mount,
+    Phase,
+    PortMapping,
+    Provenance,
+)
 from agent.reporter import Reporter
-from agent.wire import reports_from, reports_message
+from agent.wire import assignment_from, reports_from, reports_message
 from common.clock import ManualClock
 from common.digest import Digest
 from common.errors import Stale
@@ -303,3 +314,20 @@ async def test_one_unreadable_assignment_spoils_no_other(journal: Journal, spoil
     await book.replace(agent_pb2.AssignmentSet(results_in=1, assignments=[bad, message_of(assignment(IMAGE))]))
     assert set(book.current.items) == {INSTANCE}
     assert set(book.current.unreadable) == {"bad"}
+
+
+def test_an_assignment_survives_the_wire() -> None:
+    spec = ContainerSpec(
+        command=("a", "b"),
+        entrypoint=("c",),
+        environment={"A": "1"},
+        labels={"l": "2"},
+        ports=(PortMapping("0.0.0.0", 80, 8080, "tcp"), PortMapping("", 0, 53, "udp")),
+        mounts=(Mount("data", "/data", True),),
+        cpus=0.5,
+        memory_bytes=1 << 20,
+        health_check=HealthCheck(("/bin/true",), 1.5, 2.5, 3, 4.5),
+        stop_grace_seconds=3,
+    )
+    wished = assignment(IMAGE, container=spec, restart_nonce=4, generation=7)
+    assert assignment_from(agent_pb2.Assignment.FromString(message_of(wished).SerializeToString())) == wished

@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
-import os
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -18,24 +16,10 @@ from agent.runtimes import EngineAway
 from agent.runtimes.docker import DockerRuntimeDriver
 from common.digest import Digest
 from tests.agent.samples import Sample, assignment, assignments, sample
+from tests.agent.sockets import loopback_socket
 from tests.conformance.runtime_driver import SLEEPER, RuntimeDriverContract, order, shown, state_of, until
 from tests.engines.busybox import root_file_system
 from tests.engines.dockerd import IMAGE, DockerEngine
-
-_CLONE_NEWNET = 0x40000000
-
-
-def loopback_socket(netns: Path | None) -> socket.socket:
-    """A socket on a free loopback port of that network; a socket stays in the network that it was made in."""
-    if netns is None:
-        return socket.create_server(("127.0.0.1", 0))
-    libc = ctypes.CDLL(None, use_errno=True)
-    with open("/proc/thread-self/ns/net") as home, netns.open() as there:
-        assert libc.setns(there.fileno(), _CLONE_NEWNET) == 0, os.strerror(ctypes.get_errno())
-        try:
-            return socket.create_server(("127.0.0.1", 0))
-        finally:
-            assert libc.setns(home.fileno(), _CLONE_NEWNET) == 0, os.strerror(ctypes.get_errno())
 
 
 class DockerWorld:
