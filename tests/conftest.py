@@ -11,6 +11,16 @@ from tests.engines import SKIPPED
 pytest_plugins = ["tests.engines.fixtures"]
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """dockerd in the machine's own network is lent to one process at a time: with `--dist loadgroup` one worker runs
+    all tests that need it, and nobody waits.
+    """
+    for item in items:
+        if "docker_host_engine" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("docker_host_engine"))
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say which engines were missing: a green run without them has proved less than it seems."""
     reasons: Counter[str] = Counter()
