@@ -123,8 +123,8 @@ class Links:
 
 
 @contextlib.contextmanager
-def shaped_links(plan: Plan) -> Iterator[Links]:
-    links = Links(plan)
+def shaped_links(plan: Plan, prefix: str = "lsb") -> Iterator[Links]:
+    links = Links(plan, prefix)
     try:
         links.build()
         yield links

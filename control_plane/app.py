@@ -19,7 +19,7 @@ from control_plane.blobs.filesystem import FilesystemBlobStore
 from control_plane.cache import Cache
 from control_plane.cache.memory import MemoryCache
 from control_plane.cache.redis import RedisCache
-from control_plane.database import Database
+from control_plane.database import Database, UnitOfWork
 from control_plane.events import EventBus
 from control_plane.events.memory import MemoryEventBus
 from control_plane.events.redis import RedisEventBus
@@ -123,9 +123,12 @@ async def build(settings: Settings, clock: Clock, backing: Backing) -> ControlPl
     """The database must be migrated. Makes what the first start makes: master key, CA, signing keys."""
     database = backing.database
     box = SealedBox(KeyRing.load_or_create(settings.data.absolute() / "secrets"))
-    tenancy = build_tenancy(
-        database, clock, backing.cache, box, TenantSettings(registry_service=settings.registry.service)
-    )
+
+    async def registry_holds(unit: UnitOfWork, tenant_id: str) -> str | None:
+        return await registry.tenant_in_use(unit, tenant_id)
+
+    identities = TenantSettings(registry_service=settings.registry.service)
+    tenancy = build_tenancy(database, clock, backing.cache, box, identities, in_use=(registry_holds,))
     registry = RegistryService(database, backing.blobs, tenancy.directory, clock)
     jobs = JobService(database, backing.queue, clock)
     fleet = await _fleet(settings, clock, backing, box)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from common.backoff import Backoff
 from common.digest import Digest
-from common.errors import Unavailable
+from common.errors import NotFound, Stale, Unavailable
 from common.reference import Reference
 from control_plane.cli.client import Client
 from control_plane.cli.failures import failure_of
@@ -46,9 +46,19 @@ def _push_manifest(client: Client, repository: str, image: ManifestSource, name:
 
 def _push_blob(client: Client, repository: str, blob: BlobSource, advance: Advance) -> None:
     advance(blob.digest, 0)
-    if client.raw("HEAD", f"/v2/{repository}/blobs/{blob.digest}").status == 200:
-        advance(blob.digest, blob.size)
-        return
+    for last_try in (False, True):
+        if client.raw("HEAD", f"/v2/{repository}/blobs/{blob.digest}").status == 200:
+            advance(blob.digest, blob.size)
+            return
+        try:
+            _upload(client, repository, blob, advance)
+            return
+        except NotFound:  # the upload session is gone: expired, or finished by an answer that was lost
+            if last_try:
+                raise
+
+
+def _upload(client: Client, repository: str, blob: BlobSource, advance: Advance) -> None:
     start = client.raw("POST", f"/v2/{repository}/blobs/uploads/")
     if start.status != 202:
         raise failure_of(start.status, start.data, f"starting an upload to {repository}")
@@ -59,7 +69,7 @@ def _push_blob(client: Client, repository: str, blob: BlobSource, advance: Advan
         try:
             location, offset = _send_chunk(client, location, blob, offset)
             backoff.reset()
-        except Unavailable:
+        except (Unavailable, Stale):
             if backoff.failures >= _TRIES:
                 raise
             time.sleep(backoff.next_delay())
@@ -85,6 +95,8 @@ def _send_chunk(client: Client, location: str, blob: BlobSource, offset: int) ->
         },
         body=chunk,
     )
+    if answer.status == 416:
+        raise Stale("the registry holds another part of the upload than we thought", action="it is asked")
     if answer.status != 202:
         raise failure_of(answer.status, answer.data, f"sending {blob.digest}")
     return answer.headers["Location"], offset + len(chunk)
@@ -97,5 +109,9 @@ def _where_were_we(client: Client, location: str, offset: int) -> tuple[str, int
         return location, offset
     if answer.status != 204:
         raise failure_of(answer.status, answer.data, "asking for the state of the upload")
-    held = answer.headers.get("Range", "0--1").rpartition("-")[2]
-    return answer.headers.get("Location", location), int(held or -1) + 1
+    location = answer.headers.get("Location", location)
+    if "Upload-Offset" in answer.headers:
+        return location, int(answer.headers["Upload-Offset"])
+    # `Range: 0-0` says both "nothing" and "one byte"; starting again from nothing is refused harmlessly if it was one.
+    last = int(answer.headers.get("Range", "0-0").rpartition("-")[2] or 0)
+    return location, last + 1 if last else 0

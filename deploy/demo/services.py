@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -63,7 +64,7 @@ class Service:
         kept = {key: value for key, value in os.environ.items() if not key.startswith("LONGSHORE_")}  # noqa: TID251
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
-                [*self.prefix, sys.executable, "-m", self.module, *self.arguments],
+                [*self.prefix, *_ends_with_parent(), sys.executable, "-m", self.module, *self.arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -111,3 +112,9 @@ class Service:
             log.seek(0, os.SEEK_END)
             log.seek(max(0, log.tell() - _LOG_TAIL_BYTES))
             return log.read().decode(errors="replace")
+
+
+def _ends_with_parent() -> list[str]:
+    # PR_SET_PDEATHSIG: whoever kills the demo or a test run leaves no service behind. setpriv belongs to util-linux.
+    setpriv = shutil.which("setpriv")
+    return [setpriv, "--pdeathsig=TERM"] if setpriv else []

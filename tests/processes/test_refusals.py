@@ -85,7 +85,7 @@ def test_a_truncated_blob_is_never_served_and_a_new_push_mends_it(fleet: Fleet, 
     os.truncate(stored, blob.size - 1000)
     answer = fleet.client.raw("GET", f"/v2/acme/truncated/blobs/{blob.digest}")
     assert answer.status >= 400
-    assert "damaged" in json.loads(answer.data)["errors"][0]["message"]
+    assert "moved aside" in json.loads(answer.data)["errors"][0]["message"]
     push_blob(fleet, blob, "acme/truncated:1")
     whole = fleet.client.raw("GET", f"/v2/acme/truncated/blobs/{blob.digest}")
     assert whole.status == 200
