@@ -30,7 +30,8 @@ from agent.runtimes.memory import MemoryEngine, MemoryRuntimeDriver
 from agent.seeding import Seeding
 from agent.swarm_download import Patience
 from agent.swarms import Swarms
-from common.bittorrent import REGIONAL_FINGERPRINT, PeerSession, Torrent
+from common.bittorrent import AGENT_FINGERPRINT, REGIONAL_FINGERPRINT, PeerSession, Torrent
+from common.bittorrent.libtorrent import LibtorrentSession
 from common.bittorrent.memory import MemorySwarm
 from common.bittorrent.merkle import MerkleBuilder
 from common.bittorrent.metainfo import Metainfo, build
@@ -228,6 +229,7 @@ class Lab:
     limit_bytes: int = 0
     has_engine: bool = True
     patience: Patience = HASTE
+    libtorrent: bool = False  # real BitTorrent instead of the memory swarm
     regional_peers: list[PeerSession] = field(default_factory=list)
     generation: int = 0
 
@@ -268,7 +270,9 @@ class Agent:
         self.cache = ContentCache(
             lab.directory / "content", limit_bytes=lab.limit_bytes, reserve_bytes=0, free=lab.free
         )
-        self.session = lab.swarm.session()
+        self.session: PeerSession = (
+            LibtorrentSession("127.0.0.1", 0, AGENT_FINGERPRINT) if lab.libtorrent else lab.swarm.session()
+        )
         self.swarms = Swarms(self.session, lab.directory / "swarm")
         self.random = 0.1
         self.fetcher = Fetcher(
@@ -302,6 +306,8 @@ class Agent:
         for part in (self.book, self.ledger, self.reporter):
             await part.load()
         await self.cache.open()
+        if isinstance(self.session, LibtorrentSession):
+            await self.session.start()
         await self.swarms.load()
         self.book.changed = self.reconciler.wake
         await self.lifecycle.enter(self._records())
