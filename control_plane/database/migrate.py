@@ -156,6 +156,11 @@ def _config(versions: Path | None) -> Config:
     config.set_main_option("version_locations", str(versions or _HERE / "versions").replace("%", "%%"))
     config.set_main_option("path_separator", "newline")
     config.set_main_option("file_template", "%%(rev)s_%%(slug)s")
+    formatter = Path(sys.executable).with_name("ruff")  # a developer's environment has it; `new` is for developers
+    if formatter.exists():
+        hook = {"hooks": "ruff", "ruff.type": "exec", "ruff.executable": str(formatter)}
+        for name, value in {**hook, "ruff.options": "format REVISION_SCRIPT_FILENAME"}.items():
+            config.set_section_option("post_write_hooks", name, value.replace("%", "%%"))
     return config
 
 

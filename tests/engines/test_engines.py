@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import psycopg
@@ -126,3 +127,44 @@ def test_an_unknown_group_installs_nothing() -> None:
     )
     assert answer.returncode == 2
     assert "there are: postgresql" in answer.stderr
+
+
+@pytest.fixture
+def run_without_redis(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """pytest on tests that need Redis, where there is none."""
+    (tmp_path / "no_redis.py").write_text(
+        "import tests.engines.redis\n"
+        "from tests.engines import EngineCannotRun\n"
+        "def missing(*arguments):\n"
+        "    raise EngineCannotRun('not on this machine')\n"
+        "tests.engines.redis.find_program = missing\n"
+    )
+
+    def run(**environment: str) -> subprocess.CompletedProcess[str]:
+        chosen = ["tests/conformance/test_cache.py", "-k", "TestRedisCache and byte_for_byte"]
+        return subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", "-p", "no_redis", *chosen],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={"PYTHONPATH": f"{tmp_path}:.", "PATH": "/usr/bin:/bin", **environment},
+        )
+
+    return run
+
+
+def test_an_engine_that_is_missing_skips_its_tests_and_the_summary_says_so(
+    run_without_redis: Callable[..., subprocess.CompletedProcess[str]],
+) -> None:
+    answer = run_without_redis()
+    assert answer.returncode == 0, answer.stdout
+    assert "engines skipped" in answer.stdout
+    assert "engine redis: not on this machine (1 test)" in answer.stdout
+
+
+def test_an_engine_that_is_missing_is_a_failure_where_everything_is_required(
+    run_without_redis: Callable[..., subprocess.CompletedProcess[str]],
+) -> None:
+    answer = run_without_redis(LONGSHORE_REQUIRE_ENGINES="1")
+    assert answer.returncode == 1
+    assert "engine redis cannot run: not on this machine" in answer.stdout

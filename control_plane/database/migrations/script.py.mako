@@ -3,6 +3,7 @@
 Revision ${up_revision}, after ${down_revision or "nothing"}.
 """
 
+# ruff: noqa: PLR0915  a migration is as long as what changed
 import sqlalchemy as sa
 from alembic import op
 ${imports if imports else ""}
