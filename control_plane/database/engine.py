@@ -6,10 +6,13 @@ of them become `Unavailable`. A mistake of ours (no such column) is never disgui
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import sqlite3
 from collections.abc import AsyncIterator
 from typing import Any
 
+import aiosqlite
 from sqlalchemy import event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, OperationalError
@@ -19,7 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from common.errors import Unavailable
 
 WAIT_SECONDS = 10
-_SQLITE_PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"busy_timeout={WAIT_SECONDS * 1000}")
+_SQLITE_PRAGMAS = ("synchronous=FULL", "foreign_keys=ON", f"busy_timeout={WAIT_SECONDS * 1000}")
 # What goes away by itself or with more disk: https://www.sqlite.org/rescode.html
 _SQLITE_PASSING = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_IOERR", "SQLITE_FULL", "SQLITE_CANTOPEN", "SQLITE_READONLY")
 # A statement, a lock and an idle transaction end on the server, a partition is noticed by the kernel (milliseconds).
@@ -65,12 +68,29 @@ def _open_sqlite(url: str, pool_size: int) -> AsyncEngine:
     def _prepare(connection: Any, _record: Any) -> None:
         # The driver must not open transactions by itself: `Database` says BEGIN, deferred to read, IMMEDIATE to write.
         connection.isolation_level = None
+        connection.run_async(_use_wal)
         cursor = connection.cursor()
         for pragma in _SQLITE_PRAGMAS:
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
 
     return engine
+
+
+async def _use_wal(connection: aiosqlite.Connection) -> None:
+    """The file remembers the mode. Switching fails at once, whatever busy_timeout says, while another process is
+    switching too: seen in one of 160 connections when four began together.
+    """
+    for _ in range(100):
+        try:
+            await connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if not error.sqlite_errorname.startswith("SQLITE_BUSY"):
+                raise
+            await asyncio.sleep(0.02)
+        else:
+            return
+    raise writer_is_busy()
 
 
 @contextlib.asynccontextmanager
