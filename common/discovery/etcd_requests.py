@@ -42,16 +42,6 @@ async def transact(client: EtcdClient, request: wire.TxnRequest, *, seconds: flo
     return await client.call("write", operation, seconds=seconds)
 
 
-async def put(client: EtcdClient, key: str, value: bytes, lease: int, *, seconds: float | None = None) -> None:
-    """Raises `NotFound` if the lease is no more."""
-    request = wire.PutRequest(key=key.encode(), value=value, lease=lease)
-
-    async def operation(connection: Connection, metadata: Metadata) -> wire.PutResponse:
-        return await connection.kv.Put(request, timeout=ATTEMPT_SECONDS, metadata=metadata)
-
-    await client.call("write", operation, seconds=seconds)
-
-
 async def grant(client: EtcdClient, ttl_seconds: float, *, seconds: float | None = None) -> int:
     """A new lease. The id is ours, so that a repeated request finds the lease that the first one made."""
     lease = secrets.randbits(62) + 1
