@@ -26,6 +26,8 @@ _SILENCE_SECONDS = 45.0
 _CHUNK = 1 << 20
 # 16 MiB is the metainfo of a 2 TiB file.
 _METAINFO_BYTES = 17 << 20
+# aiohttp 3.14 reads from a connection that closed between two reads with a bare RuntimeError("Connection closed.").
+_BROKEN = (aiohttp.ClientError, TimeoutError, OSError, RuntimeError)
 _DEFAULT_RETRY_SECONDS = 2.0
 _LONGEST_RETRY_SECONDS = 10.0
 
@@ -88,7 +90,7 @@ class ContentHttp:
             try:
                 while chunk := await response.content.read(_METAINFO_BYTES - len(encoded)):
                     encoded += chunk
-            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            except _BROKEN as error:
                 raise _broken(source, error) from error
             return encoded
 
@@ -110,7 +112,7 @@ class ContentHttp:
                         yield wanted
                     if not missing:
                         return
-            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            except _BROKEN as error:
                 raise _broken(source, error) from error
             if missing:
                 raise BodyBroken(
@@ -128,7 +130,7 @@ class ContentHttp:
             response = await self._session.get(
                 source.base_url + path, headers=sent, timeout=self._timeout, ssl=tls, allow_redirects=False
             )
-        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+        except (*_BROKEN, ValueError) as error:
             raise SourceAway(
                 f"{source} does not answer: {error or type(error).__name__}",
                 action="check the line to it; it is tried again",
@@ -165,7 +167,7 @@ async def _problem(response: aiohttp.ClientResponse) -> dict[str, Any]:
         return {}
     try:
         body = await response.json(content_type=None)
-    except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
+    except (*_BROKEN, ValueError):
         return {}
     return body if isinstance(body, dict) else {}
 

@@ -37,7 +37,7 @@ from agent.runtimes.docker import DockerRuntimeDriver
 from agent.runtimes.memory import MemoryEngine, MemoryRuntimeDriver
 from agent.seeding import Seeding
 from agent.session import Session, dialect
-from agent.settings import Settings
+from agent.settings import AgentSettings
 from agent.swarms import Swarms
 from agent.trust import IdentityTrust
 from common.attachment import Attachment, attach_forever
@@ -52,7 +52,7 @@ from common.plane import PlaneLocator
 log = structlog.get_logger()
 
 
-async def run(settings: Settings) -> None:
+async def run(settings: AgentSettings) -> None:
     """Until SIGTERM or SIGINT; containers go on running. Raises the failure of a part that the agent cannot do
     without.
     """
@@ -64,7 +64,7 @@ async def run(settings: Settings) -> None:
 
 
 class _Agent:
-    def __init__(self, settings: Settings, lifecycle: Lifecycle) -> None:
+    def __init__(self, settings: AgentSettings, lifecycle: Lifecycle) -> None:
         self._settings = settings
         self._lifecycle = lifecycle
         self._clock = SystemClock()

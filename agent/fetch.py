@@ -26,7 +26,7 @@ from common.bittorrent import metainfo as torrents
 from common.bittorrent.metainfo import Metainfo, MetainfoInvalid
 from common.clock import Clock
 from common.digest import Digest, DigestMismatch
-from common.errors import Failure, Unavailable
+from common.errors import Failure, Internal, Unavailable
 
 log = structlog.get_logger()
 
@@ -50,11 +50,19 @@ class FetchAbandoned(Unavailable):
     code = "fetch_abandoned"
 
 
+class FetchBroken(Internal):
+    code = "fetch_broken"
+
+
 @dataclass
 class _Flight:
     landed: asyncio.Future[None]
     task: asyncio.Task[None] | None = None
     waiting: int = 0
+
+    def fail(self, error: Exception) -> None:
+        self.landed.set_exception(error)
+        self.landed.exception()  # read once, so that an abandoned flight is not reported as a lost error
 
 
 class Fetcher:
@@ -128,14 +136,16 @@ class Fetcher:
         except (Failure, OSError, TimeoutError) as error:
             if isinstance(error, RightExpired):
                 self.token_rejected()
-            flight.landed.set_exception(error)
-            flight.landed.exception()  # read once, so that an abandoned flight is not reported as a lost error
+            flight.fail(error)
+        except Exception:
+            # A defect that one content brings to light must not end the work on all others.
+            log.exception("fetch broken", digest=str(content.digest))
+            flight.fail(FetchBroken(f"a defect ended the fetch of {content.digest}", action="report it; see the log"))
         finally:
             if self._flights.get(content.digest) is flight:
                 del self._flights[content.digest]
             if not flight.landed.done():
-                flight.landed.set_exception(FetchAbandoned(f"the fetch of {content.digest} was given up"))
-                flight.landed.exception()
+                flight.fail(FetchAbandoned(f"the fetch of {content.digest} was given up"))
 
     async def _obtain(self, content: Content, key: ContentKey) -> None:
         if content.digest in self._cache.held:

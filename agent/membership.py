@@ -11,7 +11,7 @@ from collections.abc import Callable
 import aiohttp
 import structlog
 
-from agent.settings import Settings
+from agent.settings import AgentSettings
 from common.backoff import Backoff
 from common.clock import Clock
 from common.enrolment import enrol
@@ -32,7 +32,7 @@ class IdentityForeign(Conflict):
 
 
 async def identity_of(
-    settings: Settings, http: aiohttp.ClientSession, clock: Clock, random: Callable[[], float], version: str
+    settings: AgentSettings, http: aiohttp.ClientSession, clock: Clock, random: Callable[[], float], version: str
 ) -> Identity:
     """The one in the data directory, or a new one for the join token. Raises `NotEnrolled`, `IdentityForeign`, and what
     `common.enrolment.enrol` raises, except that an unreachable control plane is waited for.
@@ -49,7 +49,7 @@ async def identity_of(
 
 
 async def _enrolled(
-    settings: Settings, http: aiohttp.ClientSession, clock: Clock, random: Callable[[], float], version: str
+    settings: AgentSettings, http: aiohttp.ClientSession, clock: Clock, random: Callable[[], float], version: str
 ) -> Identity:
     token = await asyncio.to_thread(settings.read_join_token)
     if not token:

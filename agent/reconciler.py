@@ -39,7 +39,7 @@ from agent.runtimes import EngineRefused, RuntimeDriver
 from agent.steps import CreateContainer, FetchContents, RemoveContainer, StartContainer, Step
 from common.clock import Clock
 from common.digest import Digest
-from common.errors import Failure, Unavailable
+from common.errors import Failure, Internal, Unavailable
 
 log = structlog.get_logger()
 
@@ -173,6 +173,10 @@ class Reconciler:
             failure = error if isinstance(error, Failure) else Unavailable(f"this host failed: {error}")
             log.warning("step failed", instance=instance_id, step=what, error=str(failure))
             self._failed(instance_id, step, failure)
+        except Exception:
+            # A defect that one instance brings to light must not end the work on all others.
+            log.exception("step broken", instance=instance_id, step=what)
+            self._failed(instance_id, step, Internal(f"a defect ended {what}", action="report it; see the agent's log"))
         finally:
             del self._running[instance_id]
             self._wake.set()

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import structlog
 
-from agent.settings import Settings, SettingsInvalid
+from agent.settings import AgentSettings, SettingsInvalid
 from common.clock import Clock
 from common.discovery import ServiceRegistry, keys
 from common.discovery.etcd import EtcdRegistry
@@ -41,7 +41,7 @@ async def stay_registered(registry: ServiceRegistry, host: Name, facts: Mapping[
 
 
 @asynccontextmanager
-async def etcd_directory(settings: Settings, clock: Clock) -> AsyncIterator[ServiceRegistry]:
+async def etcd_directory(settings: AgentSettings, clock: Clock) -> AsyncIterator[ServiceRegistry]:
     """The directory of the settings. Nothing is connected before its first use."""
     registry = EtcdRegistry(
         EtcdOptions(

@@ -26,7 +26,7 @@ class SettingsInvalid(Invalid):
     code = "settings_invalid"
 
 
-class Settings(BaseSettings):
+class AgentSettings(BaseSettings):
     """Ports: 0 picks a free one, the same as last time if that is free.
 
     runtime: `auto` uses Docker from the moment when it first answers, `none` only holds contents, `memory` pretends.
@@ -89,14 +89,14 @@ class Settings(BaseSettings):
             ) from error
 
 
-def load_settings(options: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> Settings:
+def load_settings(options: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> AgentSettings:
     """`options`: what the command line gave; None values were not given. Raises `SettingsInvalid`; it names the key."""
     names = os.environ if environment is None else environment  # noqa: TID251  the one place that reads it
     for name in names:
-        if name.startswith(PREFIX) and name.removeprefix(PREFIX).lower() not in Settings.model_fields:
+        if name.startswith(PREFIX) and name.removeprefix(PREFIX).lower() not in AgentSettings.model_fields:
             raise SettingsInvalid(f"{name} is no setting of the agent", action="see longshore-agent run --help")
     try:
-        return Settings(**{key: value for key, value in options.items() if value is not None})
+        return AgentSettings(**{key: value for key, value in options.items() if value is not None})
     except ValidationError as error:
         lines = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
         raise SettingsInvalid("; ".join(lines), action="see longshore-agent run --help") from None

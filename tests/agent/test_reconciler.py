@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
-from agent.model import Assignment, ContainerSpec, ContainerState, ContentReport, DesiredState, Health, Phase
+from agent.ledger import ContentKey
+from agent.model import Assignment, ContainerSpec, ContainerState, Content, ContentReport, DesiredState, Health, Phase
 from agent.runtimes import ContainerOrder, labels_of
 from agent.runtimes.memory import MemoryContainer
 from proto.agent.v1 import agent_pb2
@@ -303,3 +304,26 @@ async def test_a_kill_in_the_middle_of_a_fetch_loses_nothing_that_was_verified(l
         await agent.until(INSTANCE, Phase.RUNNING)
     total = sum(one.size_bytes for one in LARGE.image.everything)
     assert lab.centre.sent.total() <= total + 12 * 100_000
+
+
+async def test_a_defect_in_one_instances_way_stops_no_other(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = dataclasses.replace(wanted(NEWER), instance_id=OTHER, name="broken")
+    async with lab.open() as agent:
+        whole = agent.fetcher._whole.run
+
+        async def run(content: Content, key: ContentKey) -> None:
+            if content.digest == NEWER.image.manifest.digest:
+                raise ZeroDivisionError
+            await whole(content, key)
+
+        monkeypatch.setattr(agent.fetcher, "_whole", _Replaced(run))
+        agent.reconcile()
+        await agent.assign(broken, wanted())
+        await agent.until(INSTANCE, Phase.RUNNING)
+        report = await agent.until(OTHER, Phase.FAILED)
+        assert "defect" in report.detail
+
+
+class _Replaced:
+    def __init__(self, run: Callable[[Content, ContentKey], Awaitable[None]]) -> None:
+        self.run = run
