@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 import structlog
@@ -132,7 +132,8 @@ class Fetcher:
             async with self._turns[content.size_bytes >= SWARM_BYTES]:
                 await self._obtain(content, key)
             flight.landed.set_result(None)
-            log.info("content held", digest=str(content.digest), bytes=content.size_bytes)
+            origin = asdict(self._ledger.provenance(*key))
+            log.info("content held", digest=str(content.digest), bytes=content.size_bytes, **origin)
         except (Failure, OSError, TimeoutError) as error:
             if isinstance(error, RightExpired):
                 self.token_rejected()

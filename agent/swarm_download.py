@@ -42,7 +42,7 @@ class Patience:
     range_seconds: float = 20.0
     give_up_seconds: float = 90.0
     fetching_seconds: float = 600.0
-    reconnect_seconds: float = 5.0
+    reconnect_seconds: float = 1.0
     batch_bytes: int = 8 << 20
 
 
