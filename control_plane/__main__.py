@@ -55,8 +55,7 @@ def migrate_command(config: Config = None, data: Data = None) -> None:
     """Bring the database to the version of this program."""
     settings = _settings(config, data, {})
     settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
-    upgrade(settings.database_url)
-    typer.echo(f"database is at {current(settings.database_url)}")
+    typer.echo(f"database is at {asyncio.run(_migrate(settings.database_url))}")
 
 
 @app.command("create-admin")
@@ -64,6 +63,11 @@ def create_admin_command(config: Config = None, data: Data = None) -> None:
     """Give the platform admin a new password and print it; for when the first one was lost."""
     settings = _settings(config, data, {})
     typer.echo(f"admin password: {asyncio.run(_reset_admin(settings))}")
+
+
+async def _migrate(url: str) -> str | None:
+    await upgrade(url)
+    return await current(url)
 
 
 async def _reset_admin(settings: Settings) -> str:

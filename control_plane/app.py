@@ -14,6 +14,10 @@ from datetime import timedelta
 from prometheus_client import CollectorRegistry
 
 from common.clock import Clock
+from common.discovery import ServiceRegistry
+from common.discovery.etcd import EtcdRegistry
+from common.discovery.etcd_client import EtcdOptions
+from common.discovery.memory import MemoryDirectory, MemoryRegistry
 from control_plane.blobs import BlobStore
 from control_plane.blobs.filesystem import FilesystemBlobStore
 from control_plane.cache import Cache
@@ -30,6 +34,7 @@ from control_plane.instances.assignments import InstanceAssignments
 from control_plane.instances.overview import FleetOverview
 from control_plane.instances.reading import InstanceReading
 from control_plane.instances.service import InstanceService
+from control_plane.jobs import housekeeping
 from control_plane.jobs.periodic import Periodic
 from control_plane.jobs.running import Handler
 from control_plane.jobs.service import JobService
@@ -41,7 +46,7 @@ from control_plane.registry import jobs as registry_jobs
 from control_plane.registry.service import RegistryService
 from control_plane.sealing import SealedBox
 from control_plane.sealing.keyring import KeyRing
-from control_plane.settings import Settings
+from control_plane.settings import EtcdSettings, Settings
 from control_plane.swarm import jobs as swarm_jobs
 from control_plane.swarm.access import ContentAccess
 from control_plane.swarm.describe import Describer
@@ -64,8 +69,10 @@ class Backing:
     cache: Cache
     queue: Queue
     events: EventBus
+    directory: ServiceRegistry
 
     async def close(self) -> None:
+        await self.directory.close()
         await self.events.close()
         await self.queue.close()
         await self.cache.close()
@@ -113,10 +120,25 @@ def open_backing(settings: Settings, clock: Clock) -> Backing:
     """Connections are made at first use; the blob directory is made here."""
     database = Database(settings.database_url, clock, pool_size=settings.database.pool_size)
     blobs = FilesystemBlobStore(settings.data.absolute() / "registry")
+    directory = _directory(settings.etcd, clock)
     if settings.redis.url is None:
-        return Backing(database, blobs, MemoryCache(clock), MemoryQueue(), MemoryEventBus())
+        return Backing(database, blobs, MemoryCache(clock), MemoryQueue(), MemoryEventBus(), directory)
     url = settings.redis.url.get_secret_value()
-    return Backing(database, blobs, RedisCache(url, clock), RedisQueue(url, clock), RedisEventBus(url, clock))
+    return Backing(
+        database, blobs, RedisCache(url, clock), RedisQueue(url, clock), RedisEventBus(url, clock), directory
+    )
+
+
+def _directory(etcd: EtcdSettings, clock: Clock) -> ServiceRegistry:
+    if not etcd.endpoints:
+        return MemoryRegistry(MemoryDirectory())
+    options = EtcdOptions(
+        endpoints=etcd.endpoints,
+        username=etcd.username,
+        password=etcd.password.get_secret_value() if etcd.password else None,
+        ca_pem=etcd.ca_file.read_bytes() if etcd.ca_file else None,
+    )
+    return EtcdRegistry(options, clock)
 
 
 async def build(settings: Settings, clock: Clock, backing: Backing) -> ControlPlane:
@@ -143,20 +165,35 @@ async def build(settings: Settings, clock: Clock, backing: Backing) -> ControlPl
         fleet=fleet,
         swarm=swarm,
         instances=instances,
-        worker=Worker(database, backing.queue, _handlers(settings, tenancy, registry, swarm, instances), clock),
+        worker=Worker(
+            database, backing.queue, _handlers(settings, clock, jobs, tenancy, registry, swarm, instances), clock
+        ),
         periodic=Periodic(database, jobs, _SCHEDULES, clock),
         metrics=CollectorRegistry(),
     )
 
 
-_SCHEDULES = (*tenant_jobs.SCHEDULES, *registry_jobs.SCHEDULES, *swarm_jobs.SCHEDULES, *instance_jobs.SCHEDULES)
+_SCHEDULES = (
+    *housekeeping.SCHEDULES,
+    *tenant_jobs.SCHEDULES,
+    *registry_jobs.SCHEDULES,
+    *swarm_jobs.SCHEDULES,
+    *instance_jobs.SCHEDULES,
+)
 
 
 def _handlers(
-    settings: Settings, tenancy: Tenancy, registry: RegistryService, swarm: Swarm, instances: Instances
+    settings: Settings,
+    clock: Clock,
+    jobs: JobService,
+    tenancy: Tenancy,
+    registry: RegistryService,
+    swarm: Swarm,
+    instances: Instances,
 ) -> Mapping[str, Handler]:
     expiry = timedelta(hours=settings.registry.upload_expiry_hours)
     return {
+        **housekeeping.build_handlers(jobs, clock),
         **tenant_jobs.build_handlers(tenancy.sessions, tenancy.signing_keys),
         **registry_jobs.build_handlers(registry, expiry),
         **swarm_jobs.build_handlers(swarm.describer, swarm.keys),

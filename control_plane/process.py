@@ -24,6 +24,7 @@ from common.lifecycle import Lifecycle
 from control_plane.app import Backing, ControlPlane, build, open_backing
 from control_plane.database.migrate import upgrade
 from control_plane.database.outbox import relay_forever
+from control_plane.fleet.leases import follow_leases
 from control_plane.fleet.service import Places
 from control_plane.http_api import build_http
 from control_plane.settings import Settings
@@ -40,7 +41,7 @@ async def serve(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT."""
     ready = settings.data / "ready.json"
     _prepare(settings.data, ready)
-    await asyncio.to_thread(upgrade, settings.database_url)
+    await upgrade(settings.database_url)
     async with Lifecycle() as lifecycle:
         plane = await _opened(lifecycle, settings, SystemClock())
         password = await plane.tenancy.accounts.ensure_platform_admin()
@@ -59,7 +60,7 @@ async def work(settings: Settings) -> None:
     """Run background work only, beside servers that share the same database and Redis."""
     ready = settings.data / "worker-ready.json"
     _prepare(settings.data, ready)
-    await asyncio.to_thread(upgrade, settings.database_url)
+    await upgrade(settings.database_url)
     async with Lifecycle() as lifecycle:
         plane = await _opened(lifecycle, settings, SystemClock())
         _work(lifecycle, plane)
@@ -96,6 +97,8 @@ async def _listen(lifecycle: Lifecycle, plane: ControlPlane) -> dict[str, str]:
         places, plane.instances.assignments, plane.swarm.service, plane.swarm.tokens.verifying_keys
     )
     lifecycle.spawn("fleet", plane.fleet.watch.run())
+    if settings.etcd.endpoints:
+        lifecycle.spawn("directory", follow_leases(plane.backing.directory, plane.fleet.sessions))
     await lifecycle.enter(enrolment)
     await lifecycle.enter(attach)
 

@@ -1,4 +1,4 @@
-"""The local Docker engine as a place where images lie; only `image push NAME` needs it, and only if the SDK is there."""
+"""The local Docker engine as a place where images lie; only `image push NAME` needs it and its SDK."""
 
 from __future__ import annotations
 

@@ -137,6 +137,7 @@ def _options(mutual: bool) -> list[tuple[str, int]]:
         # And we ping them: a machine that froze with its connection open is found even if we only wait for it to read.
         ("grpc.keepalive_time_ms", 60_000),
         ("grpc.keepalive_timeout_ms", 20_000),
+        ("grpc.http2.ping_timeout_ms", 20_000),
     ]
 
 
