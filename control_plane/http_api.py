@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from importlib.metadata import version
 
 from fastapi import APIRouter, FastAPI
@@ -88,7 +88,10 @@ def _probes(plane: ControlPlane) -> APIRouter:
     @router.get("/readyz")
     async def readyz() -> Response:
         """Database and blob store answer; 503 names what does not."""
-        checks = {"database": lambda: _ask_database(plane), "blobs": lambda: plane.backing.blobs.stat(Digest.of(b""))}
+        checks: dict[str, Callable[[], Awaitable[object]]] = {
+            "database": lambda: _ask_database(plane),
+            "blobs": lambda: plane.backing.blobs.stat(Digest.of(b"")),
+        }
         results = {}
         for name, check in checks.items():
             try:
