@@ -96,9 +96,10 @@ def test_a_full_disk_is_said_and_the_host_recovers_when_space_is_freed(fleet: Fl
     blob = make_blob(tmp_path / "blob", 24)
     push_blob(fleet, blob, "acme/full:1")
     data = fleet.root / "east-7"
-    with running("small disk", small_disk(data, 60)):
+    with running("small disk", small_disk(data, 420)):
         ballast = data / "ballast"
-        ballast.write_bytes(bytes(48 << 20))
+        # An agent leaves 256 MiB of its disk free: with this, only 220 are.
+        ballast.write_bytes(bytes(200 << 20))
         newcomer = fleet.join_host(fleet.idcs[0], Node("east-7"))
         newcomer.wait_ready()
         request_on(fleet, "acme/full:1", "east/east-7")
@@ -172,7 +173,7 @@ def test_a_second_agent_with_a_copied_certificate_is_refused_and_the_first_keeps
 )
 def test_a_path_that_leads_out_of_the_static_root_finds_nothing(path: str, fleet: Fleet) -> None:
     ready = json.loads((fleet.services["regional-east"].data / "ready.json").read_bytes())
-    status, body = raw_get(str(ready["api"]), path)
+    status, body = raw_get(f"127.0.0.1:{ready['api']}", path)
     assert status in (400, 404)
     assert b"root:" not in body
 
