@@ -48,11 +48,12 @@ def eventually(condition: Callable[[], bool], what: Callable[[], str], seconds: 
 def test_a_corrupted_peer_cannot_spoil_a_new_host(fleet: Fleet, tmp_path: Path) -> None:
     blob = make_blob(tmp_path / "blob", 12)
     push_blob(fleet, blob, "acme/corrupted:1")
-    request_everywhere(fleet, "acme/corrupted:1")
+    liar = fleet.join_host(fleet.idcs[0], Node("east-8"))
+    liar.wait_ready()
+    request_on(fleet, "acme/corrupted:1", "east/east-8")
     wait_verified(fleet)
-    victim = fleet.root / "east-1"
     spoiled = 0
-    for path in (victim / "swarm").rglob("*"):
+    for path in (liar.data / "swarm").rglob("*"):
         if path.is_file() and path.stat().st_size == blob.size:
             with path.open("r+b") as file:
                 for offset in range(0, blob.size, 1 << 18):
@@ -65,8 +66,9 @@ def test_a_corrupted_peer_cannot_spoil_a_new_host(fleet: Fleet, tmp_path: Path) 
     request_on(fleet, "acme/corrupted:1", "east/east-9")
     eventually(lambda: instance_on(fleet, "east-9")["contents"]["verified"], newcomer.log_tail)
     assert blob.digest in held_digests(fleet.root / "east-9")
-    newcomer.stop()
-    fleet.client.delete("/api/v1/hosts/east/east-9")
+    for service in (liar, newcomer):
+        service.stop()
+        fleet.client.delete(f"/api/v1/hosts/east/{service.name}")
 
 
 def test_a_wrong_digest_publishes_nothing(fleet: Fleet) -> None:
