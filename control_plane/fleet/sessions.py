@@ -36,12 +36,12 @@ from control_plane.rpc.peers import PeerIdentity
 log = structlog.get_logger()
 
 Key = tuple[IdentityKind, str]
-# Kind, IDC and name; the regionals of an IDC share one lease, and so one place without a name.
+# Kind, IDC and id, as in the directory; the regionals of an IDC share one lease, and so one place without an id.
 Place = tuple[IdentityKind, str, str]
 
 
 def place_of(member: Member) -> Place:
-    return (member.kind, member.idc, member.name if member.kind == "host" else "")
+    return (member.kind, member.idc, member.id if member.kind == "host" else "")
 
 
 @dataclass(frozen=True, slots=True)
