@@ -119,7 +119,7 @@ class ControlPlane:
 def open_backing(settings: Settings, clock: Clock) -> Backing:
     """Connections are made at first use; the blob directory is made here."""
     database = Database(settings.database_url, clock, pool_size=settings.database.pool_size)
-    blobs = FilesystemBlobStore(settings.data.absolute() / "registry")
+    blobs = FilesystemBlobStore(settings.blob_directory)
     directory = _directory(settings.etcd, clock)
     if settings.redis.url is None:
         return Backing(database, blobs, MemoryCache(clock), MemoryQueue(), MemoryEventBus(), directory)
@@ -144,7 +144,7 @@ def _directory(etcd: EtcdSettings, clock: Clock) -> ServiceRegistry:
 async def build(settings: Settings, clock: Clock, backing: Backing) -> ControlPlane:
     """The database must be migrated. Makes what the first start makes: master key, CA, signing keys."""
     database = backing.database
-    box = SealedBox(KeyRing.load_or_create(settings.data.absolute() / "secrets"))
+    box = SealedBox(KeyRing.load_or_create(settings.key_directory))
 
     async def registry_holds(unit: UnitOfWork, tenant_id: str) -> str | None:
         return await registry.tenant_in_use(unit, tenant_id)

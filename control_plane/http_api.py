@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from importlib.metadata import version
+from typing import Any
 
 from fastapi import APIRouter, FastAPI
 from prometheus_client import generate_latest
@@ -77,6 +78,15 @@ async def _ask_database(plane: ControlPlane) -> None:
         await connection.exec_driver_sql("SELECT 1")
 
 
+async def _answer(check: Coroutine[Any, Any, object]) -> str:
+    try:
+        async with asyncio.timeout(_PROBE_SECONDS):
+            await check
+    except (Failure, TimeoutError, OSError) as error:
+        return str(error) or "no answer in time"
+    return "ok"
+
+
 def _probes(plane: ControlPlane) -> APIRouter:
     router = APIRouter(tags=["health"])
 
@@ -87,20 +97,17 @@ def _probes(plane: ControlPlane) -> APIRouter:
 
     @router.get("/readyz")
     async def readyz() -> Response:
-        """Database and blob store answer; 503 names what does not."""
-        checks: dict[str, Callable[[], Awaitable[object]]] = {
-            "database": lambda: _ask_database(plane),
-            "blobs": lambda: plane.backing.blobs.stat(Digest.of(b"")),
-        }
-        results = {}
-        for name, check in checks.items():
-            try:
-                async with asyncio.timeout(_PROBE_SECONDS):
-                    await check()
-                results[name] = "ok"
-            except (Failure, TimeoutError, OSError) as error:
-                results[name] = str(error) or "no answer in time"
-        good = all(result == "ok" for result in results.values())
+        """503 names what does not answer and is needed. Redis and etcd are named too, but we work without them."""
+        backing = plane.backing
+        needed = {"database": _ask_database(plane), "blobs": backing.blobs.stat(Digest.of(b""))}
+        missed: dict[str, Coroutine[Any, Any, object]] = {}
+        if plane.settings.redis.url is not None:
+            missed["redis"] = backing.cache.get("readyz")
+        if plane.settings.etcd.endpoints:
+            missed["etcd"] = backing.directory.list("/os/readyz/")
+        answers = await asyncio.gather(*map(_answer, (*needed.values(), *missed.values())))
+        results = dict(zip((*needed, *missed), answers, strict=True))
+        good = all(results[name] == "ok" for name in needed)
         return JSONResponse({"ready": good, "checks": results}, 200 if good else 503)
 
     @router.get("/metrics", response_class=PlainTextResponse)

@@ -46,7 +46,7 @@ async def serve(settings: Settings) -> None:
         plane = await _opened(lifecycle, settings, SystemClock())
         password = await plane.tenancy.accounts.ensure_platform_admin()
         addresses = await _listen(lifecycle, plane)
-        _work(lifecycle, plane)
+        _work(lifecycle, plane, jobs=settings.jobs.embedded)
         write_file(ready, json.dumps({"pid": os.getpid(), **addresses}).encode(), 0o644)
         if password is not None:
             # Printed, not logged: this is the only time that anybody can read it.
@@ -63,7 +63,7 @@ async def work(settings: Settings) -> None:
     await upgrade(settings.database_url)
     async with Lifecycle() as lifecycle:
         plane = await _opened(lifecycle, settings, SystemClock())
-        _work(lifecycle, plane)
+        _work(lifecycle, plane, jobs=True)
         write_file(ready, json.dumps({"pid": os.getpid()}).encode(), 0o644)
         log.info("worker ready")
         await lifecycle.run_until_stopped()
@@ -112,10 +112,11 @@ async def _listen(lifecycle: Lifecycle, plane: ControlPlane) -> dict[str, str]:
     return {"http": address, "enrolment": enrolment.address, "attach": attach.address}
 
 
-def _work(lifecycle: Lifecycle, plane: ControlPlane) -> None:
+def _work(lifecycle: Lifecycle, plane: ControlPlane, *, jobs: bool) -> None:
     backing = plane.backing
     lifecycle.spawn("outbox relay", relay_forever(backing.database, backing.events))
-    lifecycle.spawn("jobs", plane.worker.run())
+    if jobs:
+        lifecycle.spawn("jobs", plane.worker.run())
     lifecycle.spawn("periodic", plane.periodic.run())
     lifecycle.spawn("content keys", plane.swarm.keys.run())
     lifecycle.spawn("egress", plane.swarm.egress.run())

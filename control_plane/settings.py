@@ -68,6 +68,18 @@ class EtcdSettings(_Part):
     ca_file: Path | None = None
 
 
+class BlobSettings(_Part):
+    """Replicas share one directory (a network file system with rename and fsync)."""
+
+    directory: Path | None = None  # default: `registry` in `data`
+
+
+class JobSettings(_Part):
+    """`embedded` false: this server runs no jobs; `longshore-server worker` beside it does, and both need Redis."""
+
+    embedded: bool = True
+
+
 class RegistrySettings(_Part):
     service: str = "longshore-registry"
     upload_expiry_hours: float = Field(default=24, gt=0)
@@ -99,11 +111,14 @@ class Settings(BaseSettings):
     )
 
     data: Path = Path("longshore-data")
+    secrets_directory: Path | None = None  # of the master keys, shared by replicas; default: `secrets` in `data`
     listeners: Listeners = Listeners()
     public: Public = Public()
     database: DatabaseSettings = DatabaseSettings()
     redis: RedisSettings = RedisSettings()
     etcd: EtcdSettings = EtcdSettings()
+    blobs: BlobSettings = BlobSettings()
+    jobs: JobSettings = JobSettings()
     registry: RegistrySettings = RegistrySettings()
     fleet: FleetSettings = FleetSettings()
     swarm: SwarmSettings = SwarmSettings()
@@ -126,6 +141,15 @@ class Settings(BaseSettings):
             return self.database.url.get_secret_value()
         return f"sqlite:///{self.data.absolute() / 'longshore.db'}"
 
+    @property
+    def key_directory(self) -> Path:
+        return (self.secrets_directory or self.data / "secrets").absolute()
+
+    @property
+    def blob_directory(self) -> Path:
+        """Contents lie beneath `blobs` in it; that is what nginx's internal location maps to."""
+        return (self.blobs.directory or self.data / "registry").absolute()
+
 
 def load_settings(config: Path | None, options: Mapping[str, Any]) -> Settings:
     """`options` are those of the command line that were given, nested. Raises `SettingsInvalid` naming the key."""
@@ -135,13 +159,19 @@ def load_settings(config: Path | None, options: Mapping[str, Any]) -> Settings:
         raise SettingsInvalid(f"{config} cannot be read: {error}", action="mend the file") from error
     try:
         environment = Settings().model_dump(exclude_unset=True)
-        return Settings(**_merged(_merged(from_file, environment), options))
+        settings = Settings(**_merged(_merged(from_file, environment), options))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise SettingsInvalid(
             f"setting {where}: {first['msg']}", action="see docs/operations/configuration.md"
         ) from error
+    if not settings.jobs.embedded and settings.redis.url is None:
+        raise SettingsInvalid(
+            "setting jobs.embedded: without Redis a separate worker hears of no job",
+            action="set redis.url, or leave jobs.embedded on",
+        )
+    return settings
 
 
 def _merged(weak: Mapping[str, Any], strong: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 
 from common.durable import write_file
@@ -48,12 +49,19 @@ class Fleet:
         *,
         runtime: str = "auto",
         docker_host: str | None = None,
+        docker_network: str | None = None,
         server_arguments: Sequence[str] = (),
+        server_environment: Mapping[str, str] = MappingProxyType({}),
+        edge_arguments: Sequence[str] = (),
         http_port: int = 0,
     ) -> None:
+        """`edge_arguments` are given to every regional and agent."""
         self.root = root
         self.idcs = tuple(idcs)
-        self._runtime = [f"--runtime={runtime}", *([f"--docker-host={docker_host}"] if docker_host else [])]
+        self._runtime = [f"--runtime={runtime}"]
+        self._runtime += [f"--docker-host={docker_host}"] if docker_host else []
+        self._runtime += [f"--docker-network={docker_network}"] if docker_network else []
+        self._edge_arguments = tuple(edge_arguments)
         self.password = ""
         self.services: dict[str, Service] = {}
         self.control_plane = self._add(
@@ -66,6 +74,7 @@ class Fleet:
                 *(f"--attach={centre.address}:0", *server_arguments),
             ],
         )
+        self.control_plane.environment = server_environment
         self._centre = centre
         self.url = ""
 
@@ -119,13 +128,14 @@ class Fleet:
                 "run",
                 *(f"--idc={idc.name}", f"--server={self.url}", f"--server-ip={node.address}", "--api-port=0"),
                 *(f"--name={node.name}", f"--static-root={self.root / node.name / 'tftpboot'}"),
-                f"--join-token-file={token}",
+                *(f"--join-token-file={token}", *self._edge_arguments),
             ],
         )
         service.launch()
         return service
 
-    def join_host(self, idc: Idc, node: Node) -> Service:
+    def join_host(self, idc: Idc, node: Node, server: str | None = None) -> Service:
+        """`server`: URL of another replica than the one that we started."""
         token = self._join_token("host", idc.name, node.name)
         service = self._add(
             node.name,
@@ -133,8 +143,8 @@ class Fleet:
             node,
             [
                 "run",
-                *(f"--server={self.url}", f"--name={node.name}", f"--listen-host={node.address}"),
-                *(f"--join-token-file={token}", *self._runtime),
+                *(f"--server={server or self.url}", f"--name={node.name}", f"--listen-host={node.address}"),
+                *(f"--join-token-file={token}", *self._runtime, *self._edge_arguments),
             ],
         )
         service.launch()
