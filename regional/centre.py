@@ -27,6 +27,8 @@ _CHUNK = 1 << 20
 # 16 MiB is the metainfo of a 2 TiB file.
 _METAINFO_BYTES = 17 << 20
 _DEFAULT_RETRY_SECONDS = 2.0
+# aiohttp 3.14 reads from a connection that closed between two reads with a bare RuntimeError("Connection closed.").
+_BROKEN = (aiohttp.ClientError, TimeoutError, OSError, RuntimeError)
 
 
 class CentreRefused(Denied):
@@ -83,7 +85,7 @@ class Centre:
                 encoded = await response.content.read(_METAINFO_BYTES)
                 while chunk := await response.content.read(_METAINFO_BYTES - len(encoded)):
                     encoded += chunk
-            except (aiohttp.ClientError, TimeoutError) as error:
+            except _BROKEN as error:
                 raise _cut(error) from error
             return encoded
 
@@ -107,7 +109,7 @@ class Centre:
             response = await self._session.get(
                 url, headers=sent, timeout=self._timeout, ssl=self._tls, read_bufsize=_CHUNK
             )
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        except _BROKEN as error:
             raise CentreAway(
                 f"the centre does not answer: {_reason(error)}",
                 action="check the line to the centre; the regional tries again by itself",
@@ -149,14 +151,14 @@ async def _chunks(response: aiohttp.ClientResponse) -> AsyncGenerator[bytes, Non
     try:
         async for chunk in response.content.iter_chunked(_CHUNK):
             yield chunk
-    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+    except _BROKEN as error:
         raise _cut(error) from error
 
 
 async def _problem_code(response: aiohttp.ClientResponse) -> str:
     try:
         body = await response.json(content_type=None)
-    except (aiohttp.ClientError, TimeoutError, ValueError):
+    except (*_BROKEN, ValueError):
         return ""
     return str(body.get("code", "")) if isinstance(body, dict) else ""
 
