@@ -1,4 +1,4 @@
-"""The live table of the demo and the proof at its end; reads only what the public API says."""
+"""The live table of the demo and the proof at its end; reads only what the public API says. Both fit in 80 columns."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rich.console import Group
 from rich.table import Table
+from rich.text import Text
 
 from control_plane.cli.output import size_text
 
@@ -33,15 +35,15 @@ class Rates:
         return max(0.0, (held - before[1]) / (now - before[0]))
 
 
-def picture(rows: Sequence[Row], rates: Rates, now: float) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("HOST", "IDC", "FROM CENTRE", "FROM REGIONAL", "FROM PEERS", "HELD", "RATE", "STATE"):
-        table.add_column(heading, justify="left" if heading in ("HOST", "IDC", "STATE") else "right")
-    for row in sorted(rows, key=lambda row: (row["idc"], row["host"])):
+def picture(rows: Sequence[Row], rates: Rates, now: float) -> Group:
+    """The hosts' names begin with their data centre's here, so that needs no column."""
+    table = _table("HOST", "FROM\nCENTRE", "FROM\nREGIONAL", "FROM\nPEERS", "HELD", "RATE")
+    table.add_column("STATE", vertical="bottom")
+    ordered = sorted(rows, key=lambda row: (row["idc"], row["host"]))
+    for row in ordered:
         contents = row["contents"]
         table.add_row(
             row["host"],
-            row["idc"],
             size_text(contents["from_centre_bytes"]),
             size_text(contents["from_regional_bytes"]),
             size_text(contents["from_peers_bytes"]),
@@ -49,13 +51,14 @@ def picture(rows: Sequence[Row], rates: Rates, now: float) -> Table:
             f"{size_text(rates.of(row, now))}/s",
             state(row),
         )
-    return table
+    return Group(
+        table, *(Text(f"{row['host']}: {row['detail']}", "red") for row in ordered if row["phase"] == "failed")
+    )
 
 
 def state(row: Row) -> str:
     health = f", {row['health']}" if row["health"] in ("starting", "healthy", "unhealthy") else ""
-    detail = f": {row['detail']}" if row["phase"] == "failed" else ""
-    return f"{row['phase']}{health}{detail}"
+    return f"{row['phase']}{health}"
 
 
 def settled(row: Row) -> bool:
@@ -67,25 +70,34 @@ def settled(row: Row) -> bool:
     return bool(row["phase"] == "running" and row["health"] in ("healthy", "none"))
 
 
-def proof(rows: Sequence[Row], egress: Mapping[str, int], image_bytes: int, digests: int) -> tuple[Table, bool]:
+def proof(rows: Sequence[Row], egress: Mapping[str, int], digests: int) -> tuple[Table, bool]:
     """What was moved, and whether it is what was promised: each content crossed to each IDC once, peers carried the
-    rest.
+    rest. `digests`: how many contents each host has to check.
     """
-    table = Table(box=None, pad_edge=False, header_style="bold", title="Proof", title_justify="left")
-    for heading in ("IDC", "LEFT THE CENTRE", "COPIES", "BETWEEN PEERS", "FROM REGIONAL", "HOSTS VERIFIED"):
-        table.add_column(heading, justify="right" if heading != "IDC" else "left")
-    good = True
+    headings = ("IDC", "LEFT THE\nCENTRE", "COPIES", "FROM\nREGIONAL", "BETWEEN\nPEERS", "HOSTS\nVERIFIED")
+    table = _table(*headings, "DIGESTS\nCHECKED")
+    table.title, table.title_justify = "Proof", "left"
+    good = bool(rows)
     for idc in sorted({row["idc"] for row in rows}):
         mine = [row for row in rows if row["idc"] == idc]
         verified = sum(1 for row in mine if row["contents"]["verified"])
-        copies = egress.get(idc, 0) / image_bytes
+        copies = egress.get(idc, 0) / max(1, *(row["contents"]["total_bytes"] for row in mine))
         good = good and verified == len(mine) and copies <= 1.05
         table.add_row(
             idc,
             size_text(egress.get(idc, 0)),
             f"{copies:.3f}",
-            size_text(sum(row["contents"]["from_peers_bytes"] for row in mine)),
             size_text(sum(row["contents"]["from_regional_bytes"] for row in mine)),
-            f"{verified} of {len(mine)}, {verified * digests} digests checked",
+            size_text(sum(row["contents"]["from_peers_bytes"] for row in mine)),
+            f"{verified} of {len(mine)}",
+            f"{verified * digests} of {len(mine) * digests}",
         )
     return table, good
+
+
+def _table(first: str, *numbers: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column(first, vertical="bottom")
+    for heading in numbers:
+        table.add_column(heading, justify="right", vertical="bottom")
+    return table
