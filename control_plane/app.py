@@ -225,7 +225,14 @@ async def _swarm(
     tokens = ContentTokens(keys, clock)
     egress = EgressCounter(database, clock, period_seconds=settings.swarm.egress_flush_seconds)
     return Swarm(
-        service=SwarmService(database, tokens, registry, jobs, smallest_bytes=settings.swarm.smallest_bytes),
+        service=SwarmService(
+            database,
+            tokens,
+            registry,
+            jobs,
+            smallest_bytes=settings.swarm.smallest_bytes,
+            patience_seconds=settings.swarm.metainfo_patience_seconds,
+        ),
         keys=keys,
         tokens=tokens,
         access=ContentAccess(tokens, fleet.members, clock),

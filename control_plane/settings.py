@@ -94,6 +94,7 @@ class FleetSettings(_Part):
 class SwarmSettings(_Part):
     smallest_bytes: int = Field(default=1 << 20, ge=1)
     egress_flush_seconds: float = Field(default=1.0, gt=0, le=60)
+    metainfo_patience_seconds: float = Field(default=2.0, ge=0, le=8)
 
 
 class LoggingSettings(_Part):

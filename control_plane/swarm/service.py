@@ -36,6 +36,7 @@ from proto.regional.v1 import regional_pb2
 SMALLEST_SWARM_BYTES = 1 << 20
 # How long a damaged content is not looked at again.
 _FAILURE_STANDS = timedelta(minutes=2)
+_LOOK_SECONDS = 0.05
 _DESCRIBED_SOON_SECONDS = 1.0
 
 
@@ -48,13 +49,18 @@ class SwarmService:
         jobs: JobService,
         *,
         smallest_bytes: int = SMALLEST_SWARM_BYTES,
+        patience_seconds: float = 0.0,
     ) -> None:
-        """`smallest_bytes`: smaller contents get no metainfo and travel by HTTP alone."""
+        """`smallest_bytes`: smaller contents get no metainfo and travel by HTTP alone. `patience_seconds`: how long
+        `metainfo` waits for one that is being made, before it sends the asker away: 120 MB take 0.2 s, and an asker
+        that is sent away comes back after a whole second (Retry-After has no smaller unit).
+        """
         self._database = database
         self._tokens = tokens
         self._contents = contents
         self._jobs = jobs
         self._smallest_bytes = smallest_bytes
+        self._patience_seconds = patience_seconds
 
     async def want(
         self, unit: UnitOfWork, idc_id: str, tenant_id: str, owner_id: str, contents: Sequence[WantedContent]
@@ -136,9 +142,21 @@ class SwarmService:
             )
         async with self._database.transaction() as unit:
             await self._enqueue(unit, tenant_id, digest)
+        if (found := await self._wait_described(tenant_id, digest)) is not None:
+            return found
         raise MetainfoPending(
             f"{digest} is being described", action="ask again", retry_after_seconds=_DESCRIBED_SOON_SECONDS
         )
+
+    async def _wait_described(self, tenant_id: str, digest: Digest) -> StoredMetainfo | None:
+        clock = self._database.clock
+        deadline = clock.monotonic() + self._patience_seconds
+        while clock.monotonic() < deadline:
+            await clock.sleep(_LOOK_SECONDS)
+            async with self._database.reading() as connection:
+                if (found := await metainfo_store.find(connection, tenant_id, digest)) is not None:
+                    return found
+        return None
 
     async def holdings(self, host_ids: Sequence[str], digests: Sequence[Digest]) -> list[HostContent]:
         """What these hosts said of these digests, for any tenant."""

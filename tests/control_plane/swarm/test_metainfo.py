@@ -17,6 +17,7 @@ from control_plane.swarm.jobs import build_handlers
 from control_plane.swarm.keys import ContentKeys
 from control_plane.swarm.model import ContentCorrupted, MetainfoPending, NotInSwarm
 from control_plane.swarm.service import SwarmService
+from control_plane.swarm.tokens import ContentTokens
 from tests.control_plane.swarm.parts import Running, Shelf, announced, to_describe
 
 BLOB = bytes(range(256)) * (3 << 12) + b"a last piece that is short"
@@ -126,6 +127,24 @@ async def test_asking_for_metainfo_has_it_made_once(swarm: SwarmService, shelf: 
             await swarm.metainfo("t-acme", blob.digest)
         assert pending.value.retry_after_seconds >= 1
     assert await to_describe(jobs) == [("t-acme", blob.digest)]
+
+
+async def test_who_asks_while_it_is_being_made_gets_it_without_coming_back(
+    database: Database,
+    clock: ManualClock,
+    tokens: ContentTokens,
+    shelf: Shelf,
+    jobs: JobService,
+    describer: Describer,
+) -> None:
+    patient = SwarmService(database, tokens, shelf, jobs, patience_seconds=2.0)
+    blob = shelf.put(BLOB)
+    async with asyncio.TaskGroup() as group:
+        asking = group.create_task(patient.metainfo("t-acme", blob.digest))
+        described = await describer.describe("t-acme", blob.digest)
+        while not asking.done():
+            await clock.advance(0.05)
+    assert asking.result() == described
 
 
 async def test_a_small_content_is_not_in_the_swarm(swarm: SwarmService, shelf: Shelf, jobs: JobService) -> None:
