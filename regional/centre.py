@@ -15,10 +15,10 @@ from email.utils import parsedate_to_datetime
 
 import aiohttp
 
+from common.byte_ranges import Span
 from common.clock import Clock
 from common.digest import Digest
 from common.errors import Denied, NotFound, Unavailable
-from regional.ranges import Span
 
 _CONNECT_SECONDS = 10.0
 # No byte for this long is a broken line; a slow one still delivers.

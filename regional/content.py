@@ -10,6 +10,7 @@ import ssl
 
 from aiohttp import web
 
+from common.byte_ranges import Validators
 from common.content_token import ContentClaim, ContentVerifier
 from common.digest import Digest
 from common.errors import Denied, NotFound, Unauthenticated
@@ -17,7 +18,6 @@ from common.tls import certificate_name
 from regional.edge import Edge
 from regional.metainfos import Metainfos
 from regional.model import ContentKey
-from regional.ranges import Validators
 from regional.sending import Representation, send
 
 _TORRENT = "application/x-bittorrent"

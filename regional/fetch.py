@@ -20,6 +20,7 @@ from common.backoff import Backoff
 from common.bittorrent import metainfo as torrents
 from common.bittorrent import recheck
 from common.bittorrent.metainfo import Metainfo
+from common.byte_ranges import Span
 from common.digest import Digest, DigestMismatch, Hasher
 from common.errors import TooLarge
 from regional.centre import BodyCut, Centre, CentreRefused
@@ -28,7 +29,6 @@ from regional.directory import ContentDirectory, DiskFailed
 from regional.model import ContentKey
 from regional.pieces import OfferLine, Spawn, read_ahead
 from regional.progress import Progress
-from regional.ranges import Span
 from regional.rights import Rights
 from regional.seeding import Seeding
 

@@ -18,9 +18,9 @@ from typing import BinaryIO
 
 from aiohttp import web
 
+from common.byte_ranges import Validators
 from common.errors import Invalid
 from regional import listing, paths
-from regional.ranges import Validators
 from regional.sending import FileBody, Representation, send
 from regional.tree import AREAS
 

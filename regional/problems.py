@@ -8,6 +8,7 @@ from http import HTTPStatus
 
 from aiohttp import web
 
+from common.byte_ranges import RangeUnsatisfiable
 from common.errors import (
     Conflict,
     Denied,
@@ -22,7 +23,6 @@ from common.errors import (
     Unauthenticated,
     Unavailable,
 )
-from regional.ranges import RangeUnsatisfiable
 
 # The nearest class in a failure's ancestry decides, so a subclass may have its own row.
 _STATUS: dict[type[Failure], HTTPStatus] = {

@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 
+from common.byte_ranges import Span
 from common.errors import Failure, Unavailable
-from regional.ranges import Span
 
 
 class StillFetching(Unavailable):

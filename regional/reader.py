@@ -11,8 +11,8 @@ from typing import BinaryIO
 
 from aiohttp import web
 
+from common.byte_ranges import Span
 from regional.progress import Progress
-from regional.ranges import Span
 from regional.sending import CHUNK, FileBody, write_chunk
 
 # A GET waits this long for bytes in flight; then the client is told to come back (503), or its answer is cut.

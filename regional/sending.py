@@ -17,8 +17,8 @@ from typing import BinaryIO, Protocol
 import structlog
 from aiohttp import web
 
+from common.byte_ranges import Span, Validators, requested_span
 from common.errors import Failure
-from regional.ranges import Span, Validators, requested_span
 
 log = structlog.get_logger()
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from aiohttp import web
 
+from common.byte_ranges import Span, Validators
 from common.content_token import ContentVerifier
 from common.digest import Digest
 from common.errors import Denied, Failure
@@ -20,7 +21,6 @@ from regional.metainfos import WIRE_HASH_BYTES, Metainfos
 from regional.metrics import Metrics
 from regional.model import ContentKey
 from regional.progress import StillFetching
-from regional.ranges import Span, Validators
 from regional.reader import Reader
 from regional.sending import Representation, send
 from regional.tracker import Answer, Tracker, failure_answer

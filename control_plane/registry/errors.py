@@ -14,6 +14,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from common.byte_ranges import RangeUnsatisfiable
 from common.digest import DigestInvalid, DigestMismatch
 from common.errors import (
     Conflict,
@@ -39,7 +40,6 @@ from control_plane.registry.failures import (
     ManifestUnknown,
     MethodUnsupported,
     PageInvalid,
-    RangeUnsatisfiable,
     RepositoryUnknown,
     SizeInvalid,
     Unsupported,

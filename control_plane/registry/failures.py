@@ -63,12 +63,6 @@ class ContentRangeInvalid(Invalid):
     code = "content_range_invalid"
 
 
-class RangeUnsatisfiable(Invalid):
-    """The range asked for is not within the content; `facts["size"]` is how long that is."""
-
-    code = "range_unsatisfiable"
-
-
 class PageInvalid(Invalid):
     code = "page_invalid"
 

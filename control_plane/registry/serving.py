@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from starlette.types import Receive, Send
 
+from common.byte_ranges import Span, Validators, requested_span
 from common.digest import Digest
-from control_plane.registry.ranges import range_asked
 
 _SMALL = 1 << 20
 # Content named by its digest never changes; only its reader may keep it, for others may not have the right.
@@ -34,30 +34,21 @@ class Plan:
 
 def plan(method: str, asked: Mapping[str, str], digest: Digest, size: int, media_type: str) -> Plan:
     """`asked` are the request's headers. Raises `RangeUnsatisfiable`."""
-    etag = f'"{digest}"'
+    validators = Validators(str(digest))
     common = (
         ("Docker-Content-Digest", str(digest)),
-        ("ETag", etag),
+        *validators.headers().items(),
         ("Cache-Control", _FOREVER),
         ("Accept-Ranges", "bytes"),
     )
-    if matches(asked.get("if-none-match"), etag):
+    if validators.not_modified(asked.get("if-none-match"), None):
         return Plan(304, common, 0, 0, bodiless=True)
-    if_range = asked.get("if-range")
-    wanted = range_asked(asked.get("range"), size) if if_range is None or if_range.strip() == etag else None
-    start, end = wanted or (0, size)
-    headers: Headers = (*common, ("Content-Type", media_type), ("Content-Length", str(end - start)))
+    wanted = requested_span(asked.get("range"), size) if validators.range_applies(asked.get("if-range")) else None
+    span = wanted or Span(0, size)
+    headers: Headers = (*common, ("Content-Type", media_type), ("Content-Length", str(span.length)))
     if wanted is not None:
-        headers = (*headers, ("Content-Range", f"bytes {start}-{end - 1}/{size}"))
-    return Plan(200 if wanted is None else 206, headers, start, end, bodiless=method == "HEAD")
-
-
-def matches(if_none_match: str | None, etag: str) -> bool:
-    """RFC 9110 section 13.1.2: weak comparison with any of a list, or `*`."""
-    if if_none_match is None:
-        return False
-    tags = [tag.strip().removeprefix("W/") for tag in if_none_match.split(",")]
-    return etag in tags or "*" in tags
+        headers = (*headers, ("Content-Range", wanted.content_range(size)))
+    return Plan(200 if wanted is None else 206, headers, span.start, span.end, bodiless=method == "HEAD")
 
 
 async def send_start(send: Send, status: int, headers: Mapping[str, str] | Headers) -> None:

@@ -15,9 +15,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
+from common.byte_ranges import RangeUnsatisfiable
 from common.content_token import ContentClaim
 from common.digest import Digest
-from control_plane.registry.failures import RangeUnsatisfiable
 from control_plane.registry.model import OCTETS, Content
 from control_plane.registry.serving import Plan, accelerated, plan, send_body, send_empty, send_start
 from control_plane.swarm.access import ContentAccess

@@ -22,6 +22,7 @@ from common.bittorrent import metainfo as torrents
 from common.bittorrent.libtorrent import LibtorrentSession
 from common.bittorrent.merkle import MerkleBuilder
 from common.bittorrent.metainfo import Metainfo
+from common.byte_ranges import Validators, requested_span
 from common.clock import SystemClock
 from common.content_token import ContentClaim, ContentVerifier, sign
 from common.digest import Digest
@@ -34,7 +35,6 @@ from regional.edge import Edge
 from regional.metainfos import Metainfos
 from regional.metrics import Metrics
 from regional.model import ContentKey
-from regional.ranges import Validators, requested_span
 from regional.seeding import Seeding
 from regional.sending import Representation, send
 from regional.serving import listening, watch

@@ -7,7 +7,8 @@ import pytest
 
 from common.clock import SystemClock
 from regional.centre import BodyCut, Centre
-from tests.regional.conftest import FakeCentre, sample
+
+from .conftest import FakeCentre, sample
 
 SMALL = sample(5000)
 

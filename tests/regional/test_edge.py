@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from common.byte_ranges import Span
 from common.digest import Digest, DigestMismatch
 from common.errors import Unavailable
 from regional.centre import BodyCut, CentreAway, CentreBusy, CentreUnknown
 from regional.directory import ContentDirectory, DiskFull
-from regional.ranges import Span
 from regional.rights import NoRight
 from regional.shelf import CacheFull
 

@@ -90,7 +90,7 @@ async def test_a_range_behind_the_end_is_416_with_the_size(server: Server) -> No
     async with server.get("/static/kernels/vmlinuz-ubuntu-22.04", Range=f"bytes={len(KERNEL)}-") as answer:
         assert answer.status == 416
         assert answer.headers["Content-Range"] == f"bytes */{len(KERNEL)}"
-        assert (await answer.json())["code"] == "range_not_satisfiable"
+        assert (await answer.json())["code"] == "range_unsatisfiable"
 
 
 async def test_what_the_client_has_is_not_sent_again(server: Server) -> None:

@@ -9,9 +9,9 @@ import pkgutil
 from aiohttp import web
 
 import regional
+from common.byte_ranges import RangeUnsatisfiable
 from common.errors import Failure, Internal, RateLimited, Unavailable
 from regional.problems import problem, status_of
-from regional.ranges import RangeUnsatisfiable
 
 
 def every_failure() -> list[type[Failure]]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from common.byte_ranges import Validators
 from common.digest import Digest
 from control_plane.registry.images import ImageService
 from control_plane.registry.manifests import IMAGE_TYPES, INDEX_TYPES, MAX_BYTES, parse_manifest
 from control_plane.registry.model import Manifest
-from control_plane.registry.serving import matches
 from control_plane.registry.v2.exchange import Exchange
 from control_plane.registry.v2.paths import manifest_path
 from control_plane.tenants.access import Principal
@@ -24,12 +24,13 @@ class ManifestEndpoints:
         manifest = await self._images.find(principal, repository, reference)
         if not isinstance(reference, Digest):
             manifest = await self._acceptable(exchange, repository, manifest)
+        validators = Validators(str(manifest.digest))
         headers = {
             "Content-Type": manifest.media_type,
             "Docker-Content-Digest": str(manifest.digest),
-            "ETag": f'"{manifest.digest}"',
+            **validators.headers(),
         }
-        if matches(exchange.headers.get("if-none-match"), headers["ETag"]):
+        if validators.not_modified(exchange.headers.get("if-none-match"), None):
             await exchange.answer(304, headers)
         else:
             await exchange.answer(200, headers, manifest.payload)

@@ -9,9 +9,9 @@ from __future__ import annotations
 from common.digest import Digest, DigestInvalid
 from common.reference import NameInvalid, check_repository_name
 from control_plane.blobs import UploadOffsetWrong
+from control_plane.registry.chunk_ranges import chunk_range, progress
 from control_plane.registry.failures import ContentRangeInvalid
 from control_plane.registry.model import Pushed
-from control_plane.registry.ranges import chunk_range, progress
 from control_plane.registry.uploads import UploadService
 from control_plane.registry.v2.exchange import Exchange
 from control_plane.registry.v2.paths import blob_path, upload_path

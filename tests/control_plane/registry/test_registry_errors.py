@@ -11,6 +11,7 @@ import pytest
 
 import control_plane.blobs
 import control_plane.registry
+from common.byte_ranges import RangeUnsatisfiable
 from common.digest import Digest
 from common.errors import (
     Conflict,
@@ -28,7 +29,7 @@ from common.errors import (
 )
 from control_plane.blobs import DiskFull
 from control_plane.registry.errors import OCI_ERRORS, body_of, headers_of, oci_error_of
-from control_plane.registry.failures import ContentMissing, MethodUnsupported, RangeUnsatisfiable
+from control_plane.registry.failures import ContentMissing, MethodUnsupported
 
 FAMILIES: dict[type[Failure], set[int]] = {
     Invalid: {400, 405, 408, 416},

@@ -1,42 +1,17 @@
-"""Byte ranges of downloads (RFC 9110 section 14) and of upload chunks (distribution specification); pure.
+"""Byte ranges of upload chunks (OCI distribution specification, "Pushing a blob in chunks"); pure.
 
-Downloads: one range; several are answered with everything, as section 14.2 allows. Uploads write `Content-Range:
-<first>-<last>` without unit and length.
+Uploads write `Content-Range: <first>-<last>` without unit and length. Downloads follow RFC 9110: `common.byte_ranges`.
 """
 
 from __future__ import annotations
 
 import re
 
-from control_plane.registry.failures import ContentRangeInvalid, RangeUnsatisfiable
+from control_plane.registry.failures import ContentRangeInvalid
 
 # 18 digits hold any size that is possible, and keep `int` away from numbers made to be slow.
 _NUMBER = r"[0-9]{1,18}"
-_RANGE = re.compile(rf"bytes=\s*({_NUMBER})?-({_NUMBER})?\s*", re.IGNORECASE)
 _CONTENT_RANGE = re.compile(rf"(?:bytes[= ])?({_NUMBER})-({_NUMBER})(?:/(?:\*|{_NUMBER}))?")
-
-
-def range_asked(header: str | None, size: int) -> tuple[int, int] | None:
-    """Start and end (exclusive) of the part that is asked for; None for everything.
-
-    Raises `RangeUnsatisfiable`. A range whose end is before its start is refused too: RFC 9110 would ignore it, the
-    conformance suite of the distribution specification expects 416.
-    """
-    matched = _RANGE.fullmatch(header) if header else None
-    if matched is None or matched.groups() == (None, None):
-        return None
-    first, last = matched.groups()
-    if first is None:
-        length = min(int(last), size)
-        start, end = size - length, size
-    else:
-        start = int(first)
-        end = size if last is None else min(int(last) + 1, size)
-    if start >= end:
-        raise RangeUnsatisfiable(
-            f"{header} is not within the {size} bytes of the content", action="ask for a range within it", size=size
-        )
-    return start, end
 
 
 def chunk_range(header: str | None, content_length: int | None) -> tuple[int, int] | None:

@@ -18,9 +18,9 @@ _RANGE = re.compile(r"bytes=\s*(\d{0,18})-(\d{0,18})\s*", re.ASCII | re.IGNORECA
 
 
 class RangeUnsatisfiable(Invalid):
-    """No byte of the representation is in the range; HTTP 416."""
+    """No byte of the representation is in the range; HTTP 416. `facts["size"]` is how long the representation is."""
 
-    code = "range_not_satisfiable"
+    code = "range_unsatisfiable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,8 @@ class Span:
 def requested_span(header: str | None, size: int) -> Span | None:
     """None: the whole, also for ranges that are malformed, of another unit or several (section 14.2).
 
-    Raises `RangeUnsatisfiable`.
+    Raises `RangeUnsatisfiable`. A range whose end is before its start is refused too: section 14.2 lets us ignore or
+    refuse it, and the conformance suite of the OCI distribution specification expects 416.
     """
     match = _RANGE.fullmatch(header) if header else None
     if match is None:
@@ -50,14 +51,14 @@ def requested_span(header: str | None, size: int) -> Span | None:
     if first:
         start = int(first)
         end = min(int(last) + 1, size) if last else size
-        if last and int(last) < start:
-            return None
     elif last:
         start, end = max(size - int(last), 0), size
     else:
         return None
     if start >= end:
-        raise RangeUnsatisfiable(f"the range starts behind the last of {size} bytes", size=size)
+        raise RangeUnsatisfiable(
+            f"{header} is not within the {size} bytes of the content", action="ask for a range within it", size=size
+        )
     return Span(start, end)
 
 
