@@ -6,11 +6,12 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Annotated
+from importlib.metadata import version
+from typing import Annotated, NoReturn
 
 import typer
 
-from common.errors import Failure, Internal
+from common.errors import Failure, Internal, Invalid
 from control_plane.cli import accounts, fleet, images, instances
 from control_plane.cli.context import open_session, session_of
 from control_plane.cli.failures import exit_code
@@ -37,9 +38,18 @@ app.add_typer(fleet.join_token, name="join-token")
 app.add_typer(instances.instance, name="instance")
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"longshore {version('longshore')}")
+        raise typer.Exit
+
+
 @app.callback()
 def options(
     context: typer.Context,
+    _version: Annotated[
+        bool, typer.Option("--version", help="Print the version and end.", callback=_print_version, is_eager=True)
+    ] = False,
     server: Annotated[str | None, typer.Option(help="URL of the control plane. [env: LONGSHORE_SERVER]")] = None,
     token: Annotated[str | None, typer.Option(help="API key, instead of a login. [env: LONGSHORE_TOKEN]")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON (may stand anywhere).")] = False,
@@ -70,22 +80,34 @@ def status(context: typer.Context) -> None:
 
 
 def main() -> None:
-    arguments = sys.argv[1:]
-    as_json = "--json" in arguments
-    # `--json` may stand anywhere before `--`, as people expect of kubectl and docker; Typer would want it before the
-    # command.
-    if as_json and "--" not in arguments[: arguments.index("--json")]:
-        arguments = ["--json", *(word for word in arguments if word != "--json")]
+    arguments, as_json = _json_first(sys.argv[1:])
     try:
-        app(args=arguments, prog_name="longshore")
+        # Typer's own way with a wrong usage is to print prose; programs that asked for JSON get it for every failure.
+        code = app(args=arguments, prog_name="longshore", standalone_mode=not as_json)
     except Failure as failure:
-        _complain(failure, as_json)
-        sys.exit(exit_code(failure))
+        _fail(failure, exit_code(failure), as_json)
+    except typer.TyperException as wrong:
+        _fail(Invalid(wrong.format_message(), action="see `longshore --help`"), wrong.exit_code, as_json)
+    except OSError as error:
+        _fail(Internal(str(error), action="check the file or directory"), 1, as_json)
+    except typer.Abort:
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
-    except OSError as error:
-        _complain(Internal(str(error), action="check the file or directory"), as_json)
-        sys.exit(1)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _json_first(words: list[str]) -> tuple[list[str], bool]:
+    """`--json` may stand anywhere before `--`, as people expect of kubectl and docker; Typer wants it first."""
+    end = words.index("--") if "--" in words else len(words)
+    ours = [word for word in words[:end] if word != "--json"]
+    as_json = len(ours) < end
+    return [*(["--json"] if as_json else []), *ours, *words[end:]], as_json
+
+
+def _fail(failure: Failure, code: int, as_json: bool) -> NoReturn:
+    _complain(failure, as_json)
+    sys.exit(code)
 
 
 def _complain(failure: Failure, as_json: bool) -> None:

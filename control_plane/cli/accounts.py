@@ -8,30 +8,41 @@ from typing import Annotated
 import typer
 
 from common.errors import Invalid
+from control_plane.cli.client import path_of
 from control_plane.cli.context import session_of
 
 tenant = typer.Typer(help="Tenants and their members.", no_args_is_help=True)
 user = typer.Typer(help="People who may log in.", no_args_is_help=True)
 api_key = typer.Typer(help="Keys for programs.", no_args_is_help=True)
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+PasswordStdin = Annotated[bool, typer.Option("--password-stdin", help="Read the password from stdin.")]
 
 
 def login(
     context: typer.Context,
-    username: Annotated[str, typer.Option("--username", "-u", prompt=True)],
-    password_stdin: Annotated[bool, typer.Option("--password-stdin", help="Read the password from stdin.")] = False,
+    username: Annotated[str, typer.Option("--username", "-u", help="Asked for if it is absent.")] = "",
+    password_stdin: PasswordStdin = False,
 ) -> None:
     """Log in; the tokens are kept in a file that only you can read."""
     session = session_of(context)
-    password = sys.stdin.readline().rstrip("\n") if password_stdin else typer.prompt("Password", hide_input=True)
+    name = username or str(typer.prompt("Username", err=True))
+    password = _password(password_stdin, confirm=False)
+    data = session.client.login(name, password)
+    session.output.item(
+        {"server": session.client.server, "username": name, "expires_in": data["expires_in"]},
+        f"Logged in to {session.client.server} as {name}.",
+    )
+
+
+def _password(from_stdin: bool, *, confirm: bool) -> str:
+    # The question goes to standard error: standard output holds results only.
+    if from_stdin:
+        password = sys.stdin.readline().rstrip("\r\n")
+    else:
+        password = str(typer.prompt("Password", hide_input=True, confirmation_prompt=confirm, err=True))
     if not password:
         raise Invalid("the password is empty", action="type it, or pipe it in with --password-stdin")
-    data = session.client.login(username, password)
-    session.output.item(
-        {"server": session.client.server, "username": username, "expires_in": data["expires_in"]},
-        f"Logged in to {session.client.server} as {username}.",
-    )
+    return password
 
 
 def logout(context: typer.Context) -> None:
@@ -60,6 +71,7 @@ def tenant_create(context: typer.Context, name: str, display_name: str = "") -> 
 
 @tenant.command("list")
 def tenant_list(context: typer.Context) -> None:
+    """The tenants that you may see."""
     session = session_of(context)
     session.output.rows(
         session.client.every("/api/v1/tenants"),
@@ -71,14 +83,15 @@ def tenant_list(context: typer.Context) -> None:
 def tenant_rm(context: typer.Context, name: str) -> None:
     """Remove an empty tenant."""
     session = session_of(context)
-    session.client.delete(f"/api/v1/tenants/{name}")
+    session.client.delete(f"/api/v1/tenants/{path_of(name)}")
     session.output.item({"name": name, "removed": True}, f"Tenant {name} removed.")
 
 
 @tenant.command("members")
 def tenant_members(context: typer.Context, name: str) -> None:
+    """Who belongs to the tenant."""
     session = session_of(context)
-    rows = session.client.every(f"/api/v1/tenants/{name}/members")
+    rows = session.client.every(f"/api/v1/tenants/{path_of(name)}/members")
     session.output.rows(rows, {"user": "USER", "role": "ROLE"})
 
 
@@ -86,14 +99,15 @@ def tenant_members(context: typer.Context, name: str) -> None:
 def tenant_grant(context: typer.Context, name: str, username: str, role: str) -> None:
     """Give USERNAME the role admin, operator or viewer in the tenant."""
     session = session_of(context)
-    session.client.put(f"/api/v1/tenants/{name}/members/{username}", {"role": role})
+    session.client.put(f"/api/v1/tenants/{path_of(name)}/members/{path_of(username)}", {"role": role})
     session.output.item({"tenant": name, "user": username, "role": role}, f"{username} is now {role} of {name}.")
 
 
 @tenant.command("revoke")
 def tenant_revoke(context: typer.Context, name: str, username: str) -> None:
+    """Take USERNAME's role in the tenant away."""
     session = session_of(context)
-    session.client.delete(f"/api/v1/tenants/{name}/members/{username}")
+    session.client.delete(f"/api/v1/tenants/{path_of(name)}/members/{path_of(username)}")
     session.output.item({"tenant": name, "user": username}, f"{username} is no longer a member of {name}.")
 
 
@@ -101,19 +115,18 @@ def tenant_revoke(context: typer.Context, name: str, username: str) -> None:
 def user_create(
     context: typer.Context,
     username: str,
-    password_stdin: Annotated[bool, typer.Option("--password-stdin", help="Read the password from stdin.")] = False,
+    password_stdin: PasswordStdin = False,
 ) -> None:
+    """Make a user; it may nothing until `tenant grant` gives it a role."""
     session = session_of(context)
-    if password_stdin:
-        password = sys.stdin.readline().rstrip("\n")
-    else:
-        password = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
+    password = _password(password_stdin, confirm=True)
     made = session.client.post("/api/v1/users", {"username": username, "password": password})["data"]
     session.output.item(made, f"User {username} created.")
 
 
 @user.command("list")
 def user_list(context: typer.Context) -> None:
+    """Everybody who may log in, or might."""
     session = session_of(context)
     session.output.rows(
         session.client.every("/api/v1/users"),
@@ -137,15 +150,24 @@ def api_key_create(
 
 @api_key.command("list")
 def api_key_list(context: typer.Context) -> None:
+    """Your keys that were not revoked."""
     session = session_of(context)
     session.output.rows(
         session.client.every("/api/v1/api-keys"),
-        {"id": "ID", "name": "NAME", "tenant": "TENANT", "role": "ROLE", "last_used_at": "LAST USED"},
+        {
+            "id": "ID",
+            "name": "NAME",
+            "tenant": "TENANT",
+            "role": "ROLE",
+            "expires_at": "EXPIRES",
+            "last_used_at": "LAST USED",
+        },
     )
 
 
 @api_key.command("rm")
 def api_key_rm(context: typer.Context, key_id: str) -> None:
+    """End a key at once."""
     session = session_of(context)
-    session.client.delete(f"/api/v1/api-keys/{key_id}")
+    session.client.delete(f"/api/v1/api-keys/{path_of(key_id)}")
     session.output.item({"id": key_id, "revoked": True}, f"API key {key_id} revoked.")

@@ -7,15 +7,16 @@ Invariant: a failure leaves here as a `common.errors.Failure` that says what to 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import urllib3
 from urllib3.exceptions import HTTPError
 from urllib3.util import Retry, Timeout
 
-from common.errors import Unauthenticated, Unavailable
+from common.errors import Invalid, Unauthenticated, Unavailable
 from control_plane.cli.failures import failure_of
 from control_plane.cli.settings import Credentials
 
@@ -39,6 +40,8 @@ class Client:
     """
 
     def __init__(self, server: str, token: str | None, credentials: Credentials) -> None:
+        if not re.fullmatch(r"https?://[^/\s]+(/\S*)?", server):
+            raise Invalid(f"{server!r} is not the URL of a server", action="write http://host:port or https://host")
         self.server = server.rstrip("/")
         self._token = token
         self._credentials = credentials
@@ -64,7 +67,7 @@ class Client:
         answer = self.raw(method, path + _query(query), headers=headers, body=data)
         if answer.status >= 400:
             raise failure_of(answer.status, answer.data, f"{method} {path}")
-        return json.loads(answer.data) if answer.data else None
+        return _document(answer, self.server)
 
     def every(self, path: str, **query: Any) -> list[Any]:
         """All rows of a paged list."""
@@ -104,6 +107,8 @@ class Client:
         return answer
 
     def login(self, username: str, password: str) -> dict[str, Any]:
+        # An older login must neither be sent nor refreshed: a wrong password has to say so.
+        self._kept, self._token = {}, None
         data: dict[str, Any] = self.post("/api/v1/auth/login", {"username": username, "password": password})["data"]
         self._kept = {
             "access_token": data["access_token"],
@@ -114,15 +119,26 @@ class Client:
         return data
 
     def logout(self) -> None:
-        if self._kept.get("refresh_token"):
-            self.post("/api/v1/auth/logout", {"refresh_token": self._kept["refresh_token"]})
-        self._credentials.forget(self.server)
+        """Forgotten here even if the server cannot be told; that failure is raised then."""
+        kept = self._credentials.forget(self.server)
+        self._kept, self._token = {}, None
+        self.post("/api/v1/auth/logout", {"refresh_token": kept["refresh_token"]})
 
     def _refresh(self) -> bool:
-        refresh = self._kept.get("refresh_token")
-        if self._token or not refresh:
+        if self._token or not self._kept.get("refresh_token"):
             return False
-        body = json.dumps({"refresh_token": refresh}).encode()
+        # A refresh token works once, and using it twice ends the login: commands that run side by side take turns, and
+        # who comes second takes what the first one got.
+        with self._credentials.locked():
+            newest = self._credentials.tokens(self.server)
+            if newest and newest != self._kept:
+                self._kept = newest
+            else:
+                self._exchange()
+        return True
+
+    def _exchange(self) -> None:
+        body = json.dumps({"refresh_token": self._kept["refresh_token"]}).encode()
         answer = self._guarded(
             lambda: self._pool.request(
                 "POST",
@@ -133,10 +149,9 @@ class Client:
         )
         if answer.status >= 400:
             raise Unauthenticated("your login has ended", action="log in again with `longshore login`")
-        data = json.loads(answer.data)["data"]
+        data = _document(answer, self.server)["data"]
         self._kept = {**self._kept, "access_token": data["access_token"], "refresh_token": data["refresh_token"]}
         self._credentials.keep(self.server, self._kept)
-        return True
 
     def _guarded(self, send: Callable[[], urllib3.BaseHTTPResponse]) -> urllib3.BaseHTTPResponse:
         try:
@@ -146,6 +161,23 @@ class Client:
                 f"the control plane at {self.server} does not answer ({type(error).__name__})",
                 action="check the address (--server or LONGSHORE_SERVER) and that it runs",
             ) from error
+
+
+def path_of(name: str) -> str:
+    """`name` as part of a path; what is no name (a `?`, a `..`) stays inside it."""
+    parts = [quote(part, safe="") for part in name.split("/")]
+    if not name or any(part in ("", ".", "..") for part in parts):
+        raise Invalid(f"{name!r} is not a name", action="see the names with the command `list`")
+    return "/".join(parts)
+
+
+def _document(answer: urllib3.BaseHTTPResponse, server: str) -> Any:
+    try:
+        return json.loads(answer.data) if answer.data else None
+    except ValueError:
+        raise Invalid(
+            f"what answers at {server} is not a Longshore control plane", action="check --server or LONGSHORE_SERVER"
+        ) from None
 
 
 def _query(query: Mapping[str, Any] | None) -> str:

@@ -1,4 +1,4 @@
-"""`longshore idc|host|regional|join-token ...` and `longshore status`."""
+"""`longshore idc|host|regional|join-token ...`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from control_plane.cli.client import path_of
 from control_plane.cli.context import session_of
 
 idc = typer.Typer(help="Data centres.", no_args_is_help=True)
@@ -14,8 +15,12 @@ regional = typer.Typer(help="The services of the data centres.", no_args_is_help
 join_token = typer.Typer(help="One-time tokens that let a machine join.", no_args_is_help=True)
 
 
+Member = Annotated[str, typer.Argument(help="id or idc/name")]
+
+
 @idc.command("create")
 def idc_create(context: typer.Context, name: str, display_name: str = "") -> None:
+    """Name a data centre, so that machines can join in it."""
     session = session_of(context)
     made = session.client.post("/api/v1/idcs", {"name": name, "display_name": display_name or name})["data"]
     session.output.item(made, f"IDC {made['name']} created.")
@@ -23,6 +28,7 @@ def idc_create(context: typer.Context, name: str, display_name: str = "") -> Non
 
 @idc.command("list")
 def idc_list(context: typer.Context) -> None:
+    """All data centres."""
     session = session_of(context)
     session.output.rows(
         session.client.every("/api/v1/idcs"),
@@ -30,10 +36,18 @@ def idc_list(context: typer.Context) -> None:
     )
 
 
+@idc.command("show")
+def idc_show(context: typer.Context, name: str) -> None:
+    """One data centre."""
+    session = session_of(context)
+    session.output.details(session.client.get(f"/api/v1/idcs/{path_of(name)}")["data"])
+
+
 @idc.command("rm")
 def idc_rm(context: typer.Context, name: str) -> None:
+    """Remove a data centre that holds nothing any more."""
     session = session_of(context)
-    session.client.delete(f"/api/v1/idcs/{name}")
+    session.client.delete(f"/api/v1/idcs/{path_of(name)}")
     session.output.item({"name": name, "removed": True}, f"IDC {name} removed.")
 
 
@@ -43,6 +57,7 @@ def host_list(
     idc_name: Annotated[str | None, typer.Option("--idc")] = None,
     state: Annotated[str | None, typer.Option(help="online, offline, conflict or revoked")] = None,
 ) -> None:
+    """Machines that joined; revoked ones only with --state revoked."""
     session = session_of(context)
     session.output.rows(
         session.client.every("/api/v1/hosts", idc=idc_name, state=state),
@@ -59,21 +74,44 @@ def host_list(
     )
 
 
+@host.command("show")
+def host_show(context: typer.Context, name: Member) -> None:
+    """One host, with what it says of itself."""
+    session = session_of(context)
+    session.output.details(session.client.get(f"/api/v1/hosts/{path_of(name)}")["data"])
+
+
 @host.command("rm")
-def host_rm(context: typer.Context, name: Annotated[str, typer.Argument(help="id or idc/name")]) -> None:
+def host_rm(context: typer.Context, name: Member) -> None:
     """Revoke a host: its certificate is worth nothing from now on."""
     session = session_of(context)
-    session.client.delete(f"/api/v1/hosts/{name}")
+    session.client.delete(f"/api/v1/hosts/{path_of(name)}")
     session.output.item({"host": name, "revoked": True}, f"Host {name} revoked.")
 
 
 @regional.command("list")
 def regional_list(context: typer.Context, idc_name: Annotated[str | None, typer.Option("--idc")] = None) -> None:
+    """Regionals that joined."""
     session = session_of(context)
     session.output.rows(
         session.client.every("/api/v1/regionals", idc=idc_name),
         {"name": "NAME", "idc": "IDC", "state": "STATE", "content_url": "CONTENT", "last_seen_at": "LAST SEEN"},
     )
+
+
+@regional.command("show")
+def regional_show(context: typer.Context, name: Member) -> None:
+    """One regional, with the addresses that it is reached at."""
+    session = session_of(context)
+    session.output.details(session.client.get(f"/api/v1/regionals/{path_of(name)}")["data"])
+
+
+@regional.command("rm")
+def regional_rm(context: typer.Context, name: Member) -> None:
+    """Revoke a regional: its certificate is worth nothing from now on."""
+    session = session_of(context)
+    session.client.delete(f"/api/v1/regionals/{path_of(name)}")
+    session.output.item({"regional": name, "revoked": True}, f"Regional {name} revoked.")
 
 
 @join_token.command("create")
@@ -93,6 +131,7 @@ def join_token_create(
 
 @join_token.command("list")
 def join_token_list(context: typer.Context) -> None:
+    """Tokens, used ones too, without their secrets."""
     session = session_of(context)
     session.output.rows(
         session.client.every("/api/v1/join-tokens"),
@@ -102,6 +141,7 @@ def join_token_list(context: typer.Context) -> None:
 
 @join_token.command("rm")
 def join_token_rm(context: typer.Context, token_id: str) -> None:
+    """Remove a token; nobody joins with it any more."""
     session = session_of(context)
-    session.client.delete(f"/api/v1/join-tokens/{token_id}")
+    session.client.delete(f"/api/v1/join-tokens/{path_of(token_id)}")
     session.output.item({"id": token_id, "removed": True}, f"Join token {token_id} removed.")

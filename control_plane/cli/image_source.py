@@ -85,7 +85,7 @@ def open_image(path: Path, scratch: Path) -> ManifestSource:
 
 
 def _from_layout(root: Path) -> ManifestSource:
-    index = _json(root / "index.json")
+    index = _object((root / "index.json").read_bytes() if (root / "index.json").is_file() else b"", "index.json")
     manifests = index.get("manifests") or []
     if len(manifests) != 1:
         raise ImageUnreadable(
@@ -97,20 +97,20 @@ def _from_layout(root: Path) -> ManifestSource:
 def _layout_manifest(root: Path, descriptor: dict[str, Any], depth: int) -> ManifestSource:
     if depth > 2:
         raise ImageUnreadable("the index is nested too deeply", action="flatten it")
-    digest = Digest.parse(str(descriptor["digest"]))
+    digest = _digest_of(descriptor)
     path = _layout_blob(root, digest)
     if path.stat().st_size > _MAX_MANIFEST_BYTES:
         raise ImageUnreadable(f"manifest {digest} is larger than 4 MiB", action="check the layout")
     payload = path.read_bytes()
     digest.verify(Digest.of(payload, digest.algorithm))
-    document = json.loads(payload)
+    document = _object(payload, f"manifest {digest}")
     media_type = str(document.get("mediaType") or descriptor.get("mediaType") or OCI_MANIFEST)
     if media_type in _INDEXES:
         children = tuple(_layout_manifest(root, child, depth + 1) for child in document.get("manifests", []))
         return ManifestSource(digest, media_type, payload, children=children)
     blobs = []
-    for part in (document["config"], *document.get("layers", [])):
-        blob_digest = Digest.parse(str(part["digest"]))
+    for part in (document.get("config"), *document.get("layers", [])):
+        blob_digest = _digest_of(part)
         blob = _layout_blob(root, blob_digest)
         blobs.append(BlobSource(blob_digest, blob.stat().st_size, _opener(blob)))
     return ManifestSource(digest, media_type, payload, _distinct(blobs))
@@ -153,6 +153,22 @@ def _compress(source: Path, target: Path) -> BlobSource:
         while chunk := packed_file.read(1 << 20):
             hasher.update(chunk)
     return BlobSource(hasher.digest(), hasher.size, _opener(target))
+
+
+def _object(payload: bytes, what: str) -> dict[str, Any]:
+    try:
+        document = json.loads(payload)
+    except ValueError:
+        document = None
+    if not isinstance(document, dict):
+        raise ImageUnreadable(f"{what} is missing or not a JSON object", action="copy the image again")
+    return document
+
+
+def _digest_of(descriptor: Any) -> Digest:
+    if not isinstance(descriptor, dict) or "digest" not in descriptor:
+        raise ImageUnreadable("the manifest lacks a descriptor or its digest", action="copy the image again")
+    return Digest.parse(str(descriptor["digest"]))
 
 
 def _distinct(blobs: list[BlobSource]) -> tuple[BlobSource, ...]:

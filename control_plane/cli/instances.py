@@ -9,6 +9,7 @@ import typer
 
 from common.errors import Failure, Invalid, Unavailable
 from common.reference import Reference
+from control_plane.cli.client import path_of
 from control_plane.cli.context import Session, session_of
 
 instance = typer.Typer(help="Containers that tenants want to run.", no_args_is_help=True)
@@ -80,6 +81,7 @@ def instance_list(
     idc: Annotated[str | None, typer.Option()] = None,
     name: Annotated[str | None, typer.Option()] = None,
 ) -> None:
+    """Instances of the tenants that you may see."""
     session = session_of(context)
     session.output.rows(
         session.client.every("/api/v1/instances", tenant=tenant, host=host, idc=idc, name=name), _COLUMNS
@@ -88,24 +90,27 @@ def instance_list(
 
 @instance.command("show")
 def instance_show(context: typer.Context, instance_id: str) -> None:
+    """One instance: what is wanted, and what its host says."""
     session = session_of(context)
-    row = session.client.get(f"/api/v1/instances/{instance_id}")["data"]
-    text = "\n".join(f"{key}: {value}" for key, value in row.items() if key != "contents")
-    session.output.item(row, text)
+    row = session.client.get(f"/api/v1/instances/{path_of(instance_id)}")["data"]
+    session.output.details(row)
 
 
 @instance.command("start")
 def instance_start(context: typer.Context, instance_id: str) -> None:
+    """Want it running."""
     _act(session_of(context), instance_id, "start")
 
 
 @instance.command("stop")
 def instance_stop(context: typer.Context, instance_id: str) -> None:
+    """Want it stopped; its container stays."""
     _act(session_of(context), instance_id, "stop")
 
 
 @instance.command("restart")
 def instance_restart(context: typer.Context, instance_id: str) -> None:
+    """Stop and start it once."""
     _act(session_of(context), instance_id, "restart")
 
 
@@ -117,12 +122,12 @@ def instance_rm(
 ) -> None:
     """Remove an instance; its host removes the container and then reports it gone."""
     session = session_of(context)
-    session.client.delete(f"/api/v1/instances/{instance_id}", force="true" if force else None)
+    session.client.delete(f"/api/v1/instances/{path_of(instance_id)}", force="true" if force else None)
     session.output.item({"id": instance_id, "removed": True}, f"Instance {instance_id} is being removed.")
 
 
 def _act(session: Session, instance_id: str, verb: str) -> None:
-    row = session.client.post(f"/api/v1/instances/{instance_id}/{verb}")["data"]
+    row = session.client.post(f"/api/v1/instances/{path_of(instance_id)}/{verb}")["data"]
     session.output.item(row, f"{row['name']} on {row['host']}: {row['desired_state']} wanted, {row['phase']} now.")
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from urllib3.exceptions import HTTPError
 
 from common.backoff import Backoff
-from common.digest import Digest, DigestMismatch
+from common.digest import Digest, DigestMismatch, Hasher
 from common.durable import write_file
 from common.errors import Unavailable
 from common.reference import Reference
@@ -75,15 +75,18 @@ def _pull_manifest(
 def _pull_blob(client: Client, repository: str, digest: Digest, size: int, directory: Path, advance: Advance) -> None:
     target = _blob_path(directory, digest)
     advance(digest, 0)
-    if target.exists() and target.stat().st_size == size:
+    if target.exists() and _hashed(target, digest).digest() == digest:
         advance(digest, size)
         return
     partial = target.with_suffix(".partial")
     backoff = Backoff(random.random, initial_seconds=0.2, cap_seconds=5)
     while not partial.exists() or partial.stat().st_size < size:
+        held = _size(partial)
         try:
             _continue_blob(client, f"/v2/{repository}/blobs/{digest}", partial, digest, advance)
         except Unavailable:
+            if _size(partial) > held:
+                backoff.reset()
             if backoff.failures >= _TRIES:
                 raise
             time.sleep(backoff.next_delay())
@@ -92,7 +95,7 @@ def _pull_blob(client: Client, repository: str, digest: Digest, size: int, direc
 
 
 def _continue_blob(client: Client, path: str, partial: Path, digest: Digest, advance: Advance) -> None:
-    held = partial.stat().st_size if partial.exists() else 0
+    held = _size(partial)
     answer = client.raw("GET", path, headers={"Range": f"bytes={held}-"} if held else {}, stream=True)
     if answer.status not in (200, 206):
         raise failure_of(answer.status, answer.read(), f"pulling {digest}")
@@ -110,15 +113,23 @@ def _continue_blob(client: Client, path: str, partial: Path, digest: Digest, adv
 
 
 def _check(path: Path, digest: Digest) -> None:
+    try:
+        digest.verify(_hashed(path, digest).digest())
+    except DigestMismatch:
+        path.unlink()
+        raise
+
+
+def _hashed(path: Path, digest: Digest) -> Hasher:
     hasher = digest.hasher()
     with path.open("rb") as file:
         while chunk := file.read(1 << 20):
             hasher.update(chunk)
-    try:
-        digest.verify(hasher.digest())
-    except DigestMismatch:
-        path.unlink()
-        raise
+    return hasher
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
 def _blob_path(directory: Path, digest: Digest) -> Path:

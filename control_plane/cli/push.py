@@ -10,6 +10,8 @@ import random
 import time
 from collections.abc import Callable
 
+from urllib3 import BaseHTTPResponse
+
 from common.backoff import Backoff
 from common.digest import Digest
 from common.errors import NotFound, Stale, Unavailable
@@ -59,7 +61,8 @@ def _push_blob(client: Client, repository: str, blob: BlobSource, advance: Advan
 
 
 def _upload(client: Client, repository: str, blob: BlobSource, advance: Advance) -> None:
-    start = client.raw("POST", f"/v2/{repository}/blobs/uploads/")
+    # Repeating it is harmless: an upload that nobody goes on with expires.
+    start = _patiently(lambda: client.raw("POST", f"/v2/{repository}/blobs/uploads/"))
     if start.status != 202:
         raise failure_of(start.status, start.data, f"starting an upload to {repository}")
     location = start.headers["Location"]
@@ -76,9 +79,22 @@ def _upload(client: Client, repository: str, blob: BlobSource, advance: Advance)
             location, offset = _where_were_we(client, location, offset)
         advance(blob.digest, offset)
     separator = "&" if "?" in location else "?"
-    done = client.raw("PUT", f"{location}{separator}digest={blob.digest}", headers={"Content-Length": "0"})
+    finish = f"{location}{separator}digest={blob.digest}"
+    done = _patiently(lambda: client.raw("PUT", finish, headers={"Content-Length": "0"}))
     if done.status != 201:
         raise failure_of(done.status, done.data, f"finishing {blob.digest}")
+
+
+def _patiently(send: Callable[[], BaseHTTPResponse]) -> BaseHTTPResponse:
+    """Through a restart of the server."""
+    backoff = Backoff(random.random, initial_seconds=0.2, cap_seconds=5)
+    while True:
+        try:
+            return send()
+        except Unavailable:
+            if backoff.failures >= _TRIES:
+                raise
+            time.sleep(backoff.next_delay())
 
 
 def _send_chunk(client: Client, location: str, blob: BlobSource, offset: int) -> tuple[str, int]:

@@ -6,7 +6,10 @@ login` wrote (mode 0600, under the user's configuration directory).
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,17 +44,28 @@ class Credentials:
         found: dict[str, str] = self._load().get("servers", {}).get(server, {})
         return found
 
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Only one process at a time is inside. `keep` and `forget` do not take the lock themselves."""
+        self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with self._path.with_name(f".{self._path.name}.lock").open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
     def keep(self, server: str, tokens: dict[str, str]) -> None:
         document = self._load()
         document["default"] = server
         document.setdefault("servers", {})[server] = tokens
         self._save(document)
 
-    def forget(self, server: str) -> None:
+    def forget(self, server: str) -> dict[str, str]:
+        """The tokens that were kept. Raises `Unauthenticated` if there are none."""
         document = self._load()
-        if document.get("servers", {}).pop(server, None) is None:
+        found: dict[str, str] | None = document.get("servers", {}).pop(server, None)
+        if found is None:
             raise Unauthenticated(f"you are not logged in at {server}", action="nothing to do")
         self._save(document)
+        return found
 
     def _load(self) -> dict[str, Any]:
         if not self._path.exists():
