@@ -18,6 +18,7 @@ from tests.engines.dockerd import DockerEngine
 from tests.engines.dockerd import docker_engine as running_docker
 from tests.engines.dockerd import docker_host_engine as running_host_docker
 from tests.engines.etcd import EtcdEngine, etcd_engine
+from tests.engines.podman import Podman, podman_client
 from tests.engines.postgresql import PostgresEngine, postgres_engine
 from tests.engines.redis import RedisEngine, redis_engine
 from tests.engines.settings import engines_required
@@ -128,6 +129,12 @@ def docker_host_engine(_host_docker: DockerEngine) -> Iterator[DockerEngine]:
     if not _host_docker.process.running:
         _host_docker.start()
     _host_docker.remove_containers()
+
+
+@pytest.fixture
+def podman() -> Iterator[Podman]:
+    with running("podman", podman_client()) as client:
+        yield client
 
 
 @pytest.fixture

@@ -19,8 +19,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "redis": ("redis-server",),
     "etcd": ("etcd-server",),
     "docker": ("docker.io", "iptables", "busybox-static", "ca-certificates"),
-    "registry-clients": ("skopeo",),
-    "tools": ("iproute2", "util-linux"),
+    "registry-clients": ("skopeo", "podman"),
+    "tools": ("iproute2", "util-linux", "nginx-light"),
 }
 # Another run of apt on the same machine is waited for, in seconds, instead of failing.
 _LOCK_SECONDS = 900

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import uvicorn
-from sqlalchemy import create_engine
+from sqlalchemy import Table, create_engine
 from starlette.applications import Starlette
 
 from common.clock import SystemClock
@@ -59,7 +59,7 @@ def served_registry(root: Path) -> Iterator[ServedRegistry]:
         thread.join(10)
 
 
-def _registry_tables() -> list[object]:
+def _registry_tables() -> list[Table]:
     names = ("repositories", "blobs", "repository_blobs", "manifests", "manifest_references", "tags", "uploads")
     return [getattr(tables, name) for name in names]
 
