@@ -52,7 +52,9 @@ fresh: setup
 
 test: setup ## every test; as root on Debian it installs the servers that it needs
 	$(BIN)/python -m tests.engines.install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadgroup --ignore tests/processes
+	# Whole fleets fill the machine by themselves: one after the other.
+	$(BIN)/python -m pytest tests/processes
 
 demo: setup ## push an image and watch it spread to two data centres: IMAGE=... DEMO_EXIT=1
 	$(BIN)/python -m deploy.demo
