@@ -110,12 +110,17 @@ class Fleet:
 
     def log_in(self) -> None:
         if not self.password:
-            found = _PASSWORD.search(self.control_plane.log_path.read_text(errors="replace"))
-            if found is None:
-                raise ServiceFailed("the control plane printed no admin password", action="remove the data directory")
-            self.password = found[1]
+            self.password = self._printed_password()
         self.client = Client(self.url, None, Credentials(self.root / "credentials.json"))
         self.client.login("admin", self.password)
+
+    def _printed_password(self, seconds: float = 5) -> str:
+        deadline = time.monotonic() + seconds  # it may be printed a moment after the service says that it is ready
+        while (found := _PASSWORD.search(self.control_plane.log_path.read_text(errors="replace"))) is None:
+            if time.monotonic() > deadline:
+                raise ServiceFailed("the control plane printed no admin password", action="remove the data directory")
+            time.sleep(0.02)
+        return found[1]
 
     def join_regional(self, idc: Idc) -> Service:
         node = idc.regional
