@@ -35,25 +35,44 @@ class AgentSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=True)
 
-    server: str
-    data: Path = Path("/var/lib/longshore-agent")
-    name: str = Field(default_factory=socket.gethostname, min_length=1)
-    join_token: SecretStr | None = None
-    join_token_file: Path | None = None
-    runtime: Literal["auto", "docker", "memory", "none"] = "auto"
-    docker_host: str = "unix:///var/run/docker.sock"
-    docker_network: str = ""
-    listen_host: str = "127.0.0.1"
-    peer_port: int = Field(default=0, ge=0, le=65535)
-    mirror_port: int = Field(default=0, ge=0, le=65535)
-    etcd: str = ""  # host:port, several separated by commas
-    etcd_ca_file: Path | None = None
-    etcd_username: str | None = None
-    etcd_password: SecretStr | None = None
-    cache_limit_bytes: int = Field(default=0, ge=0)  # 0: as much as the disk holds
-    disk_reserve_bytes: int = Field(default=256 << 20, ge=0)  # stays free on the disk of `data`
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
-    log_style: Literal["console", "json"] = "console"
+    server: str = Field(description="URL of the control plane")
+    data: Path = Field(
+        default=Path("/var/lib/longshore-agent"), description="directory of identity, contents and journal"
+    )
+    name: str = Field(
+        default_factory=socket.gethostname, min_length=1, description="of this host; default: its host name"
+    )
+    join_token: SecretStr | None = Field(
+        default=None, description="one-time token for the first start; others can read arguments, so rather a file"
+    )
+    join_token_file: Path | None = Field(default=None, description="file with the join token")
+    runtime: Literal["auto", "docker", "memory", "none"] = Field(
+        default="auto",
+        description="auto: Docker as soon as it answers; none: hold contents only; memory: pretend to run",
+    )
+    docker_host: str = Field(default="unix:///var/run/docker.sock", description="URL of the Docker engine")
+    docker_network: str = Field(
+        default="", description="Docker's network mode for containers; empty: the default bridge"
+    )
+    listen_host: str = Field(default="127.0.0.1", description="address where BitTorrent peers reach this host")
+    peer_port: int = Field(default=0, ge=0, le=65535, description="BitTorrent port; 0: a free one")
+    mirror_port: int = Field(
+        default=0, ge=0, le=65535, description="port of the registry mirror on loopback, for the engine; 0: a free one"
+    )
+    etcd: str = Field(default="", description="etcd endpoints host:port, several separated by commas; empty: none")
+    etcd_ca_file: Path | None = Field(default=None, description="certificate authority of etcd; default: no TLS")
+    etcd_username: str | None = Field(default=None, description="with it, a password is needed")
+    etcd_password: SecretStr | None = Field(default=None, description="of that user")
+    cache_limit_bytes: int = Field(
+        default=0, ge=0, description="most bytes of contents to hold; 0: as much as the disk takes"
+    )
+    disk_reserve_bytes: int = Field(default=256 << 20, ge=0, description="stays free on the disk of `data`")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="least weight of a line"
+    )
+    log_style: Literal["console", "json"] = Field(
+        default="console", description="for people, or one JSON object a line"
+    )
 
     @field_validator("server")
     @classmethod

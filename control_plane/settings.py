@@ -29,9 +29,11 @@ class _Part(BaseModel):
 class Listeners(_Part):
     """`host:port`; port 0 picks a free one, which `ready.json` then names."""
 
-    http: str = "127.0.0.1:8080"
-    enrolment: str = "127.0.0.1:8443"
-    attach: str = "127.0.0.1:8444"
+    http: str = Field(default="127.0.0.1:8080", description="API, registry and contents")
+    enrolment: str = Field(default="127.0.0.1:8443", description="gRPC with server TLS, where machines join")
+    attach: str = Field(
+        default="127.0.0.1:8444", description="gRPC with mutual TLS, where agents and regionals stay attached"
+    )
 
     @field_validator("http", "enrolment", "attach")
     @classmethod
@@ -45,61 +47,83 @@ class Listeners(_Part):
 class Public(_Part):
     """How others reach this control plane when it stands behind a proxy or listens on every address."""
 
-    url: str | None = None  # base URL of the API and /v2; default: the http listener
-    host: str | None = None  # name in the gRPC server certificate; default: the listeners' hosts
-    names: tuple[str, ...] = ()  # further names in that certificate
+    url: str | None = Field(default=None, description="base URL of the API and /v2; default: the http listener")
+    host: str | None = Field(
+        default=None,
+        description="name or address that agents dial, in the gRPC server certificate; default: the listeners' hosts",
+    )
+    names: tuple[str, ...] = Field(default=(), description="further names in that certificate")
 
 
 class DatabaseSettings(_Part):
-    url: SecretStr | None = None  # default: SQLite in `data`
-    pool_size: int = Field(default=10, ge=1, le=200)
+    url: SecretStr | None = Field(
+        default=None, description="postgresql://user:password@host/database; default: SQLite in `data`"
+    )
+    pool_size: int = Field(default=10, ge=1, le=200, description="most connections to PostgreSQL")
 
 
 class RedisSettings(_Part):
     """One Redis for cache, queue and events; absent: memory, which is right for a single process."""
 
-    url: SecretStr | None = None
+    url: SecretStr | None = Field(default=None, description="redis://host:port/database")
 
 
 class EtcdSettings(_Part):
-    endpoints: tuple[str, ...] = ()
-    username: str | None = None
-    password: SecretStr | None = None
-    ca_file: Path | None = None
+    """The directory of who is attached, shared by replicas; absent: memory, which is right for a single process."""
+
+    endpoints: tuple[str, ...] = Field(default=(), description="each host:port")
+    username: str | None = Field(default=None, description="with it, a password is needed")
+    password: SecretStr | None = Field(default=None, description="of that user")
+    ca_file: Path | None = Field(default=None, description="certificate authority of etcd; default: no TLS")
 
 
 class BlobSettings(_Part):
     """Replicas share one directory (a network file system with rename and fsync)."""
 
-    directory: Path | None = None  # default: `registry` in `data`
+    directory: Path | None = Field(default=None, description="default: `registry` in `data`")
 
 
 class JobSettings(_Part):
     """`embedded` false: this server runs no jobs; `longshore-server worker` beside it does, and both need Redis."""
 
-    embedded: bool = True
+    embedded: bool = Field(default=True, description="run background jobs in this process")
 
 
 class RegistrySettings(_Part):
-    service: str = "longshore-registry"
-    upload_expiry_hours: float = Field(default=24, gt=0)
-    x_accel_prefix: str | None = None  # internal location of nginx that maps to the blob directory
+    service: str = Field(
+        default="longshore-registry", description="`service` of registry tokens; the same on all replicas"
+    )
+    upload_expiry_hours: float = Field(
+        default=24, gt=0, description="how long an upload that nobody goes on with is kept"
+    )
+    x_accel_prefix: str | None = Field(
+        default=None,
+        description="internal location of nginx that maps to the blob directory; default: bytes are sent here",
+    )
 
 
 class FleetSettings(_Part):
-    heartbeat_seconds: float = Field(default=10, ge=0.2, le=300)
-    certificate_hours: float = Field(default=24, gt=0.01)
+    heartbeat_seconds: float = Field(
+        default=10, ge=0.2, le=300, description="how often agents and regionals say that they live"
+    )
+    certificate_hours: float = Field(
+        default=24, gt=0.01, description="life of a machine's certificate, which it renews in time"
+    )
 
 
 class SwarmSettings(_Part):
-    smallest_bytes: int = Field(default=1 << 20, ge=1)
-    egress_flush_seconds: float = Field(default=1.0, gt=0, le=60)
-    metainfo_patience_seconds: float = Field(default=2.0, ge=0, le=8)
+    smallest_bytes: int = Field(default=1 << 20, ge=1, description="smaller contents are fetched, not swarmed")
+    egress_flush_seconds: float = Field(
+        default=1.0, gt=0, le=60, description="how often counted bytes are written to the database"
+    )
+    metainfo_patience_seconds: float = Field(
+        default=2.0, ge=0, le=8, description="how long who asks for metainfo waits until it is made"
+    )
 
 
 class LoggingSettings(_Part):
-    level: Literal["debug", "info", "warning", "error"] = "info"
-    style: Literal["console", "json"] = "console"
+    level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="least weight of a line")
+    style: Literal["console", "json"] = Field(default="console", description="for people, or one JSON object a line")
 
 
 class Settings(BaseSettings):
@@ -111,8 +135,10 @@ class Settings(BaseSettings):
         nested_model_default_partial_update=True,
     )
 
-    data: Path = Path("longshore-data")
-    secrets_directory: Path | None = None  # of the master keys, shared by replicas; default: `secrets` in `data`
+    data: Path = Field(default=Path("longshore-data"), description="directory of everything that is embedded")
+    secrets_directory: Path | None = Field(
+        default=None, description="of the master keys, shared by replicas; default: `secrets` in `data`"
+    )
     listeners: Listeners = Listeners()
     public: Public = Public()
     database: DatabaseSettings = DatabaseSettings()

@@ -31,26 +31,42 @@ class RegionalSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=True)
 
-    idc: str
-    server: str | None = None
-    data: Path = Path("/var/lib/longshore-regional")
-    server_ip: str = "127.0.0.1"
-    api_port: int = Field(default=8081, ge=0, le=65535)
-    content_port: int = Field(default=0, ge=0, le=65535)
-    peer_port: int = Field(default=0, ge=0, le=65535)
-    static_root: Path = Path("/tftpboot")
-    name: str | None = None
-    join_token: SecretStr | None = None
-    join_token_file: Path | None = None
-    etcd: str = ""  # host:port, several separated by commas
-    etcd_ca_file: Path | None = None
-    etcd_username: str | None = None
-    etcd_password: SecretStr | None = None
-    interface: str = "eth1"
-    cache_limit_bytes: int = Field(default=0, ge=0)  # 0: as much as the disk holds
-    swarm_threshold_bytes: int = Field(default=1 << 20, ge=0)  # the centre makes no metainfo for smaller contents
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
-    log_style: Literal["console", "json"] = "console"
+    idc: str = Field(description="name of the data centre")
+    server: str | None = Field(default=None, description="URL of the control plane; default: none, serve files only")
+    data: Path = Field(
+        default=Path("/var/lib/longshore-regional"), description="directory of identity, cache and journal"
+    )
+    server_ip: str = Field(default="127.0.0.1", description="address to listen on, and that agents and machines dial")
+    api_port: int = Field(
+        default=8081, ge=0, le=65535, description="HTTP port of files, tracker and web seed; 0: a free one"
+    )
+    content_port: int = Field(default=0, ge=0, le=65535, description="HTTPS port of contents; 0: a free one")
+    peer_port: int = Field(default=0, ge=0, le=65535, description="BitTorrent port; 0: a free one")
+    static_root: Path = Field(
+        default=Path("/tftpboot"), description="directory of /static/ and /repos/, created if need be"
+    )
+    name: str | None = Field(default=None, description="of this regional; default: regional-<idc>")
+    join_token: SecretStr | None = Field(
+        default=None, description="one-time token for the first start; others can read arguments, so rather a file"
+    )
+    join_token_file: Path | None = Field(default=None, description="file with the join token")
+    etcd: str = Field(default="", description="etcd endpoints host:port, several separated by commas; empty: none")
+    etcd_ca_file: Path | None = Field(default=None, description="certificate authority of etcd; default: no TLS")
+    etcd_username: str | None = Field(default=None, description="with it, a password is needed")
+    etcd_password: SecretStr | None = Field(default=None, description="of that user")
+    interface: str = Field(default="eth1", description="network interface for DHCP and TFTP, when a version has them")
+    cache_limit_bytes: int = Field(
+        default=0, ge=0, description="most bytes of contents to hold; 0: as much as the disk takes"
+    )
+    swarm_threshold_bytes: int = Field(
+        default=1 << 20, ge=0, description="smaller contents are not swarmed: the centre makes no metainfo for them"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="least weight of a line"
+    )
+    log_style: Literal["console", "json"] = Field(
+        default="console", description="for people, or one JSON object a line"
+    )
 
     @field_validator("idc")
     @classmethod
