@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
-from sqlalchemy import Table, delete, insert, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from common.tls import IdentityKind
+from control_plane.database.upserts import insert_or_ignore
 from control_plane.fleet.certificates import Issued
 from control_plane.fleet.tables import authorities, certificates
 
@@ -40,7 +38,7 @@ async def keep_authority(
         "sealed_key": sealed_key,
         "created_at": now,
     }
-    await _insert_unless_there(connection, authorities, values)
+    await insert_or_ignore(connection, authorities, [values])
     stored = await find_authority(connection, name)
     assert stored is not None  # noqa: S101  inserted or found above, in this transaction
     return stored
@@ -99,8 +97,3 @@ async def revoke_all(connection: AsyncConnection, kind: IdentityKind, identity_i
         )
         .values(revoked_at=now)
     )
-
-
-async def _insert_unless_there(connection: AsyncConnection, table: Table, values: Mapping[str, Any]) -> None:
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    await connection.execute(dialect.insert(table).values(**values).on_conflict_do_nothing())

@@ -9,11 +9,11 @@ from typing import Any
 from sqlalchemy import Row, delete, exists, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from control_plane.database.upserts import insert_or_ignore, insert_or_replace
 from control_plane.fleet.tables import hosts, idcs
 from control_plane.instances.model import DesiredState, Health, Instance, Phase, Status
 from control_plane.instances.records import image_of, image_record, spec_of, spec_record
 from control_plane.instances.tables import instance_statuses, instances
-from control_plane.swarm.upserts import insert_or_ignore, insert_or_replace
 
 
 @dataclass(frozen=True, slots=True)

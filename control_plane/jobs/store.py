@@ -7,9 +7,9 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Row, delete, or_, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from control_plane.database.upserts import inserted
 from control_plane.jobs.model import ACTIVE, ENDED, Cancelled, Done, Ending, Job, JobState, Retry
 from control_plane.jobs.tables import is_active, jobs
 
@@ -22,13 +22,8 @@ def _job(row: Row[Any]) -> Job:
 
 async def insert_unless_active(connection: AsyncConnection, job: Job) -> bool:
     """False if an active job of that kind has the same unique key, whether it was there before or came meanwhile."""
-    insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
     values = {name: getattr(job, name) for name in jobs.c.keys()}  # noqa: SIM118  columns are not a dict
-    statement = insert(jobs).values(values)
-    if job.unique_key is not None:
-        statement = statement.on_conflict_do_nothing(index_elements=["kind", "unique_key"], index_where=is_active)
-    # The returned id, not the row count, which is unknown (-1) for an insert.
-    return (await connection.execute(statement.returning(jobs.c.id))).first() is not None
+    return await inserted(connection, jobs, values, unless=["kind", "unique_key"], where=is_active)
 
 
 async def find_active(connection: AsyncConnection, kind: str, unique_key: str) -> Job | None:

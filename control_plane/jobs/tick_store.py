@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 
 from sqlalchemy import select, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from control_plane.database.upserts import inserted
 from control_plane.jobs.tables import ticks
 
 
@@ -20,9 +20,7 @@ async def find_tick(connection: AsyncConnection, name: str) -> datetime | None:
 
 async def first_tick(connection: AsyncConnection, name: str, next_at: datetime) -> bool:
     """False if another replica was quicker."""
-    insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
-    statement = insert(ticks).values(name=name, next_at=next_at).on_conflict_do_nothing()
-    return (await connection.execute(statement.returning(ticks.c.name))).first() is not None
+    return await inserted(connection, ticks, {"name": name, "next_at": next_at})
 
 
 async def claim_tick(connection: AsyncConnection, name: str, expected: datetime, next_at: datetime) -> bool:

@@ -9,9 +9,9 @@ from sqlalchemy import Row, Select, delete, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from common.digest import Digest
+from control_plane.database.upserts import insert_or_ignore, insert_or_replace, inserted
 from control_plane.registry.manifests import ParsedManifest
 from control_plane.registry.model import Manifest, Tag
-from control_plane.registry.rows import insert_or_keep, insert_or_update
 from control_plane.registry.tables import manifest_references, manifests, repositories, tags
 
 _PAGE = 1000
@@ -89,11 +89,11 @@ async def add_manifest(
         "pushed_at": now,
         "pushed_by": user_id,
     }
-    if not await insert_or_keep(connection, manifests, [row]):
+    if not await inserted(connection, manifests, row):
         return False
     references = _references(repository_id, manifest.digest, parsed)
     for start in range(0, len(references), _PAGE):
-        await insert_or_keep(connection, manifest_references, references[start : start + _PAGE])
+        await insert_or_ignore(connection, manifest_references, references[start : start + _PAGE])
     return True
 
 
@@ -145,7 +145,7 @@ async def set_tag(
     query = select(tags.c.digest).where(tags.c.repository_id == repository_id, tags.c.name == name)
     before = (await connection.execute(query.with_for_update())).scalar_one_or_none()
     row = {"repository_id": repository_id, "name": name, "digest": str(digest), "updated_at": now}
-    await insert_or_update(connection, tags, row, ["digest", "updated_at"])
+    await insert_or_replace(connection, tags, [row])
     return None if before is None else Digest.parse(before)
 
 

@@ -10,8 +10,8 @@ from sqlalchemy import ColumnElement, Select, delete, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from common.digest import Digest
+from control_plane.database.upserts import insert_or_ignore, insert_or_replace
 from control_plane.registry.model import Repository
-from control_plane.registry.rows import insert_or_keep, insert_or_update
 from control_plane.registry.tables import blobs, manifests, repositories, repository_blobs
 
 # SQLite takes 32,766 parameters a statement, PostgreSQL 65,535; pages of this size stay far below.
@@ -47,7 +47,7 @@ async def ensure_repository(
     if found is not None:
         await connection.execute(delete(repositories).where(repositories.c.id == found.repository_id))
     row = {"id": new_id, "name": name, "tenant": name.partition("/")[0], "tenant_id": tenant_id, "created_at": now}
-    await insert_or_keep(connection, repositories, [row])
+    await insert_or_ignore(connection, repositories, [row])
     made = await find_repository(connection, name)
     assert made is not None  # noqa: S101  we hold the transaction that inserted or found it
     return made
@@ -104,7 +104,7 @@ async def linked_bytes(connection: AsyncConnection, repository_ids: Sequence[str
 async def record_blob(connection: AsyncConnection, digest: Digest, size: int, now: datetime) -> None:
     """A blob was stored, again perhaps: then its size is set to what was verified just now."""
     row = {"digest": str(digest), "size": size, "created_at": now}
-    await insert_or_update(connection, blobs, row, ["size"])
+    await insert_or_replace(connection, blobs, [row], only=["size"])
 
 
 async def blob_size(connection: AsyncConnection, digest: Digest) -> int | None:
@@ -113,7 +113,7 @@ async def blob_size(connection: AsyncConnection, digest: Digest) -> int | None:
 
 async def link_blob(connection: AsyncConnection, repository_id: str, digest: Digest, now: datetime) -> None:
     row = {"repository_id": repository_id, "digest": str(digest), "linked_at": now}
-    await insert_or_keep(connection, repository_blobs, [row])
+    await insert_or_ignore(connection, repository_blobs, [row])
 
 
 async def unlink_blob(connection: AsyncConnection, repository_id: str, digest: Digest) -> bool:

@@ -11,10 +11,10 @@ from sqlalchemy import Table, delete, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from common.digest import Digest
+from control_plane.database.upserts import insert_or_add, insert_or_replace
 from control_plane.fleet.tables import idcs
 from control_plane.swarm.model import EgressKey, HostContent, RegionalContent
 from control_plane.swarm.tables import egress, host_contents, regional_contents
-from control_plane.swarm.upserts import insert_or_add, insert_or_replace
 
 Key = tuple[str, str]  # (tenant id, digest)
 

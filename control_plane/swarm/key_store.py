@@ -8,8 +8,8 @@ from datetime import datetime
 from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from control_plane.database.upserts import insert_or_ignore
 from control_plane.swarm.tables import content_keys, swarm_secrets
-from control_plane.swarm.upserts import insert_or_ignore
 
 
 @dataclass(frozen=True, slots=True)

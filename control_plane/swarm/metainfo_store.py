@@ -9,9 +9,9 @@ from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from common.digest import Digest
+from control_plane.database.upserts import insert_or_ignore, insert_or_replace
 from control_plane.swarm.model import DescriptionFailure, StoredMetainfo
 from control_plane.swarm.tables import metainfo, metainfo_failures
-from control_plane.swarm.upserts import insert_or_ignore, insert_or_replace
 
 
 async def find(connection: AsyncConnection, tenant_id: str, digest: Digest) -> StoredMetainfo | None:

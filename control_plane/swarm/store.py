@@ -9,10 +9,10 @@ from sqlalchemy import ColumnElement, delete, exists, func, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from common.digest import Digest
+from control_plane.database.upserts import insert_or_ignore
 from control_plane.fleet.tables import idcs
 from control_plane.swarm.model import Order, WantedContent
 from control_plane.swarm.tables import wants
-from control_plane.swarm.upserts import insert_or_ignore
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,9 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Row, delete, insert, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from control_plane.database.upserts import insert_or_ignore, inserted
 from control_plane.tenants.model import RefreshToken, SigningKeyRow
 from control_plane.tenants.tables import refresh_tokens, revoked_tokens, signing_keys
 
@@ -73,10 +73,8 @@ async def revoke_family(connection: AsyncConnection, family_id: str, now: dateti
 
 
 async def revoke_access(connection: AsyncConnection, access_id: str, user_id: str, expires_at: datetime) -> None:
-    dialect = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
-    await connection.execute(
-        dialect(revoked_tokens).values(id=access_id, user_id=user_id, expires_at=expires_at).on_conflict_do_nothing()
-    )
+    row = {"id": access_id, "user_id": user_id, "expires_at": expires_at}
+    await insert_or_ignore(connection, revoked_tokens, [row])
 
 
 async def is_revoked(connection: AsyncConnection, access_id: str) -> bool:
@@ -101,21 +99,15 @@ async def signing_key_rows(connection: AsyncConnection) -> Sequence[SigningKeyRo
 
 async def add_signing_key(connection: AsyncConnection, key: SigningKeyRow) -> bool:
     """False if another replica added the key of that sequence first."""
-    dialect = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
-    added = await connection.execute(
-        dialect(signing_keys)
-        .values(
-            id=key.id,
-            sequence=key.sequence,
-            sealed_private_pem=key.sealed_private_pem,
-            public_pem=key.public_pem,
-            created_at=key.created_at,
-            verifies_until=key.verifies_until,
-        )
-        .on_conflict_do_nothing(index_elements=["sequence"])
-        .returning(signing_keys.c.id)
-    )
-    return added.first() is not None
+    row = {
+        "id": key.id,
+        "sequence": key.sequence,
+        "sealed_private_pem": key.sealed_private_pem,
+        "public_pem": key.public_pem,
+        "created_at": key.created_at,
+        "verifies_until": key.verifies_until,
+    }
+    return await inserted(connection, signing_keys, row, unless=["sequence"])
 
 
 async def retire_signing_keys(connection: AsyncConnection, before: int, verifies_until: datetime) -> None:

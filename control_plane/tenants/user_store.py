@@ -6,9 +6,9 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Row, func, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from control_plane.database.upserts import inserted
 from control_plane.tenants.access import Role
 from control_plane.tenants.model import Standing, User
 from control_plane.tenants.tables import members, revoked_tokens, tenants, users
@@ -20,7 +20,6 @@ MOST_REVOKED = 256
 
 async def add_user(connection: AsyncConnection, user: User) -> bool:
     """False if the name is taken."""
-    insert = sqlite.insert(users) if connection.dialect.name == "sqlite" else postgresql.insert(users)
     values = {
         "id": user.id,
         "name": user.name,
@@ -32,11 +31,7 @@ async def add_user(connection: AsyncConnection, user: User) -> bool:
         "token_generation": user.token_generation,
         "created_at": user.created_at,
     }
-    # RETURNING says whether a row went in; the count of rows does not, for an INSERT on PostgreSQL.
-    added = await connection.execute(
-        insert.values(values).on_conflict_do_nothing(index_elements=["name"]).returning(users.c.id)
-    )
-    return added.first() is not None
+    return await inserted(connection, users, values, unless=["name"])
 
 
 async def find_user(connection: AsyncConnection, name: str) -> User | None:

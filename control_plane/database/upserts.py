@@ -1,16 +1,20 @@
-"""`INSERT ... ON CONFLICT` for both engines: SQLAlchemy spells it per dialect, with the same words."""
+"""`INSERT ... ON CONFLICT` for both engines: SQLAlchemy spells it per dialect, with the same words.
+
+For stores: two requests that insert one thing at one time are normal, and several replicas may do so.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Table
+from sqlalchemy import ColumnElement, Table, TextClause
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 Insert = sqlite.Insert | postgresql.Insert
-Rows = Sequence[Mapping[str, Any]]
+Row = Mapping[str, Any]
+Rows = Sequence[Row]
 
 
 def insert_into(connection: AsyncConnection, table: Table) -> Insert:
@@ -24,17 +28,40 @@ async def insert_or_ignore(connection: AsyncConnection, table: Table, rows: Rows
         await connection.execute(insert_into(connection, table).on_conflict_do_nothing(), list(rows))
 
 
+async def inserted(
+    connection: AsyncConnection,
+    table: Table,
+    row: Row,
+    *,
+    unless: Sequence[str] | None = None,
+    where: ColumnElement[bool] | TextClause | None = None,
+) -> bool:
+    """Insert the row; false if its key is already there. `unless` names the columns of the one key that may be taken
+    (of a partial index `where`); without, any may.
+    """
+    statement = insert_into(connection, table).values(row)
+    statement = statement.on_conflict_do_nothing(index_elements=unless, index_where=where)
+    # RETURNING says whether a row went in; the count of rows does not, for an INSERT on PostgreSQL (-1).
+    return (await connection.execute(statement.returning(*table.primary_key))).first() is not None
+
+
 async def insert_or_replace(
-    connection: AsyncConnection, table: Table, rows: Rows, *, unless_older: str | None = None
+    connection: AsyncConnection,
+    table: Table,
+    rows: Rows,
+    *,
+    only: Sequence[str] | None = None,
+    unless_older: str | None = None,
 ) -> None:
-    """Rows whose primary key is already there take the new values of every other column; with `unless_older` only if
-    the new value of that column is not smaller than the old one.
+    """Rows whose primary key is already there take the new values of every other column, or of those in `only`; with
+    `unless_older` only if the new value of that column is not smaller than the old one.
     """
     if not rows:
         return
     keys = [column.name for column in table.primary_key]
     statement = insert_into(connection, table)
-    values = {column.name: statement.excluded[column.name] for column in table.columns if column.name not in keys}
+    changed = only or [column.name for column in table.columns if column.name not in keys]
+    values = {name: statement.excluded[name] for name in changed}
     newer = None if unless_older is None else statement.excluded[unless_older] >= table.c[unless_older]
     await connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=values, where=newer), list(rows))
 
