@@ -7,15 +7,22 @@ secrets are made at first start under `data` or come from files.
 
 from __future__ import annotations
 
+import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings.exceptions import SettingsError
 
 from common.errors import Invalid
+
+_PREFIX = "LONGSHORE_"
+# The other programs' names, which may be set on the same machine.
+_PREFIXES_OF_OTHERS = ("AGENT_", "REGIONAL_")
+_NAMES_OF_OTHERS = frozenset({"SERVER", "TOKEN", "CREDENTIALS", "REQUIRE_ENGINES"})
 
 
 class SettingsInvalid(Invalid):
@@ -128,7 +135,7 @@ class LoggingSettings(_Part):
 
 class Settings(BaseSettings):
     model_config = SettingsConfigDict(
-        env_prefix="LONGSHORE_",
+        env_prefix=_PREFIX,
         env_nested_delimiter="__",
         frozen=True,
         extra="forbid",
@@ -182,8 +189,9 @@ def load_settings(config: Path | None, options: Mapping[str, Any]) -> Settings:
     """`options` are those of the command line that were given, nested. Raises `SettingsInvalid` naming the key."""
     try:
         from_file = tomllib.loads(config.read_text()) if config is not None else {}
-    except (OSError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise SettingsInvalid(f"{config} cannot be read: {error}", action="mend the file") from error
+    _check_names(os.environ)  # noqa: TID251  the one place that reads it
     try:
         environment = Settings().model_dump(exclude_unset=True)
         settings = Settings(**_merged(_merged(from_file, environment), options))
@@ -193,12 +201,26 @@ def load_settings(config: Path | None, options: Mapping[str, Any]) -> Settings:
         raise SettingsInvalid(
             f"setting {where}: {first['msg']}", action="see docs/operations/configuration.md"
         ) from error
+    except SettingsError as error:  # no JSON where a list or a table is due; the text names the setting
+        raise SettingsInvalid(f"environment: {error}", action="see docs/operations/configuration.md") from error
     if not settings.jobs.embedded and settings.redis.url is None:
         raise SettingsInvalid(
             "setting jobs.embedded: without Redis a separate worker hears of no job",
             action="set redis.url, or leave jobs.embedded on",
         )
     return settings
+
+
+def _check_names(names: Iterable[str]) -> None:
+    # Pydantic forbids unknown names below a part (LONGSHORE_LISTENERS__X), and overlooks them at the top.
+    for name in names:
+        rest = name.removeprefix(_PREFIX)
+        if rest == name or rest.startswith(_PREFIXES_OF_OTHERS) or rest in _NAMES_OF_OTHERS:
+            continue
+        if rest.partition("__")[0].lower() not in Settings.model_fields:
+            raise SettingsInvalid(
+                f"{name} is no setting of the control plane", action="see docs/operations/configuration.md"
+            )
 
 
 def _merged(weak: Mapping[str, Any], strong: Mapping[str, Any]) -> dict[str, Any]:

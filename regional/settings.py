@@ -45,7 +45,7 @@ class RegionalSettings(BaseSettings):
     static_root: Path = Field(
         default=Path("/tftpboot"), description="directory of /static/ and /repos/, created if need be"
     )
-    name: str | None = Field(default=None, description="of this regional; default: regional-<idc>")
+    name: str | None = Field(default=None, description="of this regional; default: `regional-<idc>`")
     join_token: SecretStr | None = Field(
         default=None, description="one-time token for the first start; others can read arguments, so rather a file"
     )

@@ -26,6 +26,9 @@ from control_plane.cli.failures import failure_of
 from control_plane.cli.image_source import OCI_INDEX, OCI_MANIFEST
 
 _TRIES = 6
+# What is lost of a connection that breaks: urllib3 gives a chunk when it is whole. With 1 MiB, connections that broke
+# sooner never got anywhere.
+_CHUNK_BYTES = 64 << 10
 _MANIFEST_TYPES = ", ".join(
     (
         OCI_MANIFEST,
@@ -104,7 +107,7 @@ def _continue_blob(client: Client, path: str, partial: Path, digest: Digest, adv
     try:
         with partial.open("r+b" if held else "wb") as file:
             file.seek(held)
-            for chunk in answer.stream(1 << 20):
+            for chunk in answer.stream(_CHUNK_BYTES):
                 file.write(chunk)
                 held += len(chunk)
                 advance(digest, held)

@@ -25,9 +25,13 @@ DEFAULT_SERVER = "http://127.0.0.1:8080"
 class CliSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="LONGSHORE_", frozen=True, extra="ignore")
 
-    server: str | None = None
-    token: str | None = Field(default=None, repr=False)
-    credentials: Path = Path("~/.config/longshore/credentials.json")
+    server: str | None = Field(
+        default=None, description="URL of the control plane; default: where you logged in last, or this computer"
+    )
+    token: str | None = Field(default=None, repr=False, description="API key, used instead of a login")
+    credentials: Path = Field(
+        default=Path("~/.config/longshore/credentials.json"), description="file of the login, readable by you alone"
+    )
 
 
 class Credentials:
