@@ -92,15 +92,20 @@ class FleetWatch:
                         await self._react(event)
             except Failure as failure:
                 log.warning("fleet events interrupted", error=str(failure))
+                # While the bus is away nobody wakes us: ask with each attempt, every three seconds or so.
+                await self._poll_once()
             await self._clock.sleep(jittered(1.0, 0.5, self._random))
 
     async def _poll_forever(self) -> None:
         while True:
             await self._clock.sleep(jittered(self._tempo.poll_seconds, 0.1, self._random))
-            try:
-                await self._poll()
-            except Failure as failure:
-                log.warning("fleet not polled", error=str(failure))
+            await self._poll_once()
+
+    async def _poll_once(self) -> None:
+        try:
+            await self._poll()
+        except Failure as failure:
+            log.warning("fleet not polled", error=str(failure))
 
     async def _poll(self) -> None:
         before = {kind: self._sessions.of_kind(kind) for kind in store_members.KINDS}

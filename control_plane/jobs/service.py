@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -91,11 +91,15 @@ class JobService:
 
     async def sweep(self) -> int:
         """Push the ids of all jobs that could run now; returns how many. Ids that wait already are not doubled."""
-        async with self._database.reading() as connection:
-            found = await store.list_claimable(connection, self._clock.now(), _SWEEP_LIMIT)
+        found = await self.claimable()
         for job_id in found:
             await self._queue.push(job_id)
         return len(found)
+
+    async def claimable(self) -> Sequence[str]:
+        """The ids of jobs that could run now, as the rows say."""
+        async with self._database.reading() as connection:
+            return await store.list_claimable(connection, self._clock.now(), _SWEEP_LIMIT)
 
     async def forget_ended(self, before: datetime) -> int:
         """Delete jobs that ended before then; returns how many."""

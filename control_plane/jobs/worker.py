@@ -162,7 +162,7 @@ class Worker:
                 await self._queue.push(leased.id)
 
     async def _work_forever(self) -> None:
-        backoff = Backoff(self._chance, initial_seconds=0.5, cap_seconds=30)
+        backoff = Backoff(self._chance, initial_seconds=0.5, cap_seconds=5)
         while True:
             try:
                 job_id = await self._queue.pop(self._limits.poll_seconds)
@@ -172,6 +172,15 @@ class Worker:
             except Unavailable as error:
                 log.warning("worker waits", error=str(error))
                 await self._clock.sleep(backoff.next_delay())
+                await self._work_without_queue()
+
+    async def _work_without_queue(self) -> None:
+        """The rows say what is due, and claiming says who gets it; the queue only makes it quick. Without this nobody
+        would describe contents while Redis is away, and every host would fetch its own copy from the centre.
+        """
+        with contextlib.suppress(Unavailable):
+            for job_id in await self._service.claimable():
+                await self.run_one(job_id)
 
     async def _sweep_forever(self) -> None:
         while True:

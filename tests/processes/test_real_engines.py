@@ -12,7 +12,8 @@ from benchmarks.spread import make_blob
 from common.errors import Unavailable
 from deploy.demo.fleet import Fleet, Idc, Node
 from tests.engines.etcd import EtcdEngine
-from tests.engines.postgresql import PostgresEngine
+from tests.engines.fixtures import running
+from tests.engines.postgresql import PostgresEngine, postgres_engine
 from tests.engines.redis import RedisEngine
 from tests.processes.conftest import two_idcs
 from tests.processes.fleets import (
@@ -45,8 +46,15 @@ EAST = Idc("east", Node("regional-east"), (Node("east-1"),))
 
 
 @pytest.fixture
-def engines(own_postgresql: PostgresEngine, own_redis: RedisEngine, own_etcd: EtcdEngine) -> Engines:
-    return Engines(own_postgresql, own_redis, own_etcd)
+def durable_postgresql() -> Iterator[PostgresEngine]:
+    """It is killed: without fsync it would lose what it acknowledged."""
+    with running("postgresql", postgres_engine(fsync=True)) as engine:
+        yield engine
+
+
+@pytest.fixture
+def engines(durable_postgresql: PostgresEngine, own_redis: RedisEngine, own_etcd: EtcdEngine) -> Engines:
+    return Engines(durable_postgresql, own_redis, own_etcd)
 
 
 @pytest.fixture
@@ -144,7 +152,7 @@ def test_two_replicas_serve_one_fleet(make_fleet: Callable[..., Fleet], tmp_path
     assert other.client.every("/api/v1/instances") == fleet.instances()
     remove_everything(fleet)
 
-    # One of two goes away for good: who was attached there finds the other... as long as its own server is one of them.
+    # What one replica stored the other serves, to people and to the edge.
     blob = make_blob(tmp_path / "large", 6)
     push_blob(fleet, blob, "acme/large:1")
     request_everywhere(fleet, "acme/large:1")
