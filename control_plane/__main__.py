@@ -11,7 +11,7 @@ import typer
 import uvloop
 
 from common.clock import SystemClock
-from common.errors import Failure
+from common.errors import Failure, NotFound
 from common.logging_setup import configure_logging
 from control_plane.app import build, open_backing
 from control_plane.database.migrate import current, upgrade
@@ -71,6 +71,7 @@ async def _migrate(url: str) -> str | None:
 
 
 async def _reset_admin(settings: Settings) -> str:
+    await _check_database(settings)
     clock = SystemClock()
     backing = open_backing(settings, clock)
     try:
@@ -80,6 +81,17 @@ async def _reset_admin(settings: Settings) -> str:
         )
     finally:
         await backing.close()
+
+
+async def _check_database(settings: Settings) -> None:
+    # In a wrong directory a new database would be made, and its password would open nothing.
+    embedded = settings.database.url is None
+    if (embedded and not (settings.data / "longshore.db").exists()) or await current(settings.database_url) is None:
+        where = f"in {settings.data.absolute()}" if embedded else "at database.url"
+        raise NotFound(
+            f"there is no Longshore database {where}",
+            action="check --data and the settings; `longshore-server migrate` or a first start makes one",
+        )
 
 
 def _settings(config: Path | None, data: Path | None, options: dict[str, Any]) -> Settings:

@@ -79,7 +79,7 @@ class Longshore:
         return replace(self, environment={**self.environment, **variables})
 
 
-def started(directory: Path) -> Plane:
+def started(directory: Path, *, prints_password: bool = True) -> Plane:
     """A control plane on free ports that it comes back to when it is started again."""
     arguments = ["serve", "--http=127.0.0.1:0", "--enrolment=127.0.0.1:0", "--attach=127.0.0.1:0"]
     service = Service("control-plane", "control_plane", [*arguments, f"--data={directory}"], directory)
@@ -89,6 +89,8 @@ def started(directory: Path) -> Plane:
         *(f"--{option}={ready[option]}" for option in ("http", "enrolment", "attach")),
         f"--data={directory}",
     ]
+    if not prints_password:
+        return Plane(service, f"http://{ready['http']}", "")
     # It says that it is ready a moment before it prints the password.
     eventually(lambda: PASSWORD.search(service.log_path.read_text()) is not None)
     return Plane(service, f"http://{ready['http']}", PASSWORD.findall(service.log_path.read_text())[0])
