@@ -71,7 +71,7 @@ def _demo(root: Path, settings: DemoSettings) -> int:
         with fleet:
             return _run(fleet, settings)
     finally:
-        sweep(settings.docker_host, [root / host.name for idc in fleet.idcs for host in idc.hosts])
+        sweep(settings.docker_host, [one.facts for one in fleet.services.values() if "host_id" in one.facts])
 
 
 def _run(fleet: Fleet, settings: DemoSettings) -> int:

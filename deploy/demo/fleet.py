@@ -166,8 +166,12 @@ class Fleet:
         return total
 
     def close(self) -> None:
-        with ThreadPoolExecutor(8) as pool:
-            list(pool.map(Service.stop, list(self.services.values())))
+        """The edge first: a service that loses the control plane while it stops would try to find it again."""
+        try:
+            with ThreadPoolExecutor(8) as pool:
+                list(pool.map(Service.stop, [one for one in self.services.values() if one is not self.control_plane]))
+        finally:
+            self.control_plane.stop()
 
     def _join_token(self, kind: str, idc: str, name: str) -> Path:
         # In a file: arguments can be read by everybody on the machine.

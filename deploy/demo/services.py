@@ -40,6 +40,7 @@ class Service:
     prefix: Sequence[str] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     start_seconds: float = 60.0
+    facts: Mapping[str, Any] = field(default_factory=dict)  # what it said of itself when it was last ready
     _process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -78,8 +79,8 @@ class Service:
         deadline = time.monotonic() + self.start_seconds
         while time.monotonic() < deadline:
             if ready.exists():
-                document: dict[str, Any] = json.loads(ready.read_bytes())
-                return document
+                self.facts = document = json.loads(ready.read_bytes())
+                return dict(document)
             if not self.running:
                 raise ServiceFailed(f"{self.name} ended while starting:\n{self.log_tail()}")
             time.sleep(0.02)

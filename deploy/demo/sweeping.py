@@ -8,9 +8,8 @@ sweeps after a demo that failed.
 from __future__ import annotations
 
 import contextlib
-import json
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import docker
 from docker.errors import DockerException
@@ -19,17 +18,16 @@ _LABEL_HOST = "longshore.host"
 _SECONDS = 30
 
 
-def sweep(docker_host: str, agents: Iterable[Path]) -> None:
-    """`agents`: their data directories. An engine that does not answer holds nothing that could be removed now."""
-    marks = [json.loads(path.read_bytes()) for agent in agents if (path := agent / "ports.json").exists()]
-    if not marks:
+def sweep(docker_host: str, agents: Sequence[Mapping[str, Any]]) -> None:
+    """`agents`: what each said of itself when it was ready. An engine that does not answer cannot be swept now."""
+    if not agents:
         return
     with contextlib.ExitStack() as stack:
         stack.enter_context(contextlib.suppress(DockerException, OSError))
         client = stack.enter_context(contextlib.closing(docker.DockerClient(base_url=docker_host, timeout=_SECONDS)))
-        for mark in marks:
-            _remove_containers(client, str(mark["host_id"]))
-        _remove_images(client, tuple(f"127.0.0.1:{mark['mirror']}/" for mark in marks))
+        for agent in agents:
+            _remove_containers(client, str(agent["host_id"]))
+        _remove_images(client, tuple(f"127.0.0.1:{agent['mirror']}/" for agent in agents))
 
 
 def _remove_containers(client: docker.DockerClient, host_id: str) -> None:
