@@ -256,33 +256,38 @@ async def test_the_end_of_a_job_is_announced(database: Database, jobs: JobServic
     ]
 
 
-async def test_a_worker_outlives_an_outage_of_its_queue(
+class Flaky:
+    """A queue that is away until told otherwise."""
+
+    def __init__(self, queue: Queue) -> None:
+        self._queue = queue
+        self.away = True
+
+    async def push(self, job_id: str) -> None:
+        self._check()
+        await self._queue.push(job_id)
+
+    async def pop(self, timeout_seconds: float) -> str | None:
+        self._check()
+        return await self._queue.pop(timeout_seconds)
+
+    async def close(self) -> None: ...
+
+    def _check(self) -> None:
+        if self.away:
+            raise Unavailable("away")
+
+
+async def test_jobs_run_once_each_while_the_queue_is_away_and_after_it_is_back(
     database: Database, jobs: JobService, queue: Queue, make_worker: MakeWorker
 ) -> None:
-    class Flaky:
-        def __init__(self) -> None:
-            self.away = True
-
-        async def push(self, job_id: str) -> None:
-            self._check()
-            await queue.push(job_id)
-
-        async def pop(self, timeout_seconds: float) -> str | None:
-            self._check()
-            return await queue.pop(timeout_seconds)
-
-        async def close(self) -> None: ...
-
-        def _check(self) -> None:
-            if self.away:
-                raise Unavailable("away")
-
-    flaky = Flaky()
-    job_id = await enqueue(database, jobs)
+    flaky = Flaky(queue)
+    during = [await enqueue(database, jobs) for _ in range(5)]
     async with asyncio.TaskGroup() as group:
         running = group.create_task(make_worker({"work": succeed}, QUICK, SystemClock(), queue=flaky).run())
-        await asyncio.sleep(0.3)
-        assert not running.done()
+        for job_id in during:
+            job = await ended(jobs, job_id)
+            assert (job.state, job.result) == (JobState.DONE, {"attempt": 1})
         flaky.away = False
-        assert (await ended(jobs, job_id)).state is JobState.DONE
+        assert (await ended(jobs, await enqueue(database, jobs))).state is JobState.DONE
         running.cancel()
