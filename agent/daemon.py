@@ -7,6 +7,7 @@ The control plane may be away all the time except for the very first start.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import random
 import secrets
@@ -19,17 +20,16 @@ import structlog
 
 from agent.cache import ContentCache
 from agent.content_http import ContentHttp
-from agent.datadir import announce_ready, locked
 from agent.desired import DesiredBook
 from agent.fetch import Fetcher
 from agent.inventory import Inventory
 from agent.journal import Journal, failed_write_is_logged
 from agent.ledger import Ledger
-from agent.membership import identity_of
 from agent.mirror import Mirror
 from agent.model import Assignments
+from agent.ports import last_ports, remember_ports
 from agent.reconciler import Reconciler
-from agent.registrar import etcd_directory, stay_registered
+from agent.registrar import stay_registered
 from agent.reporter import Reporter
 from agent.runtimes import RuntimeDriver
 from agent.runtimes.choice import RuntimeChoice
@@ -45,9 +45,13 @@ from common.bittorrent import AGENT_FINGERPRINT, PeerSession
 from common.bittorrent.failures import ListenFailed
 from common.bittorrent.libtorrent import LibtorrentSession
 from common.clock import SystemClock
+from common.datadir import announce_ready, locked
+from common.discovery.etcd import open_etcd
 from common.enrolment import keep_renewed
 from common.lifecycle import Lifecycle
+from common.membership import Applicant, identity_of
 from common.plane import PlaneLocator
+from common.tls import Name
 
 log = structlog.get_logger()
 
@@ -84,18 +88,19 @@ class _Agent:
     async def start(self) -> None:
         settings, lifecycle = self._settings, self._lifecycle
         log.info("agent starting", version=self._version, name=settings.name)
-        last_ports = await lifecycle.enter(locked(settings.data))
+        await lifecycle.enter(locked(settings.data, "agent"))
+        last = await asyncio.to_thread(last_ports, settings.data)
         for part in (self._book, self._ledger, self._reporter):
             await part.load()
         await self._cache.open()
         http = await lifecycle.enter(aiohttp.ClientSession())
-        identity = await identity_of(settings, http, self._clock, self._random, self._version)
+        identity = await identity_of(self._applicant(), http, self._clock, self._random)
         host_id = identity.name.id
         structlog.contextvars.bind_contextvars(host=host_id, idc=identity.name.idc)
 
         await lifecycle.enter(self._records())
-        peers = await self._peers(last_ports.get("peer_port", 0))
-        mirror = await self._mirror(last_ports.get("mirror", 0))
+        peers = await self._peers(last.get("peer_port", 0))
+        mirror = await self._mirror(last.get("mirror", 0))
         fetcher = await self._contents(peers)
         runtime = RuntimeChoice(self._driver(host_id, mirror), required=settings.runtime != "auto")
         await lifecycle.enter(runtime)
@@ -106,16 +111,32 @@ class _Agent:
         lifecycle.spawn("inventory", inventory.look_forever())
         self._reconcile(runtime, fetcher)
         self._attach(session, inventory, http)
-        if settings.etcd_endpoints:
-            directory = await lifecycle.enter(etcd_directory(settings, self._clock))
-            facts: dict[str, str | int] = {
-                "name": settings.name,
-                "version": self._version,
-                "peer_port": peers.listen_port,
-            }
-            lifecycle.spawn("registrar", stay_registered(directory, identity.name, facts))
+        await self._register(identity.name, peers.listen_port)
+        await asyncio.to_thread(remember_ports, settings.data, mirror=mirror.port, peer_port=peers.listen_port)
         await announce_ready(settings.data, {"host_id": host_id, "mirror": mirror.port, "peer_port": peers.listen_port})
         log.info("agent ready", mirror=mirror.address, peer_port=peers.listen_port)
+
+    def _applicant(self) -> Applicant:
+        settings = self._settings
+        return Applicant(
+            "host", settings.name, settings.server, settings.identity_dir, settings.read_join_token, self._version
+        )
+
+    async def _register(self, host: Name, peer_port: int) -> None:
+        """In the directory, where there is one."""
+        settings = self._settings
+        if settings.etcd_endpoints:
+            directory = await self._lifecycle.enter(
+                open_etcd(
+                    settings.etcd_endpoints,
+                    self._clock,
+                    username=settings.etcd_username,
+                    password=settings.etcd_password,
+                    ca_file=settings.etcd_ca_file,
+                )
+            )
+            facts: dict[str, str | int] = {"name": settings.name, "version": self._version, "peer_port": peer_port}
+            self._lifecycle.spawn("registrar", stay_registered(directory, host, facts))
 
     @contextlib.asynccontextmanager
     async def _records(self) -> AsyncIterator[None]:

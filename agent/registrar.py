@@ -9,17 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
-from pathlib import Path
+from collections.abc import Mapping
 
 import structlog
 
-from agent.settings import AgentSettings, SettingsInvalid
-from common.clock import Clock
 from common.discovery import ServiceRegistry, keys
-from common.discovery.etcd import EtcdRegistry
-from common.discovery.etcd_client import EtcdOptions
 from common.errors import Failure
 from common.tls import Name
 
@@ -38,32 +32,3 @@ async def stay_registered(registry: ServiceRegistry, host: Name, facts: Mapping[
             await asyncio.Event().wait()
     except Failure as failure:
         log.error("host not registered", key=key, error=str(failure))
-
-
-@asynccontextmanager
-async def etcd_directory(settings: AgentSettings, clock: Clock) -> AsyncIterator[ServiceRegistry]:
-    """The directory of the settings. Nothing is connected before its first use."""
-    registry = EtcdRegistry(
-        EtcdOptions(
-            endpoints=settings.etcd_endpoints,
-            username=settings.etcd_username,
-            password=settings.etcd_password.get_secret_value() if settings.etcd_password else None,
-            ca_pem=_read(settings.etcd_ca_file),
-        ),
-        clock,
-    )
-    try:
-        yield registry
-    finally:
-        await registry.close()
-
-
-def _read(path: Path | None) -> bytes | None:
-    if path is None:
-        return None
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise SettingsInvalid(
-            f"{path} cannot be read: {error.strerror}", action="check LONGSHORE_AGENT_ETCD_CA_FILE"
-        ) from error

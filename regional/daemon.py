@@ -24,21 +24,22 @@ from common.bittorrent import REGIONAL_FINGERPRINT
 from common.bittorrent.libtorrent import LibtorrentSession
 from common.clock import SystemClock
 from common.content_token import ContentVerifier
+from common.datadir import announce_ready, locked
+from common.discovery.etcd import open_etcd
 from common.enrolment import keep_renewed
 from common.lifecycle import Lifecycle
+from common.membership import Applicant, identity_of
 from common.plane import PlaneLocator
 from common.tls import server_context
 from regional.cache import Cache, build_cache
 from regional.content import ContentRoutes
-from regional.datadir import announce_ready, locked
 from regional.directory import ContentDirectory
 from regional.files import Files
 from regional.journal import Journal
-from regional.membership import identity_of
 from regional.metainfos import WIRE_HASH_BYTES
 from regional.metrics import Metrics
 from regional.orders import OrderBook
-from regional.registrar import etcd_directory, stay_registered
+from regional.registrar import stay_registered
 from regional.serving import listening, watch
 from regional.session import Session, dialect
 from regional.settings import RegionalSettings
@@ -77,7 +78,7 @@ class _Regional:
             interface=settings.interface,
             static_root=str(settings.static_root),
         )
-        await self._lifecycle.enter(locked(settings.data))
+        await self._lifecycle.enter(locked(settings.data, "regional"))
         await asyncio.to_thread(create_tree, settings.static_root)
         log.info("static file directories ready", root=str(settings.static_root))
         if settings.server is None:
@@ -113,7 +114,7 @@ class _Regional:
         swarm = SwarmWeb(tracker, verifier, cache.metainfos, cache.edge, self._metrics)
         api = await self._listen(swarm.routes(), lambda: session.attached)
 
-        identity = await identity_of(settings, server, http, self._clock, self._random, self._version)
+        identity = await identity_of(self._applicant(server), http, self._clock, self._random)
         tls = server_context(settings.identity_dir)
         content = await self._serve(
             ContentRoutes(cache.edge, cache.metainfos, verifier).routes(), settings.content_port, tls
@@ -124,10 +125,31 @@ class _Regional:
             {"regional_id": identity.name.id, "api": api, "content": content, "peer_port": peers.listen_port}
         )
 
+    def _applicant(self, server: str) -> Applicant:
+        settings = self._settings
+        return Applicant(
+            "regional",
+            settings.name or f"regional-{settings.idc}",
+            server,
+            settings.identity_dir,
+            settings.read_join_token,
+            self._version,
+            addresses=(settings.server_ip,),
+            idc=settings.idc,
+        )
+
     async def _ready(self, facts: Mapping[str, str | int | None]) -> None:
         settings = self._settings
         if settings.etcd_endpoints:
-            directory = await self._lifecycle.enter(etcd_directory(settings, self._clock))
+            directory = await self._lifecycle.enter(
+                open_etcd(
+                    settings.etcd_endpoints,
+                    self._clock,
+                    username=settings.etcd_username,
+                    password=settings.etcd_password,
+                    ca_file=settings.etcd_ca_file,
+                )
+            )
             told = {"version": self._version, "server_ip": settings.server_ip, **facts}
             self._lifecycle.spawn("registration", stay_registered(directory, settings.idc, told))
         await announce_ready(settings.data, facts)

@@ -10,15 +10,10 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import structlog
 
-from common.clock import Clock
 from common.discovery import ServiceRegistry, keys
-from common.discovery.etcd import EtcdRegistry
-from common.discovery.etcd_client import EtcdOptions
-from regional.settings import RegionalSettings, SettingsInvalid
 
 log = structlog.get_logger()
 
@@ -40,32 +35,3 @@ async def stay_registered(registry: ServiceRegistry, idc: str, facts: Mapping[st
     """`registered` until cancelled. Raises only what no waiting mends: wrong credentials."""
     async with registered(registry, idc, facts):
         await asyncio.Event().wait()
-
-
-@asynccontextmanager
-async def etcd_directory(settings: RegionalSettings, clock: Clock) -> AsyncIterator[ServiceRegistry]:
-    """The directory of the settings. Nothing is connected before its first use."""
-    registry = EtcdRegistry(
-        EtcdOptions(
-            endpoints=settings.etcd_endpoints,
-            username=settings.etcd_username,
-            password=settings.etcd_password.get_secret_value() if settings.etcd_password else None,
-            ca_pem=_read(settings.etcd_ca_file),
-        ),
-        clock,
-    )
-    try:
-        yield registry
-    finally:
-        await registry.close()
-
-
-def _read(path: Path | None) -> bytes | None:
-    if path is None:
-        return None
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise SettingsInvalid(
-            f"{path} cannot be read: {error.strerror}", action="check LONGSHORE_REGIONAL_ETCD_CA_FILE"
-        ) from error

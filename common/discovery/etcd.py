@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import random
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from pathlib import Path
 
 import structlog
+from pydantic import SecretStr
 
 from common.backoff import Backoff
 from common.clock import Clock
@@ -16,11 +19,39 @@ from common.discovery.etcd_lock import Candidate
 from common.discovery.etcd_registration import EtcdRegistration
 from common.discovery.etcd_requests import prefix_end, read_range
 from common.discovery.etcd_watch import EtcdWatch
-from common.errors import Unavailable
+from common.errors import Invalid, Unavailable
 from common.lifecycle import Lifecycle
 from proto.etcd import etcd_pb2 as wire
 
 log = structlog.get_logger()
+
+
+class EtcdCaUnreadable(Invalid):
+    code = "etcd_ca_unreadable"
+
+
+@contextlib.asynccontextmanager
+async def open_etcd(
+    endpoints: tuple[str, ...],
+    clock: Clock,
+    *,
+    username: str | None = None,
+    password: SecretStr | None = None,
+    ca_file: Path | None = None,
+) -> AsyncIterator[EtcdRegistry]:
+    """The directory that the settings of a service name. Raises `EtcdCaUnreadable`."""
+    try:
+        ca_pem = None if ca_file is None else await asyncio.to_thread(ca_file.read_bytes)
+    except OSError as error:
+        raise EtcdCaUnreadable(
+            f"{ca_file} cannot be read: {error.strerror}", action="check the setting etcd_ca_file"
+        ) from error
+    secret = None if password is None else password.get_secret_value()
+    registry = EtcdRegistry(EtcdOptions(endpoints, username=username, password=secret, ca_pem=ca_pem), clock)
+    try:
+        yield registry
+    finally:
+        await registry.close()
 
 
 class EtcdRegistry:

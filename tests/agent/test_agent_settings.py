@@ -1,13 +1,10 @@
 from __future__ import annotations
 
-import asyncio
-import json
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
-from agent.datadir import DataInUse, DataUnusable, announce_ready, locked
 from agent.settings import SettingsInvalid, load_settings
 
 SERVER = {"server": "http://127.0.0.1:8080/"}
@@ -58,34 +55,3 @@ def test_the_join_token_is_never_shown(tmp_path: Path) -> None:
     assert load_settings({**SERVER, "join_token_file": path}, {}).read_join_token() == "LSJOIN-secret"
     with pytest.raises(SettingsInvalid, match="cannot be read"):
         load_settings({**SERVER, "join_token_file": tmp_path / "none"}, {}).read_join_token()
-
-
-async def test_one_process_to_a_directory(tmp_path: Path) -> None:
-    async with locked(tmp_path / "data"):
-        with pytest.raises(DataInUse):
-            async with locked(tmp_path / "data"):
-                raise AssertionError
-    async with locked(tmp_path / "data"):
-        pass
-
-
-async def test_a_directory_that_cannot_be_used_is_named(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(DataUnusable, match="file"):
-        async with locked(tmp_path / "file" / "data"):
-            raise AssertionError
-
-
-async def test_ready_is_true_of_this_process_only(tmp_path: Path) -> None:
-    async with locked(tmp_path) as ports:
-        assert ports == {}
-        await announce_ready(tmp_path, {"host_id": "h", "mirror": 5001, "peer_port": 5002})
-        document = json.loads(await asyncio.to_thread((tmp_path / "ready.json").read_bytes))
-        assert document["mirror"] == 5001
-    (tmp_path / "ready.json").write_text("{}")  # as a killed process leaves it
-    async with locked(tmp_path) as ports:
-        assert ports == {"mirror": 5001, "peer_port": 5002}
-        assert not (tmp_path / "ready.json").exists()
-    (tmp_path / "ports.json").write_text("damaged")
-    async with locked(tmp_path) as ports:
-        assert ports == {}

@@ -1,4 +1,4 @@
-"""The data directory of one agent: its lock, and the file that says it is ready and on which ports.
+"""The data directory of one service of the edge: its lock, and the file that says it is ready.
 
 Invariant: two processes never work on one directory, for each would take the other's partial files for its own.
 """
@@ -28,27 +28,26 @@ class DataUnusable(Unavailable):
 
 
 @asynccontextmanager
-async def locked(directory: Path) -> AsyncIterator[Mapping[str, int]]:
+async def locked(directory: Path, owner: str) -> AsyncIterator[None]:
     """Create it if need be and keep others out; the kernel lets go when the process ends, however it ends.
 
-    Gives the ports that the last process listened on: engines and peers remember them. Raises `DataInUse` or
-    `DataUnusable`.
+    `owner` is the service's name, for people. Raises `DataInUse` or `DataUnusable`.
     """
-    descriptor = await asyncio.to_thread(_lock, directory)
+    descriptor = await asyncio.to_thread(_lock, directory, owner)
     try:
-        yield await asyncio.to_thread(_last_ports, directory)
+        yield
     finally:
         (directory / _READY).unlink(missing_ok=True)
         os.close(descriptor)
 
 
-async def announce_ready(directory: Path, facts: Mapping[str, str | int]) -> None:
+async def announce_ready(directory: Path, facts: Mapping[str, str | int | None]) -> None:
+    """`ready.json`: this process works, under this pid; true until the directory is let go."""
     document = json.dumps({"pid": os.getpid(), **facts}).encode()
     await asyncio.to_thread(write_file, directory / _READY, document, 0o644)
-    await asyncio.to_thread(write_file, directory / "ports.json", document, 0o644)
 
 
-def _lock(directory: Path) -> int:
+def _lock(directory: Path, owner: str) -> int:
     try:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -62,16 +61,8 @@ def _lock(directory: Path) -> int:
     except OSError:
         os.close(descriptor)
         raise DataInUse(
-            f"another agent works in {directory}", action="stop it, or name another directory with --data"
+            f"another {owner} works in {directory}", action="stop it, or name another directory with --data"
         ) from None
     # What an earlier process said of itself is not true of this one.
     (directory / _READY).unlink(missing_ok=True)
     return descriptor
-
-
-def _last_ports(directory: Path) -> dict[str, int]:
-    try:
-        document = json.loads((directory / "ports.json").read_bytes())
-        return {name: document[name] for name in ("mirror", "peer_port") if 0 < int(document[name]) < 1 << 16}
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
