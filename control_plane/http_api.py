@@ -30,6 +30,7 @@ from control_plane.swarm.routes import build_router as swarm_router
 from control_plane.tenants.routes import build_router as tenants_router
 from control_plane.web.access_log import AccessLog, HttpMetrics
 from control_plane.web.errors import install_error_handlers
+from control_plane.web.openapi import PROBLEMS, describe_problems
 
 VERSION = version("longshore")
 _PROBE_SECONDS = 2.0
@@ -38,8 +39,14 @@ _PROBE_SECONDS = 2.0
 def build_http(plane: ControlPlane, enrolment: Callable[[], str], attach: Callable[[], str]) -> FastAPI:
     """`enrolment` and `attach` say where those listeners are, once they are."""
     api = FastAPI(
-        title="Longshore", version=VERSION, docs_url="/api/docs", redoc_url=None, openapi_url="/api/openapi.json"
+        title="Longshore",
+        version=VERSION,
+        docs_url="/api/docs",
+        redoc_url=None,
+        openapi_url="/api/openapi.json",
+        responses=PROBLEMS,
     )
+    describe_problems(api)
     api.state.authenticator = plane.tenancy.auth
     install_error_handlers(api)
     api.router.routes[:0] = [*_registry(plane), *_contents(plane)]

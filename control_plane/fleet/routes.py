@@ -80,21 +80,25 @@ def reachable(address: str, asked_at: str) -> str:
 def _add_idcs(router: APIRouter, idcs: Idcs) -> None:
     @router.get("/api/v1/idcs")
     async def list_idcs(principal: CurrentPrincipal, page: PageQuery) -> Listing[IdcView]:
+        """The data centres, by name."""
         principal.require(Permission.PLATFORM_READ)
         return Listing[IdcView].of(await idcs.list(page), IdcView.of)
 
     @router.post("/api/v1/idcs", status_code=status.HTTP_201_CREATED)
     async def create_idc(principal: CurrentPrincipal, body: IdcCreate) -> Envelope[IdcView]:
+        """Name a data centre, so that machines can join in it."""
         principal.require(Permission.PLATFORM_MANAGE)
         return Envelope(data=IdcView.of(await idcs.create(body.name, body.display_name)))
 
     @router.get("/api/v1/idcs/{name}")
     async def get_idc(principal: CurrentPrincipal, name: str) -> Envelope[IdcView]:
+        """One data centre."""
         principal.require(Permission.PLATFORM_READ)
         return Envelope(data=IdcView.of(await idcs.get(name)))
 
     @router.delete("/api/v1/idcs/{name}", status_code=_NO_CONTENT)
     async def remove_idc(principal: CurrentPrincipal, name: str) -> None:
+        """Remove a data centre that holds nothing any more."""
         principal.require(Permission.PLATFORM_MANAGE)
         await idcs.remove(name)
 
@@ -104,12 +108,14 @@ def _add_hosts(router: APIRouter, members: Members) -> None:
     async def list_hosts(
         principal: CurrentPrincipal, page: PageQuery, idc: _IdcName = None, state: _State = None
     ) -> Listing[HostView]:
+        """Machines that joined, with what they say of themselves; revoked ones only if asked for."""
         principal.require(Permission.PLATFORM_READ)
         return Listing[HostView].of(await members.list("host", page, idc=idc, state=state), HostView.of)
 
     # `:path`, because a host is named by its id or by `idc/name`.
     @router.get("/api/v1/hosts/{host:path}")
     async def get_host(principal: CurrentPrincipal, host: str) -> Envelope[HostView]:
+        """One host, by its id or by `idc/name`."""
         principal.require(Permission.PLATFORM_READ)
         return Envelope(data=HostView.of(await members.get("host", host)))
 
@@ -125,11 +131,13 @@ def _add_regionals(router: APIRouter, members: Members) -> None:
     async def list_regionals(
         principal: CurrentPrincipal, page: PageQuery, idc: _IdcName = None, state: _State = None
     ) -> Listing[RegionalView]:
+        """Regionals that joined, with the addresses that they are reached at; revoked ones only if asked for."""
         principal.require(Permission.PLATFORM_READ)
         return Listing[RegionalView].of(await members.list("regional", page, idc=idc, state=state), RegionalView.of)
 
     @router.get("/api/v1/regionals/{regional:path}")
     async def get_regional(principal: CurrentPrincipal, regional: str) -> Envelope[RegionalView]:
+        """One regional, by its id or by `idc/name`."""
         principal.require(Permission.PLATFORM_READ)
         return Envelope(data=RegionalView.of(await members.get("regional", regional)))
 
@@ -162,5 +170,6 @@ def _add_join_tokens(router: APIRouter, join_tokens: JoinTokens) -> None:
 
     @router.delete("/api/v1/join-tokens/{token_id}", status_code=_NO_CONTENT)
     async def remove_join_token(principal: CurrentPrincipal, token_id: str) -> None:
+        """Remove a token; nobody joins with it any more."""
         principal.require(Permission.PLATFORM_MANAGE)
         await join_tokens.remove(token_id)

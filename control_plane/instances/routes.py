@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
 
@@ -20,6 +20,10 @@ _Tenant = Annotated[str | None, Query(description="name of a tenant", max_length
 _Host = Annotated[str | None, Query(description="id, or idc/name", max_length=300, pattern=NO_NUL)]
 _Idc = Annotated[str | None, Query(description="name of a data centre", max_length=300, pattern=NO_NUL)]
 _Name = Annotated[str | None, Query(description="name of the instance", max_length=300, pattern=NO_NUL)]
+_REMOVED: dict[int | str, dict[str, Any]] = {
+    202: {"model": Envelope[InstanceBody], "description": "it goes when its host has removed it"},
+    204: {"description": "it is gone"},
+}
 _Force = Annotated[bool, Query(description="forget it even if its host never answers")]
 
 
@@ -46,11 +50,13 @@ def _add_reading(router: APIRouter, reading: InstanceReading) -> None:
         idc: _Idc = None,
         name: _Name = None,
     ) -> Listing[InstanceBody]:
+        """Instances of the tenants that one may see."""
         found = await reading.page(principal, InstanceFilter(tenant, host, idc, name), page)
         return Listing[InstanceBody].of(found, instance_body)
 
     @router.get("/instances/{instance_id}")
     async def instance(principal: CurrentPrincipal, instance_id: str) -> Envelope[InstanceBody]:
+        """One instance: what is wanted, and what its host says."""
         return Envelope[InstanceBody](data=instance_body(await reading.get(principal, instance_id)))
 
 
@@ -63,17 +69,20 @@ def _add_writing(router: APIRouter, service: InstanceService) -> None:
 
     @router.post("/instances/{instance_id}/start")
     async def start(principal: CurrentPrincipal, instance_id: str) -> Envelope[InstanceBody]:
+        """Want it running."""
         return Envelope[InstanceBody](data=instance_body(await service.start(principal, instance_id)))
 
     @router.post("/instances/{instance_id}/stop")
     async def stop(principal: CurrentPrincipal, instance_id: str) -> Envelope[InstanceBody]:
+        """Want it stopped; its container stays."""
         return Envelope[InstanceBody](data=instance_body(await service.stop(principal, instance_id)))
 
     @router.post("/instances/{instance_id}/restart")
     async def restart(principal: CurrentPrincipal, instance_id: str) -> Envelope[InstanceBody]:
+        """Stop and start it once."""
         return Envelope[InstanceBody](data=instance_body(await service.restart(principal, instance_id)))
 
-    @router.delete("/instances/{instance_id}", status_code=202, response_model=None)
+    @router.delete("/instances/{instance_id}", status_code=202, response_model=None, responses=_REMOVED)
     async def remove(
         principal: CurrentPrincipal, instance_id: str, force: _Force = False
     ) -> Envelope[InstanceBody] | Response:
