@@ -37,6 +37,8 @@ from deploy.demo.table import Rates, Row, picture, proof, settled
 
 # Without any change on any host. The engine unpacks a gigabyte in less.
 _STALLED_SECONDS = 90.0
+# What has no health check counts as running after this long without a restart: agents look every 3 s.
+_STEADY_SECONDS = 4.0
 _ANY_MANIFEST = {
     "Accept": "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json"
 }
@@ -116,25 +118,29 @@ def _watch(fleet: Fleet) -> Sequence[Row]:
     changed = time.monotonic()
     live = Live(console=console, auto_refresh=False) if console.is_terminal else None
     with live or contextlib.nullcontext():
-        while not (rows and all(settled(row) for row in rows)):
+        while not _done(rows, time.monotonic() - changed):
+            time.sleep(0.25)
             before, rows = rows, fleet.instances()
             changed = time.monotonic() if _standing(rows) != _standing(before) else changed
             if live is not None:
                 live.update(picture(rows, rates, time.monotonic()), refresh=True)
             _raise_if_ended(fleet)
             if time.monotonic() - changed > _STALLED_SECONDS:
-                console.print(picture(rows, rates, time.monotonic()))
-                raise Failure(
-                    f"nothing has changed for {_STALLED_SECONDS:.0f} s", action=f"see the logs in {fleet.root}"
-                )
-            time.sleep(0.25)
+                break
     if live is None:
         console.print(picture(rows, rates, time.monotonic()))
+    if not all(settled(row) for row in rows):
+        raise Failure(f"nothing has changed for {_STALLED_SECONDS:.0f} s", action=f"see the logs in {fleet.root}")
     return rows
 
 
+def _done(rows: Sequence[Row], unchanged_seconds: float) -> bool:
+    patience = _STEADY_SECONDS if any(row["phase"] == "running" and row["health"] == "none" for row in rows) else 0
+    return bool(rows) and all(settled(row) for row in rows) and unchanged_seconds >= patience
+
+
 def _standing(rows: Sequence[Row]) -> list[tuple[str, int, bool]]:
-    """What counts as a change: bytes, and being done; not the coming and going of a container that does not stay up."""
+    """What counts as a change: bytes, and being done."""
     return sorted((row["id"], row["contents"]["held_bytes"], settled(row)) for row in rows)
 
 
@@ -196,8 +202,23 @@ def _directory(wanted: Path | None) -> Iterator[Path]:
     path = Path(tempfile.mkdtemp(prefix="longshore-demo-"))
     try:
         yield path
-    finally:
-        shutil.rmtree(path, ignore_errors=True)
+    except Failure:
+        _forget(path, keep_logs=True)  # the message sends people there
+        raise
+    except BaseException:
+        _forget(path)
+        raise
+    _forget(path)
+
+
+def _forget(path: Path, *, keep_logs: bool = False) -> None:
+    for entry in path.iterdir():
+        if entry.is_dir():
+            shutil.rmtree(entry, ignore_errors=True)
+        elif not (keep_logs and entry.suffix == ".log"):
+            entry.unlink()
+    if not any(path.iterdir()):
+        path.rmdir()
 
 
 if __name__ == "__main__":
