@@ -2,6 +2,7 @@
 
 import json
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,18 @@ def test_an_expired_access_token_is_refreshed_once_for_all_commands(stranger: Lo
     assert renewed["access_token"] != "worn out"
     assert stat.S_IMODE(stranger.credentials.stat().st_mode) == 0o600
     assert stranger("whoami").code == 0
+
+
+def test_commands_side_by_side_share_one_refresh(stranger: Longshore, plane: Plane) -> None:
+    """A refresh token works once: the second use would end the login of both."""
+    log_in(stranger, "admin", plane.password)
+    for _ in range(3):
+        document = json.loads(stranger.credentials.read_text())
+        document["servers"][plane.url]["access_token"] = "worn out"
+        stranger.credentials.write_text(json.dumps(document))
+        with ThreadPoolExecutor(4) as pool:
+            answers = list(pool.map(lambda _: stranger("whoami"), range(4)))
+        assert [answer.code for answer in answers] == [0, 0, 0, 0], answers
 
 
 def test_a_damaged_credentials_file_is_named(stranger: Longshore) -> None:

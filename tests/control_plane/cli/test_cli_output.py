@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.control_plane.cli.programs import Longshore
+from tests.control_plane.cli.programs import Longshore, Plane, log_in
 
 pytestmark = pytest.mark.processes
 
@@ -129,7 +129,30 @@ def test_a_long_row_stays_one_line_in_a_pipe(admin: Longshore) -> None:
     admin("idc", "rm", "long")
 
 
-def test_a_home_that_cannot_be_written_is_said(stranger: Longshore, tmp_path: Path) -> None:
+def test_a_home_that_cannot_be_written_is_said(plane: Plane, stranger: Longshore, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     program = stranger.with_environment(LONGSHORE_CREDENTIALS=str(tmp_path / "file" / "credentials.json"))
-    assert program("whoami").code in (1, 3)
+    answer = log_in(program, "admin", plane.password)
+    assert (answer.code, answer.out) == (1, "")
+    assert str(tmp_path / "file") in answer.err
+
+
+def test_every_change_is_told_in_json_too(admin: Longshore, layout: Path, tmp_path: Path) -> None:
+    changes = [
+        ["user", "create", "jason", "--password-stdin"],
+        ["tenant", "create", "jasons"],
+        ["tenant", "grant", "jasons", "jason", "viewer"],
+        ["tenant", "revoke", "jasons", "jason"],
+        ["image", "push", str(layout), "jasons/web:1"],
+        ["image", "pull", "jasons/web:1", str(tmp_path / "copy")],
+        ["image", "rm", "jasons/web:1"],
+        ["idc", "create", "jasons"],
+        ["idc", "show", "jasons"],
+        ["join-token", "create", "--idc", "jasons"],
+    ]
+    told = [admin(*words, "--json", stdin="a long password\n").json for words in changes]
+    assert all(isinstance(document, dict) for document in told)
+    assert admin("join-token", "rm", told[-1]["id"], "--json").json == {"id": told[-1]["id"], "removed": True}
+    assert admin("idc", "rm", "jasons", "--json").json == {"name": "jasons", "removed": True}
+    key = admin("api-key", "create", "jason", "--json").json
+    assert admin("api-key", "rm", key["id"], "--json").json == {"id": key["id"], "revoked": True}
