@@ -23,7 +23,7 @@ from common.errors import Conflict, Unavailable
 from common.lifecycle import Lifecycle
 from control_plane.app import Backing, ControlPlane, build, open_backing
 from control_plane.database.migrate import upgrade
-from control_plane.database.outbox import relay_forever
+from control_plane.database.relay import relay_forever
 from control_plane.fleet.leases import follow_leases
 from control_plane.fleet.service import Places
 from control_plane.http_api import build_http

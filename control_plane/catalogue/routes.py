@@ -11,7 +11,7 @@ from control_plane.catalogue.schemas import ImageView
 from control_plane.registry.access import visible_tenants
 from control_plane.registry.service import RegistryService
 from control_plane.tenants.access import Permission
-from control_plane.web.auth import CurrentPrincipal
+from control_plane.tenants.principals import CurrentPrincipal
 from control_plane.web.envelope import Listing
 from control_plane.web.paging import PageQuery
 

@@ -27,7 +27,7 @@ from control_plane.fleet.schemas import (
     WellKnown,
 )
 from control_plane.tenants.access import Permission
-from control_plane.web.auth import CurrentPrincipal
+from control_plane.tenants.principals import CurrentPrincipal
 from control_plane.web.envelope import Envelope, Listing
 from control_plane.web.paging import PageQuery
 

@@ -12,7 +12,7 @@ from control_plane.instances.schemas import InstanceBody, RunBody, instance_body
 from control_plane.instances.service import InstanceService
 from control_plane.instances.views import InstanceFilter
 from control_plane.swarm.schemas import NO_NUL
-from control_plane.web.auth import CurrentPrincipal
+from control_plane.tenants.principals import CurrentPrincipal
 from control_plane.web.envelope import Envelope, Listing
 from control_plane.web.paging import PageQuery
 

@@ -11,7 +11,7 @@ from control_plane.registry.collaborators import PasswordAuthenticator, Registry
 from control_plane.registry.service import RegistryService
 from control_plane.registry.v2 import Options
 from control_plane.registry.v2.application import RegistryApplication
-from control_plane.web.auth import Authenticator
+from control_plane.tenants.principals import Authenticator
 
 
 def build_routes(

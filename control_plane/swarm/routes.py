@@ -18,7 +18,7 @@ from control_plane.swarm.schemas import (
     host_content_view,
     order_view,
 )
-from control_plane.web.auth import CurrentPrincipal
+from control_plane.tenants.principals import CurrentPrincipal
 from control_plane.web.envelope import Listing
 from control_plane.web.paging import PageQuery
 

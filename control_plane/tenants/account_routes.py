@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query
 from control_plane.tenants.access import Permission
 from control_plane.tenants.accounts import AccountService
 from control_plane.tenants.api_keys import ApiKeyService
+from control_plane.tenants.principals import CurrentPrincipal
 from control_plane.tenants.schemas import (
     ApiKeyBody,
     ApiKeyView,
@@ -18,7 +19,6 @@ from control_plane.tenants.schemas import (
     UserStateBody,
     UserView,
 )
-from control_plane.web.auth import CurrentPrincipal
 from control_plane.web.envelope import Envelope, Listing
 from control_plane.web.paging import PageQuery
 

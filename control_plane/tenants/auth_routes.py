@@ -11,11 +11,11 @@ from fastapi import APIRouter, Body, Request, Response
 
 from control_plane.tenants.access import Permission
 from control_plane.tenants.accounts import AccountService
+from control_plane.tenants.principals import CurrentPrincipal
 from control_plane.tenants.schemas import LoginBody, LoginView, LogoutBody, OwnPasswordBody, PrincipalView, RefreshBody
 from control_plane.tenants.sessions import SessionService
 from control_plane.tenants.signing_keys import SigningKeys
 from control_plane.web.addresses import client_of
-from control_plane.web.auth import CurrentPrincipal
 from control_plane.web.envelope import Envelope
 
 # Answers that carry tokens must not be kept by anybody on the way (RFC 6749 section 5.1).

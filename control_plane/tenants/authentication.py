@@ -1,4 +1,4 @@
-"""An `Authorization` header becomes a principal; implements `web.auth.Authenticator`.
+"""An `Authorization` header becomes a principal; implements `principals.Authenticator`.
 
 Invariant: no header is the anonymous principal, a header that is wrong in any way is `Unauthenticated`. A token costs
 one cached look-up. A password costs 25 ms of argon2id, so what was right is remembered for a minute under a keyed hash

@@ -7,10 +7,10 @@ from fastapi import APIRouter
 from control_plane.tenants.access import Permission
 from control_plane.tenants.account_routes import ApiKeyRoutes, UserRoutes
 from control_plane.tenants.auth_routes import AuthRoutes
+from control_plane.tenants.principals import CurrentPrincipal
 from control_plane.tenants.schemas import MemberView, RoleBody, TenantBody, TenantView
 from control_plane.tenants.service import TenantService
 from control_plane.tenants.tenancy import Tenancy
-from control_plane.web.auth import CurrentPrincipal
 from control_plane.web.envelope import Envelope, Listing
 from control_plane.web.paging import PageQuery
 

@@ -27,7 +27,7 @@ from control_plane.tenants.tokens import AccessTokens, TokenCodec
 
 @dataclass(frozen=True, slots=True)
 class Tenancy:
-    """`auth` implements `web.auth.Authenticator`; `directory` and `registry_tokens` are for the domains above."""
+    """`auth` implements `principals.Authenticator`; `directory` and `registry_tokens` are for the domains above."""
 
     accounts: AccountService
     tenants: TenantService

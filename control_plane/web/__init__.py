@@ -1,4 +1,4 @@
-"""The HTTP toolkit of every domain: one error table, one envelope, one way to page, one way to learn who asks.
+"""The HTTP toolkit of every domain: one error table, one envelope, one way to page, one log of requests.
 
-Imports no domain. Its dependency returns the principal of the pure `tenants.access`, which it knows by type only.
+Imports no domain. Who asks is for `tenants.principals` to say.
 """

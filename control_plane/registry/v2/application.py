@@ -22,7 +22,7 @@ from control_plane.registry.v2.paths import Kind, Target, parse_path
 from control_plane.registry.v2.token import TokenEndpoints
 from control_plane.registry.v2.uploads import UploadEndpoints
 from control_plane.tenants.access import Principal
-from control_plane.web.auth import Authenticator
+from control_plane.tenants.principals import Authenticator
 
 Handler = Callable[[Exchange, Principal], Awaitable[None]]
 log = structlog.get_logger()

@@ -21,8 +21,8 @@ from control_plane.registry.v2 import Options
 from control_plane.registry.v2.exchange import Exchange
 from control_plane.registry.v2.paths import Kind
 from control_plane.tenants.access import ANONYMOUS, Principal, RepositoryScope
+from control_plane.tenants.principals import Authenticator, credentials_of
 from control_plane.web.addresses import client_of
-from control_plane.web.auth import Authenticator, credentials_of
 
 _HOST = re.compile(r"[A-Za-z0-9._\-\[\]:]{1,255}")
 _READS = frozenset({"GET", "HEAD"})

@@ -13,7 +13,8 @@ from sqlalchemy import func, select
 from common.errors import Unavailable
 from control_plane.database import Database
 from control_plane.database.messages import Message
-from control_plane.database.outbox import outbox, relay_forever, relay_once
+from control_plane.database.outbox import outbox
+from control_plane.database.relay import relay_forever, relay_once
 from control_plane.events import Event
 from control_plane.events.memory import MemoryEventBus
 

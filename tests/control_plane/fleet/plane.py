@@ -19,7 +19,7 @@ from common.clock import Clock, SystemClock
 from common.errors import Failure, Unauthenticated, Unavailable
 from common.lifecycle import Lifecycle
 from control_plane.database import Database
-from control_plane.database.outbox import relay_forever
+from control_plane.database.relay import relay_forever
 from control_plane.events.memory import MemoryEventBus
 from control_plane.fleet import store
 from control_plane.fleet.conversation import Tempo

@@ -13,8 +13,8 @@ from structlog.testing import capture_logs
 
 from common.clock import ManualClock
 from control_plane.tenants.access import Principal
+from control_plane.tenants.principals import principal_of
 from control_plane.web.access_log import AccessLog, HttpMetrics
-from control_plane.web.auth import principal_of
 from control_plane.web.errors import install_error_handlers
 
 

@@ -1,4 +1,4 @@
-"""Who a request speaks for. Declares what it needs of `tenants` (`Authenticator`); `app` puts one into
+"""Who a request speaks for, for the routes of every domain. `http_api` puts an `Authenticator` into
 `app.state.authenticator`.
 
 Invariant: credentials that are sent and wrong are refused (`Unauthenticated`), never taken for none; only a request
@@ -7,15 +7,13 @@ without any is anonymous. Each request is authenticated at most once.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Protocol
+from typing import Annotated, Protocol
 
 from fastapi import Depends
 from starlette.requests import HTTPConnection
 
+from control_plane.tenants.access import Principal
 from control_plane.web.addresses import client_of
-
-if TYPE_CHECKING:
-    from control_plane.tenants.access import Principal
 
 
 class Authenticator(Protocol):
@@ -50,8 +48,4 @@ async def principal_of(request: HTTPConnection) -> Principal:
     return principal
 
 
-if TYPE_CHECKING:
-    CurrentPrincipal = Annotated[Principal, Depends(principal_of)]
-else:
-    # FastAPI looks at the dependency, not at the type, so nothing of `tenants` above us is imported at run time.
-    CurrentPrincipal = Annotated[Any, Depends(principal_of)]
+CurrentPrincipal = Annotated[Principal, Depends(principal_of)]
