@@ -29,7 +29,7 @@ lock: ## resolve the dependencies again into requirements/all.lock
 	  --python-version 3.11 --upgrade -o requirements/all.lock
 
 migration: setup ## write the next database migration: make migration MESSAGE="what changes"
-	$(BIN)/python -m control_plane.database.migrate new "$(MESSAGE)"
+	$(BIN)/python -m control_plane.migrations.migrate new "$(MESSAGE)"
 
 format: setup ## let ruff format the code and mend what it can
 	$(BIN)/ruff format $(CODE)

@@ -14,7 +14,7 @@ from common.clock import SystemClock
 from common.errors import Failure, NotFound
 from common.logging_setup import configure_logging
 from control_plane.app import build, open_backing
-from control_plane.database.migrate import current, upgrade
+from control_plane.migrations.migrate import current, upgrade
 from control_plane.process import serve, work
 from control_plane.settings import Settings, load_settings
 

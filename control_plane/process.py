@@ -22,11 +22,11 @@ from common.durable import write_file
 from common.errors import Conflict, Unavailable
 from common.lifecycle import Lifecycle
 from control_plane.app import Backing, ControlPlane, build, open_backing
-from control_plane.database.migrate import upgrade
 from control_plane.database.relay import relay_forever
 from control_plane.fleet.leases import follow_leases
 from control_plane.fleet.service import Places
 from control_plane.http_api import build_http
+from control_plane.migrations.migrate import upgrade
 from control_plane.settings import Settings
 
 log = structlog.get_logger()
@@ -47,10 +47,10 @@ async def serve(settings: Settings) -> None:
         password = await plane.tenancy.accounts.ensure_platform_admin()
         addresses = await _listen(lifecycle, plane)
         _work(lifecycle, plane, jobs=settings.jobs.embedded)
-        write_file(ready, json.dumps({"pid": os.getpid(), **addresses}).encode(), 0o644)
         if password is not None:
             # Printed, not logged: this is the only time that anybody can read it.
             print(f"admin password: {password}", flush=True)  # noqa: T201
+        write_file(ready, json.dumps({"pid": os.getpid(), **addresses}).encode(), 0o644)
         log.info("control plane ready", **addresses)
         await lifecycle.run_until_stopped()
     ready.unlink(missing_ok=True)
@@ -72,6 +72,9 @@ async def work(settings: Settings) -> None:
 
 def _prepare(data: Path, ready: Path) -> None:
     data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    # Blobs, database and keys are nobody else's business, also in a directory that an operator made readable. Who lets
+    # nginx send the blobs runs it as our user, or points `blobs.directory` elsewhere and opens that.
+    os.umask(0o077)
     ready.unlink(missing_ok=True)
 
 

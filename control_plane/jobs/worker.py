@@ -19,6 +19,7 @@ from common.backoff import Backoff, jittered
 from common.clock import Clock
 from common.errors import Unavailable
 from common.identifiers import new_id
+from common.lifecycle import being_cancelled
 from control_plane.database import Database
 from control_plane.jobs import store
 from control_plane.jobs.messages import JobEnded
@@ -28,11 +29,6 @@ from control_plane.jobs.service import JobService
 from control_plane.queues import Queue
 
 log = structlog.get_logger()
-
-
-def _is_being_cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +119,7 @@ class Worker:
             async with asyncio.timeout(self._limits.attempt_seconds):
                 return done(await handler(leased))
         except asyncio.CancelledError:
-            if _is_being_cancelled():
+            if being_cancelled():
                 raise
             # It cancelled something of its own and let that escape: a mistake, not somebody's wish.
             return judged(RuntimeError("the handler cancelled itself"))

@@ -1,9 +1,9 @@
 """Bring a database to the tables of this version, and write the next migration:
 
-    python -m control_plane.database.migrate upgrade URL     what `serve` does at every start; harmless when up to date
-    python -m control_plane.database.migrate current URL     which revision a database has
-    python -m control_plane.database.migrate new MESSAGE     compare the metadata with the migrations and write the
-                                                             difference into migrations/versions (`make migration`)
+    python -m control_plane.migrations.migrate upgrade URL   what `serve` does at every start; harmless when up to date
+    python -m control_plane.migrations.migrate current URL   which revision a database has
+    python -m control_plane.migrations.migrate new MESSAGE   compare the metadata with the migrations and write the
+                                                             difference into versions/ (`make migration`)
 
 Invariants: an upgrade happens as a whole or not at all, in one transaction; replicas that start at once take turns (an
 advisory lock on PostgreSQL, the writer's lock on SQLite), and the later ones find the work done. A database that was
@@ -36,7 +36,7 @@ from common.errors import Conflict, Internal
 from control_plane.database.engine import open_engine, translated, with_driver
 
 T = TypeVar("T")
-_HERE = Path(__file__).parent / "migrations"
+_HERE = Path(__file__).parent
 # Any number that nothing else locks in this database; "LSHM" as an integer.
 _ADVISORY_LOCK = 0x4C53484D
 _UPGRADE_SECONDS = 600
@@ -174,7 +174,7 @@ def main(arguments: Sequence[str]) -> int:
             answer = f"wrote {asyncio.run(new(message))}; read it before you commit it"
         case _:
             sys.stderr.write(
-                "usage: python -m control_plane.database.migrate upgrade URL | current URL | new MESSAGE\n"
+                "usage: python -m control_plane.migrations.migrate upgrade URL | current URL | new MESSAGE\n"
             )
             return 2
     sys.stdout.write(answer + "\n")

@@ -13,13 +13,13 @@ import pytest
 from sqlalchemy import create_engine, inspect, text
 
 from common.errors import Unavailable
-from control_plane.database import migrate
 from control_plane.database.engine import with_driver
 from control_plane.database.schema import metadata
+from control_plane.migrations import migrate
 from tests.engines.postgresql import PostgresEngine
 
 SOURCE = Path(migrate.__file__).parent
-COMMITTED = SOURCE / "migrations" / "versions"
+COMMITTED = SOURCE / "versions"
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -84,7 +84,7 @@ async def test_a_difference_is_seen(empty_url: str, generated: Path) -> None:
 
 
 async def test_every_table_module_is_in_the_list_of_the_migrations() -> None:
-    listed = (SOURCE / "migrations" / "env.py").read_text()
+    listed = (SOURCE / "env.py").read_text()
     root = SOURCE.parents[1]
     for path in SOURCE.parent.rglob("tables.py"):
         module = ".".join(path.relative_to(root).with_suffix("").parts)
@@ -168,7 +168,7 @@ async def test_a_database_that_is_away_is_unavailable(own_postgresql: PostgresEn
 
 def test_the_command_says_what_it_can_do(tmp_path: Path) -> None:
     def command(*arguments: str) -> subprocess.CompletedProcess[str]:
-        program = [sys.executable, "-m", "control_plane.database.migrate", *arguments]
+        program = [sys.executable, "-m", "control_plane.migrations.migrate", *arguments]
         return subprocess.run(program, capture_output=True, text=True, check=False)
 
     assert command().returncode == 2
