@@ -35,6 +35,7 @@ from common.backoff import jittered
 from common.channels import identified_channel
 from common.clock import Clock
 from common.errors import Failure, Internal, Unauthenticated, Unavailable
+from common.lifecycle import being_cancelled
 from common.patience import OutboxOverflow, Patience, RoundEnded
 from common.rpc_failures import failure_of
 from common.tls import Identity
@@ -222,6 +223,8 @@ async def attach_forever(attachment: Attachment[Up, Down], clock: Clock, random:
         try:
             await attachment.run_round()
         except Failure as failure:
+            if being_cancelled():
+                raise asyncio.CancelledError from failure
             delay = patience.after(failure, clock.monotonic() - began)
             log.warning("attachment ended", error=str(failure), code=failure.code, retry_in_seconds=round(delay, 2))
         await clock.sleep(delay)

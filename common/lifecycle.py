@@ -20,6 +20,15 @@ T = TypeVar("T")
 log = structlog.get_logger()
 
 
+def being_cancelled() -> bool:
+    """Whether somebody asked the current task to stop. Ask it wherever failures are caught and work goes on: before
+    Python 3.13 a `TaskGroup` whose tasks fail while it is being cancelled raises their errors and forgets the
+    cancellation.
+    """
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
 class Lifecycle:
     """Use as an async context manager. Leaving it cancels the tasks, then closes what was entered, last first.
 

@@ -7,13 +7,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn, cast
 
 import grpc.aio
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from common.attachment import Attachment, Dialect, Sender
+from common.attachment import Attachment, Dialect, Sender, attach_forever
 from common.clock import SystemClock
 from common.errors import Failure, Internal, Unauthenticated, Unavailable
 from common.patience import RoundEnded
@@ -251,3 +251,22 @@ async def test_without_an_identity_the_way_to_one_is_named(attachment: Attachmen
     (tmp_path / "identity.pem").unlink()
 
     assert "join token" in (await ending_of(attachment)).action
+
+
+async def test_a_stop_that_meets_a_broken_stream_still_stops() -> None:
+    class Breaking:
+        """A round whose stream breaks in the moment it is cancelled: its task group then raises the break alone."""
+
+        async def run_round(self) -> NoReturn:
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                raise Unavailable("the stream broke") from None
+            raise AssertionError
+
+    attaching = asyncio.ensure_future(attach_forever(cast(Any, Breaking()), SystemClock(), lambda: 0.0))
+    await asyncio.sleep(0)
+    attaching.cancel()
+    async with asyncio.timeout(5):
+        with pytest.raises(asyncio.CancelledError):
+            await attaching
