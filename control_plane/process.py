@@ -73,7 +73,7 @@ async def work(settings: Settings) -> None:
 def _prepare(data: Path, ready: Path) -> None:
     data.mkdir(parents=True, exist_ok=True, mode=0o700)
     # Blobs, database and keys are nobody else's business, also in a directory that an operator made readable. Who lets
-    # nginx send the blobs runs it as our user, or points `blobs.directory` elsewhere and opens that.
+    # nginx send the blobs (X-Accel) runs its workers as our user.
     os.umask(0o077)
     ready.unlink(missing_ok=True)
 
