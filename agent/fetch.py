@@ -30,7 +30,7 @@ from common.errors import Failure, Internal, Unavailable
 
 log = structlog.get_logger()
 
-# Below this the round trips of a swarm cost more than the bytes (docs/building.md).
+# Below this the round trips of a swarm cost more than the bytes.
 SWARM_BYTES = 1 << 20
 _LARGE_AT_ONCE = 4
 _SMALL_AT_ONCE = 8

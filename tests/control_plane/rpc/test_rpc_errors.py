@@ -29,7 +29,13 @@ def every_failure() -> list[type[Failure]]:
         found.append(kind)
         pending.extend(kind.__subclasses__())
     ours = ("common.", "control_plane.")
-    return [kind for kind in found if kind.__module__.startswith(ours) and not kind.__name__.startswith("_")]
+    return [
+        kind
+        for kind in found
+        if kind.__module__.startswith(ours)
+        and ".cli." not in kind.__module__  # never served
+        and not kind.__name__.startswith("_")
+    ]
 
 
 def error_of(status: grpc.StatusCode, details: str = "", trailer: bytes | None = None) -> grpc.aio.AioRpcError:
