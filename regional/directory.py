@@ -77,7 +77,9 @@ class ContentDirectory:
 
     def open(self, digest: Digest) -> BinaryIO | None:
         """The content or what is there of it; None if there is nothing. The descriptor outlives renames and removal."""
-        for path in (self.content_path(digest), self.partial_path(digest)):
+        held = self.content_path(digest)
+        # Looked for twice: between the first two looks it may be published, which takes the partial name away.
+        for path in (held, self.partial_path(digest), held):
             with contextlib.suppress(FileNotFoundError):
                 return path.open("rb", buffering=0)
         return None
