@@ -25,10 +25,10 @@ from tests.processes.fleets import (
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(240)]
 
 MEBIBYTES = 40
-# Ethernet, IP and TCP headers are 4.5 % of full segments; metainfo, heartbeats and reports the rest.
-OVERHEAD = 1.07
-# Web seeds and regionals ask for a few pieces at a time; all of those may be lost with the process.
-PIECES_IN_FLIGHT = 12
+# Without a crash 1.002 copies cross: headers (the kernel counts a veth's large segments once), metainfo, reports.
+OVERHEAD = 1.02
+# Measured: at most 1.010 copies in all, so one or two pieces of 256 KiB come again.
+PIECES_IN_FLIGHT = 4
 
 
 @pytest.mark.parametrize("victim", ["control-plane", "regional-east", "east-1"])
@@ -52,6 +52,7 @@ def test_a_killed_process_comes_back_and_the_spread_completes(
         for host in idc.hosts:
             assert held_digests(fleet.root / host.name) >= {blob.digest}
         crossed = links.wan_bytes(idc.name) - before[idc.name]
+        print(f"{victim} killed: {crossed / blob.size:.4f} copies crossed to {idc.name}")
         again = PIECES_IN_FLIGHT * piece_length_for(blob.size)
         assert crossed <= OVERHEAD * blob.size + again, f"{idc.name}: {crossed / blob.size:.3f} copies crossed the WAN"
 
