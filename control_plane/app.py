@@ -15,8 +15,7 @@ from prometheus_client import CollectorRegistry
 
 from common.clock import Clock
 from common.discovery import ServiceRegistry
-from common.discovery.etcd import EtcdRegistry
-from common.discovery.etcd_client import EtcdOptions
+from common.discovery.etcd import EtcdRegistry, etcd_options
 from common.discovery.memory import MemoryDirectory, MemoryRegistry
 from control_plane.blobs import BlobStore
 from control_plane.blobs.filesystem import FilesystemBlobStore
@@ -132,12 +131,7 @@ def open_backing(settings: Settings, clock: Clock) -> Backing:
 def _directory(etcd: EtcdSettings, clock: Clock) -> ServiceRegistry:
     if not etcd.endpoints:
         return MemoryRegistry(MemoryDirectory())
-    options = EtcdOptions(
-        endpoints=etcd.endpoints,
-        username=etcd.username,
-        password=etcd.password.get_secret_value() if etcd.password else None,
-        ca_pem=etcd.ca_file.read_bytes() if etcd.ca_file else None,
-    )
+    options = etcd_options(etcd.endpoints, username=etcd.username, password=etcd.password, ca_file=etcd.ca_file)
     return EtcdRegistry(options, clock)
 
 

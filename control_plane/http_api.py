@@ -41,7 +41,7 @@ def build_http(plane: ControlPlane, enrolment: Callable[[], str], attach: Callab
     api = FastAPI(
         title="Longshore",
         version=VERSION,
-        docs_url="/api/docs",
+        docs_url=None,  # FastAPI's page loads its scripts from a public CDN; the document itself is what clients need
         redoc_url=None,
         openapi_url="/api/openapi.json",
         responses=PROBLEMS,

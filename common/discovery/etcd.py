@@ -30,6 +30,24 @@ class EtcdCaUnreadable(Invalid):
     code = "etcd_ca_unreadable"
 
 
+def etcd_options(
+    endpoints: tuple[str, ...],
+    *,
+    username: str | None = None,
+    password: SecretStr | None = None,
+    ca_file: Path | None = None,
+) -> EtcdOptions:
+    """What the settings of a service say of its etcd. Reads `ca_file`; raises `EtcdCaUnreadable`."""
+    try:
+        ca_pem = None if ca_file is None else ca_file.read_bytes()
+    except OSError as error:
+        raise EtcdCaUnreadable(
+            f"{ca_file} cannot be read: {error.strerror}", action="check the setting for etcd's CA file"
+        ) from error
+    secret = None if password is None else password.get_secret_value()
+    return EtcdOptions(endpoints, username=username, password=secret, ca_pem=ca_pem)
+
+
 @contextlib.asynccontextmanager
 async def open_etcd(
     endpoints: tuple[str, ...],
@@ -40,14 +58,8 @@ async def open_etcd(
     ca_file: Path | None = None,
 ) -> AsyncIterator[EtcdRegistry]:
     """The directory that the settings of a service name. Raises `EtcdCaUnreadable`."""
-    try:
-        ca_pem = None if ca_file is None else await asyncio.to_thread(ca_file.read_bytes)
-    except OSError as error:
-        raise EtcdCaUnreadable(
-            f"{ca_file} cannot be read: {error.strerror}", action="check the setting etcd_ca_file"
-        ) from error
-    secret = None if password is None else password.get_secret_value()
-    registry = EtcdRegistry(EtcdOptions(endpoints, username=username, password=secret, ca_pem=ca_pem), clock)
+    options = await asyncio.to_thread(etcd_options, endpoints, username=username, password=password, ca_file=ca_file)
+    registry = EtcdRegistry(options, clock)
     try:
         yield registry
     finally:
