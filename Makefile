@@ -4,6 +4,8 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 PROTOS := $(shell find proto -name '*.proto' | sort)
+# A test has its own deadline of 120 s; this one is for a process that died inside C and whose parent waits for it.
+BOUNDED := timeout --foreground --kill-after=30 1500
 CODE := common control_plane agent regional deploy benchmarks tests
 
 .DEFAULT_GOAL := help
@@ -52,9 +54,9 @@ fresh: setup
 
 test: setup ## every test; as root on Debian it installs the servers that it needs
 	$(BIN)/python -m tests.engines.install
-	$(BIN)/python -m pytest -n 2 --dist loadgroup --ignore tests/processes
+	$(BOUNDED) $(BIN)/python -m pytest -n 2 --dist loadgroup --ignore tests/processes
 	# Whole fleets fill the machine by themselves: one after the other.
-	$(BIN)/python -m pytest tests/processes
+	$(BOUNDED) $(BIN)/python -m pytest tests/processes
 
 demo: setup ## push an image and watch it spread to two data centres: IMAGE=... DEMO_EXIT=1
 	$(BIN)/python -m deploy.demo

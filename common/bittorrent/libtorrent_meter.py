@@ -2,7 +2,8 @@
 
 Invariant: totals never shrink, though libtorrent's begin at zero each time the torrent is added. The binding of 2.1.1
 cannot convert the alert that carries a torrent's peers, so a thread asks for them: when bytes arrived, at most once for
-each status update (0.5 s), and once more when the torrent is finished.
+each status update (0.5 s), and once more when the torrent is finished. That thread waits for libtorrent's own, which
+ends with the session: so nobody may close a session before `idle`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ from typing import Any
 from common.bittorrent import TorrentStatus
 from common.bittorrent import libtorrent_parameters as translate
 from common.bittorrent.provenance import Kind, Provenance
+
+# A read takes under a millisecond, or as long as libtorrent's thread is busy hashing.
+_IDLE_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,7 @@ class Meter:
         self._provenance = Provenance()
         self._life = 0
         self._sampling = False
+        self._reading: asyncio.Future[tuple[Any, Sequence[Any]] | None] | None = None
         self._next: Any = None
 
     def update(self, status: Any) -> bool:
@@ -67,7 +72,13 @@ class Meter:
             return
         self._sampling, life = True, self._life
         future = asyncio.get_running_loop().run_in_executor(None, _read, handle)
+        self._reading = future
         future.add_done_callback(lambda done: self._take(done, life))
+
+    async def idle(self) -> None:
+        """Wait, for a bounded time, until no thread asks libtorrent about this torrent. Call `end` before."""
+        if self._reading is not None:
+            await asyncio.wait([self._reading], timeout=_IDLE_SECONDS)
 
     def end(self) -> None:
         """The torrent left libtorrent; what is under way counts no more."""

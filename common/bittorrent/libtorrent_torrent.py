@@ -145,6 +145,7 @@ class LibtorrentTorrent:
 
     async def remove(self) -> None:
         if self._removed:
+            await self._meter.idle()
             return
         self._end(self._gone())
         self._removed = True
@@ -153,6 +154,7 @@ class LibtorrentTorrent:
             if self._handle is not None:
                 await self._engine.remove(self._handle, self.metainfo.info_hash)
         finally:
+            await self._meter.idle()
             self._forget()
 
     # What libtorrent tells.
