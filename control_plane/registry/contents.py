@@ -14,6 +14,7 @@ from control_plane.registry import manifest_store, repository_store
 from control_plane.registry.access import require, unknown_repository
 from control_plane.registry.failures import BlobInUse, BlobUnknown
 from control_plane.registry.model import OCTETS, Content, Manifest
+from control_plane.registry.participants import Hooks
 from control_plane.registry.recent import Recent
 from control_plane.registry.scopes import DELETE, PULL
 from control_plane.tenants.access import Principal
@@ -22,9 +23,10 @@ _RECENT_LINKS = 50_000
 
 
 class ContentService:
-    def __init__(self, database: Database, blobs: BlobStore, clock: Clock) -> None:
+    def __init__(self, database: Database, blobs: BlobStore, clock: Clock, hooks: Hooks) -> None:
         self._database = database
         self._blobs = blobs
+        self._hooks = hooks
         # That a repository links a blob of a size: one look-up for the many ranges of one pull.
         self._links: Recent[tuple[str, Digest], int] = Recent(clock, _RECENT_LINKS)
 
@@ -76,8 +78,11 @@ class ContentService:
                 raise BlobInUse(
                     f"manifest {users[0]} of {repository} needs {digest}", action="delete the manifests that need it"
                 )
-            if not await repository_store.unlink_blob(unit.connection, held.repository_id, digest):
+            size = await repository_store.linked_blob_size(unit.connection, repository, digest)
+            if size is None or not await repository_store.unlink_blob(unit.connection, held.repository_id, digest):
                 raise _unknown_blob(repository, digest)
+            for participant in self._hooks.participants:
+                await participant.blob_unlinked(unit, held, digest, size)
         self._links.forget((repository, digest))
 
     async def content(self, digest: Digest) -> Content:

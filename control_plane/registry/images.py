@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from common.clock import Clock
 from common.digest import Digest
-from common.identifiers import new_id
 from common.reference import TagInvalid, check_tag
 from control_plane.database import Database, UnitOfWork
 from control_plane.registry import manifest_store, repository_store
@@ -18,7 +17,9 @@ from control_plane.registry.failures import ManifestUnknown
 from control_plane.registry.manifests import ParsedManifest, parse_manifest
 from control_plane.registry.messages import ImagePushed, ManifestDeleted, TagMoved
 from control_plane.registry.model import Manifest, Repository
+from control_plane.registry.participants import Hooks
 from control_plane.registry.recent import Recent
+from control_plane.registry.repositories import ensure_repository
 from control_plane.registry.scopes import DELETE, PULL, PUSH
 from control_plane.tenants.access import Principal
 
@@ -33,10 +34,11 @@ class PushedManifest:
 
 
 class ImageService:
-    def __init__(self, database: Database, tenants: TenantDirectory, clock: Clock) -> None:
+    def __init__(self, database: Database, tenants: TenantDirectory, clock: Clock, hooks: Hooks) -> None:
         self._database = database
         self._tenants = tenants
         self._clock = clock
+        self._hooks = hooks
         self._recent: Recent[tuple[str, Digest], Manifest] = Recent(clock, _RECENT_BYTES)
 
     async def push(
@@ -61,19 +63,16 @@ class ImageService:
         if digest is not None:
             digest.verify(actual)
         manifest = Manifest(actual, parsed.media_type, payload)
-        user_id = principal.user_id or ""
         async with self._database.transaction() as unit:
             held = await repository_store.hold_repository(unit.connection, repository, alone=False)
             if held is not None:
-                await self._record(unit, held, manifest, parsed, names, user_id)
+                await self._record(unit, held, manifest, parsed, names, principal)
                 return PushedManifest(manifest, names)
         # The first push to a repository, of a manifest that needs no blobs here (or is about to be refused).
         tenant_id = await tenant_id_of(self._tenants, repository)
         async with self._database.transaction() as unit:
-            held = await repository_store.ensure_repository(
-                unit.connection, new_id(self._clock), repository, tenant_id, self._clock.now()
-            )
-            await self._record(unit, held, manifest, parsed, names, user_id)
+            held = await ensure_repository(unit, self._hooks, repository, tenant_id, principal)
+            await self._record(unit, held, manifest, parsed, names, principal)
         return PushedManifest(manifest, names)
 
     async def _record(
@@ -83,18 +82,25 @@ class ImageService:
         manifest: Manifest,
         parsed: ParsedManifest,
         names: Sequence[str],
-        user_id: str,
+        by: Principal,
     ) -> None:
         total_size = await check_complete(unit.connection, held.repository_id, parsed)
         now = self._clock.now()
+        user_id = by.user_id or ""
         is_new = await manifest_store.add_manifest(
             unit.connection, held.repository_id, manifest, parsed, total_size=total_size, user_id=user_id, now=now
         )
+        if is_new:
+            for participant in self._hooks.participants:
+                await participant.manifest_added(unit, held, manifest, parsed, by)
         # Sorted: two pushes that lock the same rows in another order would wait for each other.
         for name in sorted(names):
-            before = await manifest_store.set_tag(unit.connection, held.repository_id, name, manifest.digest, now)
+            before = await manifest_store.hold_tag(unit.connection, held.repository_id, name)
             if before == manifest.digest:
                 continue
+            for participant in self._hooks.participants:
+                await participant.tag_changing(unit, held, name, before, manifest.digest, by)
+            await manifest_store.set_tag(unit.connection, held.repository_id, name, manifest.digest, now)
             await unit.announce(_pushed(held, manifest, name))
             if before is not None:
                 await unit.announce(
@@ -108,7 +114,14 @@ class ImageService:
         `ManifestUnknown`.
         """
         require(principal, repository, PULL)
-        return await self.get(repository, reference)
+        found = await self.get(repository, reference)
+        await self._hooks.gate.admit(principal, repository, found)
+        return found
+
+    def note_pull(self, principal: Principal, repository: str, manifest: Manifest) -> None:
+        """The manifest was handed out, not only looked at."""
+        for participant in self._hooks.participants:
+            participant.pulled(repository, manifest, principal)
 
     async def get(self, repository: str, reference: str | Digest) -> Manifest:
         """Like `find` for a caller that made the check."""
@@ -159,22 +172,45 @@ class ImageService:
         require(principal, repository, DELETE)
         async with self._database.transaction() as unit:
             held = await self._held(unit, repository)
-            before = await manifest_store.delete_tag(unit.connection, held.repository_id, tag)
+            before = await manifest_store.hold_tag(unit.connection, held.repository_id, tag)
             if before is None:
                 raise _unknown_manifest(repository, tag)
+            for participant in self._hooks.participants:
+                await participant.tag_changing(unit, held, tag, before, None, principal)
+            await manifest_store.delete_tag(unit.connection, held.repository_id, tag)
             await unit.announce(TagMoved(held.tenant_id, held.name, tag, previous=str(before), digest=None))
 
     async def delete_manifest(self, principal: Principal, repository: str, digest: Digest) -> None:
         """With every tag that names it; its blobs stay linked. Raises `ManifestUnknown`."""
         require(principal, repository, DELETE)
         async with self._database.transaction() as unit:
-            held = await self._held(unit, repository)
-            for tag in await manifest_store.delete_tags_of(unit.connection, held.repository_id, digest):
-                await unit.announce(TagMoved(held.tenant_id, held.name, tag, previous=str(digest), digest=None))
-            if not await manifest_store.delete_manifest(unit.connection, held.repository_id, digest):
-                raise _unknown_manifest(repository, digest)
-            await unit.announce(ManifestDeleted(held.tenant_id, held.name, str(digest)))
+            await self._remove(unit, await self._held(unit, repository), digest, principal)
         self._recent.forget((repository, digest))
+
+    async def remove_manifest(self, unit: UnitOfWork, held: Repository, digest: Digest) -> None:
+        """For periodic jobs, which hold the repository alone and have made their own check. Raises `ManifestUnknown`,
+        and whatever a participant refuses it with.
+        """
+        await self._remove(unit, held, digest, None)
+
+        async def forget() -> None:
+            self._recent.forget((held.name, digest))
+
+        unit.after_commit(forget)
+
+    async def _remove(self, unit: UnitOfWork, held: Repository, digest: Digest, by: Principal | None) -> None:
+        if not await manifest_store.held_manifests(unit.connection, held.repository_id, [digest]):
+            raise _unknown_manifest(held.name, digest)
+        tags = await manifest_store.tags_naming(unit.connection, held.repository_id, digest)
+        for participant in self._hooks.participants:
+            for tag in tags:
+                await participant.tag_changing(unit, held, tag, digest, None, by)
+            await participant.manifest_removing(unit, held, digest, tags, by)
+        await manifest_store.delete_tags_of(unit.connection, held.repository_id, digest)
+        for tag in tags:
+            await unit.announce(TagMoved(held.tenant_id, held.name, tag, previous=str(digest), digest=None))
+        await manifest_store.delete_manifest(unit.connection, held.repository_id, digest)
+        await unit.announce(ManifestDeleted(held.tenant_id, held.name, str(digest)))
 
     async def _held(self, unit: UnitOfWork, repository: str) -> Repository:
         held = await repository_store.hold_repository(unit.connection, repository, alone=True)

@@ -138,30 +138,32 @@ async def users_of(connection: AsyncConnection, repository_id: str, digest: Dige
     return [Digest.parse(text) for text in (await connection.execute(query)).scalars()]
 
 
-async def set_tag(
-    connection: AsyncConnection, repository_id: str, name: str, digest: Digest, now: datetime
-) -> Digest | None:
-    """Point the tag at the manifest; returns what it named before."""
+async def hold_tag(connection: AsyncConnection, repository_id: str, name: str) -> Digest | None:
+    """What the tag names, held until the transaction ends; None if there is no such tag."""
     query = select(tags.c.digest).where(tags.c.repository_id == repository_id, tags.c.name == name)
     before = (await connection.execute(query.with_for_update())).scalar_one_or_none()
+    return None if before is None else Digest.parse(before)
+
+
+async def set_tag(connection: AsyncConnection, repository_id: str, name: str, digest: Digest, now: datetime) -> None:
+    """Point the tag at the manifest."""
     row = {"repository_id": repository_id, "name": name, "digest": str(digest), "updated_at": now}
     await insert_or_replace(connection, tags, [row])
-    return None if before is None else Digest.parse(before)
 
 
-async def delete_tag(connection: AsyncConnection, repository_id: str, name: str) -> Digest | None:
-    """What the tag named, or None if there was none."""
-    query = delete(tags).where(tags.c.repository_id == repository_id, tags.c.name == name).returning(tags.c.digest)
-    before = (await connection.execute(query)).scalar_one_or_none()
-    return None if before is None else Digest.parse(before)
+async def delete_tag(connection: AsyncConnection, repository_id: str, name: str) -> None:
+    await connection.execute(delete(tags).where(tags.c.repository_id == repository_id, tags.c.name == name))
 
 
-async def delete_tags_of(connection: AsyncConnection, repository_id: str, digest: Digest) -> list[str]:
-    """Remove every tag that names the manifest; returns their names."""
-    query = (
-        delete(tags).where(tags.c.repository_id == repository_id, tags.c.digest == str(digest)).returning(tags.c.name)
-    )
-    return sorted((await connection.execute(query)).scalars())
+async def tags_naming(connection: AsyncConnection, repository_id: str, digest: Digest) -> list[str]:
+    """Every tag that names the manifest, in order."""
+    query = select(tags.c.name).where(tags.c.repository_id == repository_id, tags.c.digest == str(digest))
+    return list((await connection.execute(query.order_by(tags.c.name))).scalars())
+
+
+async def delete_tags_of(connection: AsyncConnection, repository_id: str, digest: Digest) -> None:
+    """Remove every tag that names the manifest."""
+    await connection.execute(delete(tags).where(tags.c.repository_id == repository_id, tags.c.digest == str(digest)))
 
 
 async def tag_names(connection: AsyncConnection, repository_id: str, after: str, limit: int) -> list[str]:

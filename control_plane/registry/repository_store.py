@@ -10,9 +10,9 @@ from sqlalchemy import ColumnElement, Select, delete, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from common.digest import Digest
-from control_plane.database.upserts import insert_or_ignore, insert_or_replace
+from control_plane.database.upserts import insert_or_replace, inserted
 from control_plane.registry.model import Repository
-from control_plane.registry.tables import blobs, manifests, repositories, repository_blobs
+from control_plane.registry.tables import blobs, manifests, repositories, repository_blobs, tags
 
 # SQLite takes 32,766 parameters a statement, PostgreSQL 65,535; pages of this size stay far below.
 _PAGE = 1000
@@ -35,22 +35,30 @@ async def _one(connection: AsyncConnection, query: Select[Any]) -> Repository | 
     return None if row is None else Repository(row.id, row.name, row.tenant_id)
 
 
-async def ensure_repository(
-    connection: AsyncConnection, new_id: str, name: str, tenant_id: str, now: datetime
-) -> Repository:
-    """The repository of that name, made with `new_id` if there was none. One of a tenant that is gone (its last push
-    raced its deletion) is replaced: names may be used again, contents may not be inherited.
+async def make_repository(
+    connection: AsyncConnection, new_id: str, name: str, tenant_id: str, user_id: str, now: datetime
+) -> tuple[Repository, bool]:
+    """The repository of that name, which `find_repository` did not find, and whether it was made here: another push
+    may have made it in between.
     """
-    found = await find_repository(connection, name)
-    if found is not None and found.tenant_id == tenant_id:
-        return found
-    if found is not None:
-        await connection.execute(delete(repositories).where(repositories.c.id == found.repository_id))
-    row = {"id": new_id, "name": name, "tenant": name.partition("/")[0], "tenant_id": tenant_id, "created_at": now}
-    await insert_or_ignore(connection, repositories, [row])
+    row = {
+        "id": new_id,
+        "name": name,
+        "tenant": name.partition("/")[0],
+        "tenant_id": tenant_id,
+        "created_by": user_id,
+        "created_at": now,
+    }
+    was_made = await inserted(connection, repositories, row)
     made = await find_repository(connection, name)
     assert made is not None  # noqa: S101  we hold the transaction that inserted or found it
-    return made
+    return made, was_made
+
+
+async def delete_repository(connection: AsyncConnection, repository_id: str) -> None:
+    """With its links, manifests and tags."""
+    await connection.execute(delete(tags).where(tags.c.repository_id == repository_id))
+    await connection.execute(delete(repositories).where(repositories.c.id == repository_id))
 
 
 async def repository_names(
@@ -85,9 +93,12 @@ async def count_with_images(connection: AsyncConnection, tenant_id: str) -> int:
     return (await connection.execute(query)).scalar_one()
 
 
-async def delete_repositories(connection: AsyncConnection, tenant_id: str) -> None:
-    """All of the tenant's, with their links; they hold no manifest."""
-    await connection.execute(delete(repositories).where(repositories.c.tenant_id == tenant_id))
+async def repositories_of(connection: AsyncConnection, tenant_id: str) -> list[Repository]:
+    """All of the tenant's, in order of name."""
+    rows = await connection.execute(
+        _repositories().where(repositories.c.tenant_id == tenant_id).order_by(repositories.c.name)
+    )
+    return [Repository(row.id, row.name, row.tenant_id) for row in rows]
 
 
 async def linked_bytes(connection: AsyncConnection, repository_ids: Sequence[str]) -> dict[str, int]:
@@ -111,9 +122,10 @@ async def blob_size(connection: AsyncConnection, digest: Digest) -> int | None:
     return (await connection.execute(select(blobs.c.size).where(blobs.c.digest == str(digest)))).scalar_one_or_none()
 
 
-async def link_blob(connection: AsyncConnection, repository_id: str, digest: Digest, now: datetime) -> None:
+async def link_blob(connection: AsyncConnection, repository_id: str, digest: Digest, now: datetime) -> bool:
+    """Whether the repository did not see the blob before."""
     row = {"repository_id": repository_id, "digest": str(digest), "linked_at": now}
-    await insert_or_ignore(connection, repository_blobs, [row])
+    return await inserted(connection, repository_blobs, row)
 
 
 async def unlink_blob(connection: AsyncConnection, repository_id: str, digest: Digest) -> bool:
@@ -124,6 +136,17 @@ async def unlink_blob(connection: AsyncConnection, repository_id: str, digest: D
         )
     )
     return done.rowcount > 0
+
+
+async def linked_blobs(connection: AsyncConnection, repository_id: str) -> list[tuple[Digest, int]]:
+    """Every blob that the repository sees, with its size."""
+    query = (
+        select(blobs.c.digest, blobs.c.size)
+        .join(repository_blobs, repository_blobs.c.digest == blobs.c.digest)
+        .where(repository_blobs.c.repository_id == repository_id)
+        .order_by(blobs.c.digest)
+    )
+    return [(Digest.parse(row.digest), row.size) for row in await connection.execute(query)]
 
 
 async def linked_blob_size(connection: AsyncConnection, repository: str, digest: Digest) -> int | None:

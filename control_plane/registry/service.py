@@ -21,6 +21,8 @@ from control_plane.registry.failures import ManifestUnknown
 from control_plane.registry.images import ImageService
 from control_plane.registry.manifests import ParsedManifest, parse_manifest
 from control_plane.registry.model import Content, Manifest, Repository, RepositoryContents, ResolvedImage
+from control_plane.registry.participants import Hooks
+from control_plane.registry.repositories import remove_repository
 from control_plane.registry.uploads import UploadService
 from control_plane.tenants.access import Principal
 from control_plane.web.paging import Page, PageRequest
@@ -30,11 +32,22 @@ _MAX_NESTING = 4
 
 
 class RegistryService:
-    def __init__(self, database: Database, blobs: BlobStore, tenants: TenantDirectory, clock: Clock) -> None:
+    """`hooks`: what else must hold or be recorded when the registry changes; without, nothing else does."""
+
+    def __init__(
+        self,
+        database: Database,
+        blobs: BlobStore,
+        tenants: TenantDirectory,
+        clock: Clock,
+        hooks: Hooks | None = None,
+    ) -> None:
+        hooks = hooks or Hooks()
         self._database = database
-        self.uploads = UploadService(database, blobs, tenants, clock)
-        self.images = ImageService(database, tenants, clock)
-        self.contents = ContentService(database, blobs, clock)
+        self._hooks = hooks
+        self.uploads = UploadService(database, blobs, tenants, clock, hooks)
+        self.images = ImageService(database, tenants, clock, hooks)
+        self.contents = ContentService(database, blobs, clock, hooks)
 
     async def resolve(
         self, reference: Reference, architecture: str = "amd64", operating_system: str = "linux"
@@ -90,7 +103,8 @@ class RegistryService:
         count = await repository_store.count_with_images(unit.connection, tenant_id)
         if count:
             return f"{count} {'repository' if count == 1 else 'repositories'} with images"
-        await repository_store.delete_repositories(unit.connection, tenant_id)
+        for repository in await repository_store.repositories_of(unit.connection, tenant_id):
+            await remove_repository(unit, self._hooks, repository)
         return None
 
     async def catalogue(self, principal: Principal, after: str, limit: int) -> list[str]:

@@ -25,6 +25,9 @@ repositories = Table(
     Column("name", _NAME, nullable=False, unique=True),
     Column("tenant", _NAME, nullable=False, index=True),
     Column("tenant_id", String(36), nullable=False, index=True),
+    # Who pulls besides those whom roles and grants let in: "private" nobody, "public" everybody, also without login.
+    Column("visibility", String(16), nullable=False, server_default="private"),
+    Column("created_by", String(64), nullable=False, server_default=""),
     Column("created_at", UtcDateTime, nullable=False),
 )
 

@@ -24,6 +24,8 @@ from control_plane.registry import repository_store, upload_store
 from control_plane.registry.access import may, require, role_permits, visible_tenants
 from control_plane.registry.collaborators import TenantDirectory, tenant_id_of
 from control_plane.registry.model import Pushed, Upload
+from control_plane.registry.participants import Hooks
+from control_plane.registry.repositories import ensure_repository
 from control_plane.registry.scopes import PULL, PUSH
 from control_plane.tenants.access import Principal
 
@@ -35,11 +37,14 @@ log = structlog.get_logger()
 
 
 class UploadService:
-    def __init__(self, database: Database, blobs: BlobStore, tenants: TenantDirectory, clock: Clock) -> None:
+    def __init__(
+        self, database: Database, blobs: BlobStore, tenants: TenantDirectory, clock: Clock, hooks: Hooks
+    ) -> None:
         self._database = database
         self._blobs = blobs
         self._tenants = tenants
         self._clock = clock
+        self._hooks = hooks
 
     async def start(self, principal: Principal, repository: str) -> Upload:
         """Raises what `access.require` does, `RepositoryUnknown` if there is no such tenant, `DiskFull`."""
@@ -47,19 +52,25 @@ class UploadService:
         await self._blobs.create_upload(upload.upload_id)
         async with self._database.transaction() as unit:
             await upload_store.add_upload(unit.connection, upload, self._clock.now())
+            await self._hooks.meter.opened(unit, upload)
         return upload
 
-    async def push_whole(self, principal: Principal, repository: str, digest: Digest, chunks: Chunks) -> Pushed:
-        """A blob in one request (POST with `digest`); nothing is left of it if it fails."""
+    async def push_whole(
+        self, principal: Principal, repository: str, digest: Digest, chunks: Chunks, declared: int | None = None
+    ) -> Pushed:
+        """A blob in one request (POST with `digest`); nothing is left of it if it fails. `declared`: how many bytes
+        the client says that it will send.
+        """
         upload = await self._new(principal, repository)
         await self._blobs.create_upload(upload.upload_id)
         try:
-            await self._blobs.append(upload.upload_id, 0, chunks, digest.algorithm)
+            metered = self._hooks.meter.metered(upload, 0, chunks, declared)
+            await self._blobs.append(upload.upload_id, 0, metered, digest.algorithm)
             size = await self._blobs.commit(upload.upload_id, digest)
         except BaseException:
-            await self._blobs.abort(upload.upload_id)
+            await self._forget(upload.upload_id)
             raise
-        return await self._link(upload, digest, size)
+        return await self._link(upload, digest, size, principal)
 
     async def append(
         self,
@@ -69,14 +80,18 @@ class UploadService:
         chunks: Chunks,
         offset: int | None = None,
         algorithm: str = "sha256",
+        declared: int | None = None,
     ) -> int:
-        """Write at `offset`, or at the end if it is None; returns the new size. What arrived before a failure stays."""
+        """Write at `offset`, or at the end if it is None; returns the new size. What arrived before a failure stays.
+        `declared`: how many bytes the client says that it will send.
+        """
         upload = await self._find(principal, repository, upload_id)
         if upload.digest is not None:
             raise _unknown(upload_id)
         if offset is None:
             offset = await self._blobs.upload_size(upload_id)
-        return await self._blobs.append(upload_id, offset, chunks, algorithm)
+        metered = self._hooks.meter.metered(upload, offset, chunks, declared)
+        return await self._blobs.append(upload_id, offset, metered, algorithm)
 
     async def size(self, principal: Principal, repository: str, upload_id: str) -> int:
         upload = await self._find(principal, repository, upload_id)
@@ -97,7 +112,7 @@ class UploadService:
         except DigestMismatch:
             await self._forget(upload_id)
             raise
-        return await self._link(upload, digest, size)
+        return await self._link(upload, digest, size, principal)
 
     async def cancel(self, principal: Principal, repository: str, upload_id: str) -> None:
         await self._find(principal, repository, upload_id)
@@ -118,7 +133,7 @@ class UploadService:
         size = await self._size_in(principal, digest, source)
         if size is None or await self._blobs.stat(digest) != size:
             return None
-        return await self._link(self._upload(principal, repository, tenant_id), digest, size)
+        return await self._link(self._upload(principal, repository, tenant_id), digest, size, principal)
 
     async def expire(self, lifetime: timedelta = UPLOAD_LIFETIME) -> int:
         """For a periodic job: forget sessions that nobody touched for `lifetime`; returns how many. Finished ones go
@@ -135,6 +150,7 @@ class UploadService:
             gone = [upload_id for upload_id in batch if not await self._is_pending(upload_id)]
             async with self._database.transaction() as unit:
                 await upload_store.delete_uploads(unit.connection, gone)
+                await self._hooks.meter.closed(unit, gone)
             expired |= set(gone)
         if expired:
             log.info("uploads expired", count=len(expired))
@@ -179,14 +195,16 @@ class UploadService:
                 return await repository_store.blob_size(connection, digest)
         return None
 
-    async def _link(self, upload: Upload, digest: Digest, size: int) -> Pushed:
+    async def _link(self, upload: Upload, digest: Digest, size: int, by: Principal) -> Pushed:
         now = self._clock.now()
         async with self._database.transaction() as unit:
-            repository = await repository_store.ensure_repository(
-                unit.connection, new_id(self._clock), upload.repository, upload.tenant_id, now
-            )
+            repository = await ensure_repository(unit, self._hooks, upload.repository, upload.tenant_id, by)
             await repository_store.record_blob(unit.connection, digest, size, now)
-            await repository_store.link_blob(unit.connection, repository.repository_id, digest, now)
+            # What was reserved for the upload is given back before what it became is charged.
+            await self._hooks.meter.closed(unit, [upload.upload_id])
+            if await repository_store.link_blob(unit.connection, repository.repository_id, digest, now):
+                for participant in self._hooks.participants:
+                    await participant.blob_linked(unit, repository, digest, size, by)
             await upload_store.finish_upload(unit.connection, upload.upload_id, digest, size)
         return Pushed(upload.repository, digest, size)
 
@@ -194,6 +212,7 @@ class UploadService:
         await self._blobs.abort(upload_id)
         async with self._database.transaction() as unit:
             await upload_store.delete_uploads(unit.connection, [upload_id])
+            await self._hooks.meter.closed(unit, [upload_id])
 
 
 def _unknown(upload_id: str) -> UploadUnknown:

@@ -1,4 +1,4 @@
-"""Initial tables.
+"""initial tables.
 
 Revision 0001, after nothing.
 """
@@ -210,6 +210,8 @@ def upgrade() -> None:
             nullable=False,
         ),
         sa.Column("tenant_id", sa.String(length=36), nullable=False),
+        sa.Column("visibility", sa.String(length=16), server_default="private", nullable=False),
+        sa.Column("created_by", sa.String(length=64), server_default="", nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_repositories")),
         sa.UniqueConstraint("name", name=op.f("uq_repositories_name")),

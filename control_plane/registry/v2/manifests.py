@@ -34,6 +34,8 @@ class ManifestEndpoints:
             await exchange.answer(304, headers)
         else:
             await exchange.answer(200, headers, manifest.payload)
+            if exchange.method == "GET":
+                self._images.note_pull(principal, repository, manifest)
 
     async def _acceptable(self, exchange: Exchange, repository: str, manifest: Manifest) -> Manifest:
         """A client that asks a tag for images only gets the one for linux/amd64 out of an index, as distribution

@@ -37,7 +37,9 @@ class UploadEndpoints:
             digest = Digest.parse(exchange.query["digest"])
             # Without a body it is a client that will send one later, unless the blob is the empty one.
             if exchange.has_body or digest == _EMPTY[digest.algorithm]:
-                pushed = await self._uploads.push_whole(principal, repository, digest, exchange.chunks())
+                pushed = await self._uploads.push_whole(
+                    principal, repository, digest, exchange.chunks(), exchange.content_length
+                )
                 await _created(exchange, pushed)
                 return
         upload = await self._uploads.start(principal, repository)
@@ -84,7 +86,13 @@ class UploadEndpoints:
             span = chunk_range(exchange.headers.get("content-range"), exchange.content_length)
             start, limit = (span[0], span[1] - span[0]) if span is not None else (None, None)
             return await self._uploads.append(
-                principal, target.repository, target.item, exchange.chunks(limit), start, algorithm
+                principal,
+                target.repository,
+                target.item,
+                exchange.chunks(limit),
+                start,
+                algorithm,
+                exchange.content_length,
             )
         except (UploadOffsetWrong, ContentRangeInvalid):
             size = await self._uploads.size(principal, target.repository, target.item)

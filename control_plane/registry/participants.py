@@ -1,0 +1,118 @@
+"""Who takes part when the registry's state changes: quota, collection, retention, audit, and whoever comes later.
+
+The registry itself knows none of them. A `Participant` is called inside the transaction that makes the change, so what
+it writes commits or fails together with it; raising refuses the change. An `UploadMeter` lets bytes in, a `PullGate`
+lets images out. `app` hands all of them in as `Hooks`.
+
+Order: participants are called in the order of `Hooks.participants`, refusers first. They run under the transaction's
+row locks: no network, no files, no waiting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from common.digest import Digest
+from control_plane.database import UnitOfWork
+from control_plane.registry.manifests import ParsedManifest
+from control_plane.registry.model import Manifest, Repository, Upload
+from control_plane.tenants.access import Principal
+
+
+class Participant:
+    """Override what concerns you. `by` is who does it, None for a periodic job."""
+
+    async def repository_made(self, unit: UnitOfWork, repository: Repository, by: Principal | None) -> None: ...
+
+    async def repository_removed(self, unit: UnitOfWork, repository: Repository) -> None:
+        """It holds no manifest; its links and rows go in this transaction."""
+
+    async def blob_linked(
+        self, unit: UnitOfWork, repository: Repository, digest: Digest, size: int, by: Principal | None
+    ) -> None:
+        """The repository did not see this blob before."""
+
+    async def blob_unlinked(self, unit: UnitOfWork, repository: Repository, digest: Digest, size: int) -> None: ...
+
+    async def manifest_added(
+        self,
+        unit: UnitOfWork,
+        repository: Repository,
+        manifest: Manifest,
+        parsed: ParsedManifest,
+        by: Principal | None,
+    ) -> None:
+        """The repository did not hold this manifest before; it is in its tables already."""
+
+    async def manifest_removing(
+        self, unit: UnitOfWork, repository: Repository, digest: Digest, tags: Sequence[str], by: Principal | None
+    ) -> None:
+        """Before the manifest's rows go; `tags` name it and go with it."""
+
+    async def tag_changing(
+        self,
+        unit: UnitOfWork,
+        repository: Repository,
+        tag: str,
+        before: Digest | None,
+        after: Digest | None,
+        by: Principal | None,
+    ) -> None:
+        """Before the tag means `after` (None: before it goes). Not called when it already means that."""
+
+    def pulled(self, repository: str, manifest: Manifest, by: Principal) -> None:
+        """A manifest was handed out by GET. Outside of any transaction, on the hottest path: only note it."""
+
+
+class UploadMeter(Protocol):
+    """What stands between a client and the store while a blob is uploaded."""
+
+    async def opened(self, unit: UnitOfWork, upload: Upload) -> None:
+        """The upload's row is made in this transaction. May refuse."""
+        ...
+
+    def metered(
+        self, upload: Upload, offset: int, chunks: AsyncIterator[bytes], declared: int | None
+    ) -> AsyncIterator[bytes]:
+        """`chunks`, as far as there is room for them: raises `QuotaExceeded` before it hands out a byte too many.
+        `declared` is how many bytes the client says will come.
+        """
+        ...
+
+    async def closed(self, unit: UnitOfWork, upload_ids: Sequence[str]) -> None:
+        """These uploads ended in this transaction, in whichever way. Unknown ids are harmless."""
+        ...
+
+
+class PullGate(Protocol):
+    async def admit(self, principal: Principal, repository: str, manifest: Manifest) -> None:
+        """Raises `Denied` if a policy forbids handing out the manifest. At most one cached look-up."""
+        ...
+
+
+class Unmetered:
+    """No limits."""
+
+    async def opened(self, unit: UnitOfWork, upload: Upload) -> None: ...
+
+    def metered(
+        self, upload: Upload, offset: int, chunks: AsyncIterator[bytes], declared: int | None
+    ) -> AsyncIterator[bytes]:
+        return chunks
+
+    async def closed(self, unit: UnitOfWork, upload_ids: Sequence[str]) -> None: ...
+
+
+class OpenGate:
+    """No policy."""
+
+    async def admit(self, principal: Principal, repository: str, manifest: Manifest) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    participants: Sequence[Participant] = ()
+    meter: UploadMeter = field(default_factory=Unmetered)
+    gate: PullGate = field(default_factory=OpenGate)

@@ -1,0 +1,41 @@
+"""Making and removing repositories, with everybody who takes part in it."""
+
+from __future__ import annotations
+
+from common.identifiers import new_id
+from control_plane.database import UnitOfWork
+from control_plane.registry import repository_store
+from control_plane.registry.model import Repository
+from control_plane.registry.participants import Hooks
+from control_plane.tenants.access import Principal
+
+
+async def ensure_repository(
+    unit: UnitOfWork, hooks: Hooks, name: str, tenant_id: str, by: Principal | None
+) -> Repository:
+    """The repository of that name, made if there was none. One of a tenant that is gone (its last push raced its
+    deletion) is replaced: names may be used again, contents may not be inherited.
+    """
+    found = await repository_store.find_repository(unit.connection, name)
+    if found is not None and found.tenant_id == tenant_id:
+        return found
+    if found is not None:
+        await remove_repository(unit, hooks, found)
+    user_id = (by.user_id if by is not None else None) or ""
+    repository, was_made = await repository_store.make_repository(
+        unit.connection, new_id(unit.clock), name, tenant_id, user_id, unit.clock.now()
+    )
+    if was_made:
+        for participant in hooks.participants:
+            await participant.repository_made(unit, repository, by)
+    return repository
+
+
+async def remove_repository(unit: UnitOfWork, hooks: Hooks, repository: Repository) -> None:
+    """With its links and rows. Its manifests are expected to be gone; what is left of them goes unannounced."""
+    for digest, size in await repository_store.linked_blobs(unit.connection, repository.repository_id):
+        for participant in hooks.participants:
+            await participant.blob_unlinked(unit, repository, digest, size)
+    for participant in hooks.participants:
+        await participant.repository_removed(unit, repository)
+    await repository_store.delete_repository(unit.connection, repository.repository_id)
