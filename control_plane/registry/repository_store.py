@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Select, delete, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from common.digest import Digest
-from control_plane.database.upserts import insert_or_replace, inserted
+from control_plane.database.upserts import inserted
 from control_plane.registry.model import Repository
 from control_plane.registry.tables import blobs, manifests, repositories, repository_blobs, tags
 
@@ -110,12 +110,6 @@ async def linked_bytes(connection: AsyncConnection, repository_ids: Sequence[str
         .group_by(repository_blobs.c.repository_id)
     )
     return {row.repository_id: int(row.total) for row in await connection.execute(query)}
-
-
-async def record_blob(connection: AsyncConnection, digest: Digest, size: int, now: datetime) -> None:
-    """A blob was stored, again perhaps: then its size is set to what was verified just now."""
-    row = {"digest": str(digest), "size": size, "created_at": now}
-    await insert_or_replace(connection, blobs, [row], only=["size"])
 
 
 async def blob_size(connection: AsyncConnection, digest: Digest) -> int | None:

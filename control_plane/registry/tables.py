@@ -10,7 +10,19 @@ Names and tags are compared byte by byte on both engines: pages of tags continue
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, ForeignKey, ForeignKeyConstraint, Index, Integer, LargeBinary, String, Table
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    LargeBinary,
+    String,
+    Table,
+    Text,
+    text,
+)
 
 from control_plane.database.schema import UtcDateTime, metadata
 
@@ -37,6 +49,8 @@ blobs = Table(
     Column("digest", _DIGEST, primary_key=True),
     Column("size", BigInteger, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
+    # Set while nobody links it and its deletion is intended (blob_lives.py).
+    Column("condemned_at", UtcDateTime),
 )
 
 repository_blobs = Table(
@@ -55,12 +69,31 @@ manifests = Table(
     Column("media_type", String(255), nullable=False),
     Column("artifact_type", String(255)),
     Column("subject", _DIGEST),
+    # JSON, and only of a manifest with a subject: what the referrers API shows of it without parsing the payload.
+    Column("annotations", Text),
     Column("payload", LargeBinary, nullable=False),
     # What a pull moves besides manifests: config and layers; for an index the sum of its images.
     Column("total_size", BigInteger, nullable=False),
     Column("pushed_at", UtcDateTime, nullable=False),
     Column("pushed_by", String(36), nullable=False),
-    Index("ix_manifests_subject", "repository_id", "subject"),
+    # The referrers API: pages of one subject in order of digest, of all or of one type. Most manifests have no subject.
+    Index(
+        "ix_manifests_subject",
+        "repository_id",
+        "subject",
+        "digest",
+        sqlite_where=text("subject IS NOT NULL"),
+        postgresql_where=text("subject IS NOT NULL"),
+    ),
+    Index(
+        "ix_manifests_subject_type",
+        "repository_id",
+        "subject",
+        "artifact_type",
+        "digest",
+        sqlite_where=text("subject IS NOT NULL"),
+        postgresql_where=text("subject IS NOT NULL"),
+    ),
 )
 
 manifest_references = Table(

@@ -2,8 +2,9 @@
 
 A session belongs to one repository and one principal; to everybody else it does not exist. Its bytes are the blob
 store's, its row is ours. Order of the last request: the store publishes the bytes, then one transaction links them to
-the repository. Death in between costs the client a repetition of this blob, and leaves bytes that nobody links, which
-the garbage collection takes.
+the repository (`blob_lives` says how that goes together with the garbage collection, and with others who push the same
+blob at this moment). Death in between costs the client a repetition of this blob, and leaves bytes that nobody links,
+which the garbage collection takes.
 
 A finished session is remembered until it expires: a client that lost the answer to its last request gets it again.
 """
@@ -19,8 +20,8 @@ from common.clock import Clock
 from common.digest import Digest, DigestMismatch
 from common.identifiers import is_id, new_id
 from control_plane.blobs import BlobStore, UploadUnknown
-from control_plane.database import Database
-from control_plane.registry import repository_store, upload_store
+from control_plane.database import Database, UnitOfWork
+from control_plane.registry import blob_lives, repository_store, upload_store
 from control_plane.registry.access import may, require, role_permits, visible_tenants
 from control_plane.registry.collaborators import TenantDirectory, tenant_id_of
 from control_plane.registry.model import Pushed, Upload
@@ -66,11 +67,12 @@ class UploadService:
         try:
             metered = self._hooks.meter.metered(upload, 0, chunks, declared)
             await self._blobs.append(upload.upload_id, 0, metered, digest.algorithm)
+            began = await self._spare(digest)
             size = await self._blobs.commit(upload.upload_id, digest)
         except BaseException:
             await self._forget(upload.upload_id)
             raise
-        return await self._link(upload, digest, size, principal)
+        return await self._settle(upload, digest, size, principal, began)
 
     async def append(
         self,
@@ -107,12 +109,13 @@ class UploadService:
             if upload.digest != digest:
                 raise _unknown(upload_id)
             return Pushed(repository, digest, upload.size)
+        began = await self._spare(digest)
         try:
             size = await self._blobs.commit(upload_id, digest)
         except DigestMismatch:
             await self._forget(upload_id)
             raise
-        return await self._link(upload, digest, size, principal)
+        return await self._settle(upload, digest, size, principal, began)
 
     async def cancel(self, principal: Principal, repository: str, upload_id: str) -> None:
         await self._find(principal, repository, upload_id)
@@ -130,10 +133,15 @@ class UploadService:
             if role_permits(principal, source, PULL):
                 require(principal, source, PULL)
             return None
+        began = self._clock.now()
         size = await self._size_in(principal, digest, source)
         if size is None or await self._blobs.stat(digest) != size:
             return None
-        return await self._link(self._upload(principal, repository, tenant_id), digest, size, principal)
+        async with self._database.transaction() as unit:
+            if await blob_lives.revive(unit.connection, digest) != size or self._is_late(began):
+                return None
+            await self._link(unit, self._upload(principal, repository, tenant_id), digest, size, principal)
+        return Pushed(repository, digest, size)
 
     async def expire(self, lifetime: timedelta = UPLOAD_LIFETIME) -> int:
         """For a periodic job: forget sessions that nobody touched for `lifetime`; returns how many. Finished ones go
@@ -195,18 +203,39 @@ class UploadService:
                 return await repository_store.blob_size(connection, digest)
         return None
 
-    async def _link(self, upload: Upload, digest: Digest, size: int, by: Principal) -> Pushed:
-        now = self._clock.now()
+    async def _spare(self, digest: Digest) -> datetime:
+        """From the moment returned on, nobody deletes the bytes of this digest for long enough to publish and link."""
+        began = self._clock.now()
+        async with self._database.reading() as connection:
+            condemned = await blob_lives.is_condemned(connection, digest)
+        if condemned:
+            async with self._database.transaction() as unit:
+                await blob_lives.spare(unit.connection, digest)
+        return began
+
+    def _is_late(self, began: datetime) -> bool:
+        return self._clock.now() - began > blob_lives.PUBLISH_WITHIN
+
+    async def _settle(self, upload: Upload, digest: Digest, size: int, by: Principal, began: datetime) -> Pushed:
+        """The bytes are published: link them."""
         async with self._database.transaction() as unit:
-            repository = await ensure_repository(unit, self._hooks, upload.repository, upload.tenant_id, by)
-            await repository_store.record_blob(unit.connection, digest, size, now)
-            # What was reserved for the upload is given back before what it became is charged.
-            await self._hooks.meter.closed(unit, [upload.upload_id])
-            if await repository_store.link_blob(unit.connection, repository.repository_id, digest, now):
-                for participant in self._hooks.participants:
-                    await participant.blob_linked(unit, repository, digest, size, by)
-            await upload_store.finish_upload(unit.connection, upload.upload_id, digest, size)
+            await blob_lives.bear(unit.connection, digest, size, self._clock.now())
+            if self._is_late(began) and await self._blobs.stat(digest) != size:
+                raise UploadUnknown(
+                    f"upload {upload.upload_id} stood still for too long and its bytes were collected",
+                    action="start a new upload",
+                )
+            await self._link(unit, upload, digest, size, by)
         return Pushed(upload.repository, digest, size)
+
+    async def _link(self, unit: UnitOfWork, upload: Upload, digest: Digest, size: int, by: Principal) -> None:
+        repository = await ensure_repository(unit, self._hooks, upload.repository, upload.tenant_id, by)
+        await upload_store.finish_upload(unit.connection, upload.upload_id, digest, size)
+        # What was reserved for the upload is given back before what it became is charged.
+        await self._hooks.meter.closed(unit, [upload.upload_id])
+        if await repository_store.link_blob(unit.connection, repository.repository_id, digest, self._clock.now()):
+            for participant in self._hooks.participants:
+                await participant.blob_linked(unit, repository, digest, size, by)
 
     async def _forget(self, upload_id: str) -> None:
         await self._blobs.abort(upload_id)

@@ -21,6 +21,7 @@ def upgrade() -> None:
         sa.Column("digest", sa.String(length=140), nullable=False),
         sa.Column("size", sa.BigInteger(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("condemned_at", sa.DateTime(timezone=True), nullable=True),
         sa.PrimaryKeyConstraint("digest", name=op.f("pk_blobs")),
     )
     op.create_table(
@@ -370,6 +371,7 @@ def upgrade() -> None:
         sa.Column("media_type", sa.String(length=255), nullable=False),
         sa.Column("artifact_type", sa.String(length=255), nullable=True),
         sa.Column("subject", sa.String(length=140), nullable=True),
+        sa.Column("annotations", sa.Text(), nullable=True),
         sa.Column("payload", sa.LargeBinary(), nullable=False),
         sa.Column("total_size", sa.BigInteger(), nullable=False),
         sa.Column("pushed_at", sa.DateTime(timezone=True), nullable=False),
@@ -381,7 +383,20 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("manifests", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_manifests_digest"), ["digest"], unique=False)
-        batch_op.create_index("ix_manifests_subject", ["repository_id", "subject"], unique=False)
+        batch_op.create_index(
+            "ix_manifests_subject",
+            ["repository_id", "subject", "digest"],
+            unique=False,
+            sqlite_where=sa.text("subject IS NOT NULL"),
+            postgresql_where=sa.text("subject IS NOT NULL"),
+        )
+        batch_op.create_index(
+            "ix_manifests_subject_type",
+            ["repository_id", "subject", "artifact_type", "digest"],
+            unique=False,
+            sqlite_where=sa.text("subject IS NOT NULL"),
+            postgresql_where=sa.text("subject IS NOT NULL"),
+        )
 
     op.create_table(
         "members",
@@ -543,7 +558,16 @@ def downgrade() -> None:
 
     op.drop_table("members")
     with op.batch_alter_table("manifests", schema=None) as batch_op:
-        batch_op.drop_index("ix_manifests_subject")
+        batch_op.drop_index(
+            "ix_manifests_subject_type",
+            sqlite_where=sa.text("subject IS NOT NULL"),
+            postgresql_where=sa.text("subject IS NOT NULL"),
+        )
+        batch_op.drop_index(
+            "ix_manifests_subject",
+            sqlite_where=sa.text("subject IS NOT NULL"),
+            postgresql_where=sa.text("subject IS NOT NULL"),
+        )
         batch_op.drop_index(batch_op.f("ix_manifests_digest"))
 
     op.drop_table("manifests")
