@@ -2,7 +2,7 @@
 
 The registry itself knows none of them. A `Participant` is called inside the transaction that makes the change, so what
 it writes commits or fails together with it; raising refuses the change. An `UploadMeter` lets bytes in, a `PullGate`
-lets images out. `app` hands all of them in as `Hooks`.
+lets images out, a `Keeper` knows what is about to go. `app` hands all of them in as `Hooks`.
 
 Order: participants are called in the order of `Hooks.participants`, refusers first. They run under the transaction's
 row locks: no network, no files, no waiting.
@@ -33,6 +33,13 @@ class Participant:
         self, unit: UnitOfWork, repository: Repository, digest: Digest, size: int, by: Principal | None
     ) -> None:
         """The repository did not see this blob before."""
+
+    async def blob_relied_on(
+        self, unit: UnitOfWork, repository: Repository, digest: Digest, by: Principal | None
+    ) -> None:
+        """The repository links the blob already. A client that has it was told so, and will not send it (again): it
+        counts on the link until its manifest is pushed.
+        """
 
     async def blob_unlinked(self, unit: UnitOfWork, repository: Repository, digest: Digest, size: int) -> None: ...
 
@@ -92,6 +99,18 @@ class PullGate(Protocol):
         ...
 
 
+class Keeper(Protocol):
+    """Who knows what is on its way out. Reads by itself, outside of any transaction."""
+
+    async def is_leaving(self, repository: str, digest: Digest) -> bool:
+        """Whether the repository's link to the blob may end soon, unless `Participant.blob_relied_on` is called."""
+        ...
+
+    async def former_manifest(self, digest: Digest) -> Manifest | None:
+        """A manifest that was deleted and is still kept."""
+        ...
+
+
 class Unmetered:
     """No limits."""
 
@@ -111,8 +130,19 @@ class OpenGate:
     async def admit(self, principal: Principal, repository: str, manifest: Manifest) -> None: ...
 
 
+class NothingLeaves:
+    """Nothing is collected."""
+
+    async def is_leaving(self, repository: str, digest: Digest) -> bool:
+        return False
+
+    async def former_manifest(self, digest: Digest) -> Manifest | None:
+        return None
+
+
 @dataclass(frozen=True, slots=True)
 class Hooks:
     participants: Sequence[Participant] = ()
     meter: UploadMeter = field(default_factory=Unmetered)
     gate: PullGate = field(default_factory=OpenGate)
+    keeper: Keeper = field(default_factory=NothingLeaves)
