@@ -236,6 +236,9 @@ class UploadService:
         if await repository_store.link_blob(unit.connection, repository.repository_id, digest, self._clock.now()):
             for participant in self._hooks.participants:
                 await participant.blob_linked(unit, repository, digest, size, by)
+        else:
+            for participant in self._hooks.participants:
+                await participant.blob_relied_on(unit, repository, digest, by)
 
     async def _forget(self, upload_id: str) -> None:
         await self._blobs.abort(upload_id)
