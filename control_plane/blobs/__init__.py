@@ -21,12 +21,12 @@ Offsets and sizes are bytes. The proof is tests/conformance/blob_store.py.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from common.digest import Digest
 from common.errors import Conflict, Internal, NotFound, Unavailable
@@ -81,6 +81,13 @@ class PendingUpload:
     upload_id: str
     size: int
     touched_at: datetime
+
+
+class StoredBlob(NamedTuple):
+    """What is stored, by its name and its length; no promise about the bytes."""
+
+    digest: Digest
+    size: int
 
 
 class BlobReader(Protocol):
@@ -141,6 +148,18 @@ class BlobStore(Protocol):
     async def local_path(self, digest: Digest, size: int) -> Path | None:
         """A file that holds the blob for as long as it is not deleted, for those who can use one (sendfile, nginx,
         libtorrent); None where there are no files. Raises like `open`. The file must not be written to.
+        """
+        ...
+
+    async def presigned_url(self, digest: Digest, size: int, *, expires_seconds: int) -> str | None:
+        """Where anybody may GET the blob for so long, ranges and all, without us; None where there are no such
+        addresses. Raises like `open`.
+        """
+        ...
+
+    async def list(self, after: str = "", limit: int = 1000) -> Sequence[StoredBlob]:
+        """At most `limit` stored blobs whose digests, written out, come after `after`, in that order. A blob that was
+        there all the time is in exactly one page; one that comes or goes meanwhile may be missed.
         """
         ...
 

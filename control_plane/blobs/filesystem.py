@@ -18,7 +18,7 @@ import asyncio
 import contextlib
 import os
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
@@ -29,8 +29,9 @@ import structlog
 
 from common.digest import Digest
 from common.identifiers import is_id
-from control_plane.blobs import BlobDamaged, BlobMissing, PendingUpload, UploadOffsetWrong
+from control_plane.blobs import BlobDamaged, BlobMissing, PendingUpload, StoredBlob, UploadOffsetWrong
 from control_plane.blobs.disk import Disk, translated
+from control_plane.blobs.filesystem_listing import stored_after
 from control_plane.blobs.filesystem_reader import FileReader
 from control_plane.blobs.filesystem_upload import HashStates, HeldUpload, unknown
 
@@ -111,6 +112,14 @@ class FilesystemBlobStore:
         descriptor = await self._run(self._open_whole, digest, size, undo=os.close)
         os.close(descriptor)
         return self._blob_path(digest)
+
+    async def presigned_url(self, digest: Digest, size: int, *, expires_seconds: int) -> str | None:
+        await self.local_path(digest, size)
+        return None
+
+    async def list(self, after: str = "", limit: int = 1000) -> Sequence[StoredBlob]:
+        with translated("listing the blobs"):
+            return await self._run(stored_after, self._root / "blobs", after, limit)
 
     async def delete(self, digest: Digest) -> None:
         await self._run(self._remove_blob, digest)
@@ -213,7 +222,7 @@ class FilesystemBlobStore:
                 self._disk.remove(path)
                 self._disk.sync_directory(path.parent)
 
-    def _scan_uploads(self, older_than: datetime) -> list[PendingUpload]:
+    def _scan_uploads(self, older_than: datetime) -> Iterable[PendingUpload]:
         found = []
         for entry in os.scandir(self._uploads):
             with contextlib.suppress(FileNotFoundError):

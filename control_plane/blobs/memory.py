@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -16,6 +16,7 @@ from control_plane.blobs import (
     BlobMissing,
     DiskFull,
     PendingUpload,
+    StoredBlob,
     UploadBusy,
     UploadOffsetWrong,
     UploadUnknown,
@@ -115,6 +116,14 @@ class MemoryBlobStore:
     async def local_path(self, digest: Digest, size: int) -> Path | None:
         async with self.open(digest, size):
             return None
+
+    async def presigned_url(self, digest: Digest, size: int, *, expires_seconds: int) -> str | None:
+        async with self.open(digest, size):
+            return None
+
+    async def list(self, after: str = "", limit: int = 1000) -> Sequence[StoredBlob]:
+        later = sorted(digest for digest in self._blobs if str(digest) > after)
+        return [StoredBlob(digest, len(self._blobs[digest])) for digest in later[:limit]]
 
     async def delete(self, digest: Digest) -> None:
         self._blobs.pop(digest, None)

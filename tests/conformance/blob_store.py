@@ -9,6 +9,7 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Iterable
 from datetime import UTC, datetime, timedelta
 
+import aiohttp
 import pytest
 
 from common.digest import Digest, DigestMismatch
@@ -261,3 +262,42 @@ class BlobStoreContract:
         [pending] = await store.pending_uploads(FAR_AHEAD)
         assert (pending.upload_id, pending.size) == (waiting, 3)
         assert pending.touched_at + timedelta(days=1) > LONG_AGO
+
+    async def test_all_blobs_are_listed_in_the_order_of_their_digests_whatever_the_page(self, store: BlobStore) -> None:
+        assert await store.list() == []
+        sizes = {await stored(store, content(size, size)): size for size in range(7)}
+        sizes[await stored(store, b"five hundred and twelve", "sha512")] = 23
+        await uploaded(store, b"not committed")
+        for limit in (1, 3, 8, 1000):
+            listed: dict[Digest, int] = {}
+            after = ""
+            while page := await store.list(after, limit):
+                assert len(page) <= limit
+                listed.update(page)
+                after = str(page[-1].digest)
+            assert list(listed) == sorted(sizes)
+            assert listed == sizes
+
+    async def test_a_page_begins_after_a_digest_that_is_gone(self, store: BlobStore) -> None:
+        digests = sorted([await stored(store, content(10, seed)) for seed in range(6)])
+        await store.delete(digests[2])
+        assert [each.digest for each in await store.list(str(digests[2]), 2)] == digests[3:5]
+
+    async def test_no_address_of_an_absent_or_damaged_blob_is_given_out(self, store: BlobStore, rot: Rot) -> None:
+        with pytest.raises(BlobMissing):
+            await store.presigned_url(Digest.of(b"absent"), 6, expires_seconds=60)
+        digest = await stored(store, content(4096))
+        rot(digest, b"short")
+        with pytest.raises(BlobDamaged):
+            await store.presigned_url(digest, 4096, expires_seconds=60)
+
+    async def test_an_address_serves_the_bytes_and_ranges_of_them(self, store: BlobStore) -> None:
+        data = content(100_000)
+        digest = await stored(store, data)
+        url = await store.presigned_url(digest, len(data), expires_seconds=60)
+        if url is not None:
+            async with aiohttp.ClientSession() as session:
+                async with session.get(url) as answer:
+                    assert (answer.status, await answer.read()) == (200, data)
+                async with session.get(url, headers={"Range": "bytes=10-19"}) as answer:
+                    assert (answer.status, await answer.read()) == (206, data[10:20])

@@ -20,6 +20,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "etcd": ("etcd-server",),
     "docker": ("docker.io", "iptables", "busybox-static", "ca-certificates"),
     "registry-clients": ("skopeo", "podman"),
+    "ceph": ("ceph-mon", "ceph-osd", "radosgw", "ceph-common"),
     "tools": ("iproute2", "util-linux", "nginx-light"),
 }
 # Another run of apt on the same machine is waited for, in seconds, instead of failing.
