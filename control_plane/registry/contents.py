@@ -11,32 +11,35 @@ from common.digest import Digest
 from control_plane.blobs import BlobReader, BlobStore
 from control_plane.database import Database
 from control_plane.registry import manifest_store, repository_store
-from control_plane.registry.access import require, unknown_repository
+from control_plane.registry.access import may, require, unknown_repository
 from control_plane.registry.failures import BlobInUse, BlobUnknown
 from control_plane.registry.model import OCTETS, Content, Manifest
 from control_plane.registry.participants import Hooks
 from control_plane.registry.recent import Recent
-from control_plane.registry.scopes import DELETE, PULL
+from control_plane.registry.rights import Rights
+from control_plane.registry.scopes import DELETE, PULL, PUSH
 from control_plane.tenants.access import Principal
 
 _RECENT_LINKS = 50_000
 
 
 class ContentService:
-    def __init__(self, database: Database, blobs: BlobStore, clock: Clock, hooks: Hooks) -> None:
+    def __init__(self, database: Database, blobs: BlobStore, clock: Clock, hooks: Hooks, rights: Rights) -> None:
         self._database = database
         self._blobs = blobs
         self._hooks = hooks
+        self._rights = rights
         # That a repository links a blob of a size: one look-up for the many ranges of one pull.
         self._links: Recent[tuple[str, Digest], int] = Recent(clock, _RECENT_LINKS)
 
     async def blob_size(self, principal: Principal, repository: str, digest: Digest) -> int:
-        """The recorded size. Raises what `access.require` does, `RepositoryUnknown`, `BlobUnknown`."""
-        require(principal, repository, PULL)
+        """The recorded size. Raises what `Rights.require` does, `RepositoryUnknown`, `BlobUnknown`."""
+        await self._rights.require(principal, repository, PULL)
         key = (repository, digest)
         known = self._links.get(key)
-        if known is not None:
-            return known
+        return await self._linked_size(repository, digest) if known is None else known
+
+    async def _linked_size(self, repository: str, digest: Digest) -> int:
         begun = self._links.begin()
         async with self._database.reading() as connection:
             size = await repository_store.linked_blob_size(connection, repository, digest)
@@ -44,17 +47,33 @@ class ContentService:
                 raise unknown_repository(repository)
         if size is None:
             raise _unknown_blob(repository, digest)
-        self._links.keep(key, size, begun)
+        self._links.keep((repository, digest), size, begun)
         return size
 
     async def present_blob_size(self, principal: Principal, repository: str, digest: Digest) -> int:
         """Like `blob_size`, but a blob whose bytes are damaged or gone is `BlobUnknown` too: a client that asks before
-        pushing then pushes it, which repairs it.
+        pushing then pushes it, which repairs it. To who may push, the answer is a promise: the link stays until the
+        manifest that needs it can be pushed.
         """
-        size = await self.blob_size(principal, repository, digest)
+        if may(principal, repository, PUSH):
+            size = await self._promised_size(principal, repository, digest)
+        else:
+            size = await self.blob_size(principal, repository, digest)
         if await self._blobs.stat(digest) != size:
             raise _unknown_blob(repository, digest)
         return size
+
+    async def _promised_size(self, principal: Principal, repository: str, digest: Digest) -> int:
+        await self._rights.require(principal, repository, PULL)
+        if await self._hooks.keeper.is_leaving(repository, digest):
+            async with self._database.transaction() as unit:
+                held = await repository_store.hold_repository(unit.connection, repository, alone=False)
+                size = await repository_store.linked_blob_size(unit.connection, repository, digest)
+                if held is not None and size is not None:
+                    for participant in self._hooks.participants:
+                        await participant.blob_relied_on(unit, held, digest, principal)
+        # Read after the keeper was asked, and not from memory: a link that ended meanwhile is not promised.
+        return await self._linked_size(repository, digest)
 
     def open_blob(self, digest: Digest, size: int) -> AbstractAsyncContextManager[BlobReader]:
         """After `blob_size` gave the right and the size. Entering raises `BlobDamaged`, `BlobMissing`."""
@@ -68,13 +87,16 @@ class ContentService:
 
         Raises `BlobInUse` while a manifest of the repository needs it, `BlobUnknown`, `RepositoryUnknown`.
         """
-        require(principal, repository, DELETE)
+        await self._rights.require(principal, repository, DELETE)
         async with self._database.transaction() as unit:
             held = await repository_store.hold_repository(unit.connection, repository, alone=True)
             if held is None:
                 raise unknown_repository(repository)
-            users = await manifest_store.users_of(unit.connection, held.repository_id, digest, "blob")
-            if users:
+            # An entry of an index that is no manifest to us is there as a blob, and recorded as a "manifest".
+            for kind in ("blob", "manifest"):
+                users = await manifest_store.users_of(unit.connection, held.repository_id, digest, kind)
+                if not users:
+                    continue
                 raise BlobInUse(
                     f"manifest {users[0]} of {repository} needs {digest}", action="delete the manifests that need it"
                 )
@@ -93,6 +115,9 @@ class ContentService:
         async with self._database.reading() as connection:
             size = await repository_store.blob_size(connection, digest)
             manifest = await manifest_store.find_anywhere(connection, digest) if size is None else None
+        if size is None and manifest is None:
+            # Deleted a while ago, and an instance may still be told to run it.
+            manifest = await self._hooks.keeper.former_manifest(digest)
         if manifest is not None:
             return _manifest_content(manifest)
         if size is None:
