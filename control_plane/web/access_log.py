@@ -7,18 +7,17 @@ more than serving a manifest from memory does.
 
 from __future__ import annotations
 
-import re
-import secrets
 from dataclasses import dataclass
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Histogram
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from common.clock import Clock
 from control_plane.web.errors import answer_unexpected
+from control_plane.web.origin import bound, request_id_of
 
 log = structlog.get_logger()
 
@@ -44,7 +43,6 @@ ROUTE_CLASSES = (
 )
 _OTHER = RouteClass("", "other")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
 
 
@@ -98,6 +96,13 @@ class AccessLog:
         self._classes = classes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        with bound(scope):
+            await self._logged(scope, receive, send)
+
+    async def _logged(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -105,8 +110,7 @@ class AccessLog:
         if route.quiet:
             await self._measured(scope, receive, send, route, "")
             return
-        request_id = _request_id(scope)
-        scope["longshore.request_id"] = request_id
+        request_id = request_id_of(scope)
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             await self._measured(scope, receive, send, route, request_id)
 
@@ -156,9 +160,3 @@ class AccessLog:
             client=scope["client"][0] if scope.get("client") else None,
             user=principal.name if principal is not None else None,
         )
-
-
-def _request_id(scope: Scope) -> str:
-    # A proxy's identifier is kept, so that its log and ours can be joined; anything that could break a log is not.
-    given = Headers(scope=scope).get("x-request-id", "")
-    return given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
