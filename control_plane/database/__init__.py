@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -31,6 +32,7 @@ from control_plane.database.engine import (
 from control_plane.database.messages import Message
 from control_plane.database.outbox import append
 
+T = TypeVar("T")
 log = structlog.get_logger()
 
 
@@ -44,6 +46,8 @@ class UnitOfWork:
     clock: Clock
     announced: list[Message] = field(default_factory=list)
     afterwards: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
+    gathered: dict[type, Any] = field(default_factory=dict)
+    settlements: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
 
     async def announce(self, message: Message) -> None:
         await append(self.connection, message, self.clock.now())
@@ -54,6 +58,17 @@ class UnitOfWork:
         what was committed stays committed.
         """
         self.afterwards.append(work)
+
+    def gather(self, kind: type[T], settle: Callable[[T], Awaitable[None]]) -> T:
+        """The one `kind()` of this transaction. `settle` is called with it as the last thing before the commit, and
+        refuses the transaction by raising. For what many transactions write to one row: written once and last, the row
+        is held for as short as can be.
+        """
+        if kind not in self.gathered:
+            made = self.gathered[kind] = kind()
+            self.settlements.append(lambda: settle(made))
+        found: T = self.gathered[kind]
+        return found
 
 
 class Database:
@@ -92,6 +107,8 @@ class Database:
             unit = UnitOfWork(connection, self.clock)
             try:
                 yield unit
+                for settle in unit.settlements:
+                    await settle()
             except BaseException:
                 await connection.rollback()
                 raise

@@ -12,7 +12,7 @@ from sqlalchemy import func, insert, select, text
 from sqlalchemy.exc import DBAPIError, StatementError
 
 from common.clock import ManualClock
-from common.errors import Unavailable
+from common.errors import Conflict, Unavailable
 from control_plane.database import Database
 from control_plane.database.outbox import outbox
 from tests.engines.postgresql import PostgresEngine
@@ -232,3 +232,27 @@ async def test_a_full_pool_is_unavailable_in_time(
             async with database.reading():
                 pass
     await database.close()
+
+
+async def test_what_a_transaction_gathers_is_settled_once_before_the_commit(database: Database) -> None:
+    settled: list[list[int]] = []
+
+    async def settle(numbers: list[int]) -> None:
+        settled.append(list(numbers))
+
+    async with database.transaction() as unit:
+        unit.gather(list, settle).append(1)
+        unit.gather(list, settle).append(2)
+        assert settled == []
+    assert settled == [[1, 2]]
+
+
+async def test_a_settlement_that_refuses_leaves_nothing_of_the_transaction(database: Database) -> None:
+    async def refuse(_: list[int]) -> None:
+        raise Conflict("no")
+
+    with pytest.raises(Conflict):
+        async with database.transaction() as unit:
+            await unit.connection.execute(insert(outbox).values(row("t")))
+            unit.gather(list, refuse)
+    assert await count(database) == 0
