@@ -8,7 +8,6 @@ from fastapi import APIRouter, Query
 
 from common.errors import Unauthenticated
 from control_plane.catalogue.schemas import ImageView
-from control_plane.registry.access import visible_tenants
 from control_plane.registry.service import RegistryService
 from control_plane.tenants.access import Permission
 from control_plane.tenants.principals import CurrentPrincipal
@@ -26,11 +25,11 @@ def build_router(registry: RegistryService) -> APIRouter:
         tenant: Annotated[str | None, Query(description="only this tenant's repositories")] = None,
     ) -> Listing[ImageView]:
         """Repositories that you may pull from, in order of name, with their tags."""
-        if tenant is not None:
-            principal.require(Permission.IMAGE_PULL, tenant)
-        elif principal.anonymous:
+        if principal.anonymous:
             raise Unauthenticated("this needs a login", action="log in with `longshore login` or send an API key")
-        tenants = visible_tenants(principal) if tenant is None else (tenant,)
-        return Listing.of(await registry.repositories(tenants, page), ImageView.of)
+        found = await registry.repositories(await registry.rights.visible(principal), page, tenant)
+        if tenant is not None and found.total_count == 0:
+            principal.require(Permission.IMAGE_PULL, tenant)
+        return Listing.of(found, ImageView.of)
 
     return router

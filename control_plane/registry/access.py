@@ -1,79 +1,61 @@
-"""What a principal may do with a repository; pure.
+"""What a principal may do with a repository, given what is known of both; pure. `rights` finds out and asks here.
 
-Two conditions, both needed: the role in the tenant (the first component of the name) permits it, and, if the principal
-came with a registry token, the token was made for it.
-
-What is not yours does not exist: reading in a foreign tenant is `RepositoryUnknown`, for a tenant that exists as for
-one that does not; writing there is `Denied`, for both as well.
+Three reasons, any of which is enough: the role in the tenant (the first component of the name) or a robot's scopes
+there; public visibility; a grant. A grant never gives a credential more than its limits: what a member gets through its
+tenant's grant is at most what its role there permits, an API key that is limited to another tenant gets nothing, and a
+robot only what its patterns name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import replace
+from datetime import datetime
 
-from common.errors import Denied, Unauthenticated
-from control_plane.registry.failures import RepositoryUnknown, ScopeInsufficient
-from control_plane.registry.scopes import CATALOG, PULL
-from control_plane.tenants.access import ACTIONS, Permission, Principal, RepositoryScope
-
-
-def may(principal: Principal, repository: str, action: str) -> bool:
-    return principal.may_on(ACTIONS[action], repository)
+from control_plane.registry.failures import RepositoryUnknown
+from control_plane.registry.grants import LEVEL_ACTIONS, NEEDED, Grant, GranteeKind, RepositoryAccess, Visibility
+from control_plane.registry.scopes import PULL
+from control_plane.tenants.access import Principal, permissions_of
 
 
 def role_permits(principal: Principal, repository: str, action: str) -> bool:
-    """What the role alone says, whatever token the principal came with."""
-    return replace(principal, scopes=None).may_on(ACTIONS[action], repository)
+    """What role or robot scopes say in the repository's own tenant, whatever token the principal came with."""
+    tenant = repository.partition("/")[0]
+    if principal.robot is not None:
+        return tenant == principal.tenant and robot_names(principal, repository, action)
+    return principal.holds(NEEDED[action], tenant)
 
 
-def require(principal: Principal, repository: str, *actions: str) -> None:
-    """Raises `Unauthenticated` (nobody), `ScopeInsufficient` (another token would do), `RepositoryUnknown` (reading
-    what is not yours) or `Denied`.
-    """
-    for action in actions:
-        if may(principal, repository, action):
-            continue
-        if principal.anonymous:
-            raise Unauthenticated("this needs a login", action="log in, for example with `docker login`")
-        if role_permits(principal, repository, action):
-            raise ScopeInsufficient(
-                f"the token is not for {action} on {repository}", action="ask for a token with this scope"
-            )
-        if action == PULL:
-            raise unknown_repository(repository)
-        raise Denied(
-            f"{principal.name} may not {action} to {repository}",
-            action="ask an administrator of the tenant for a role that includes it",
-        )
+def robot_names(principal: Principal, repository: str, action: str) -> bool:
+    return any(action in scope.actions and scope.fits(repository) for scope in principal.robot or ())
 
 
-def grant(principal: Principal, asked: Iterable[RepositoryScope]) -> tuple[RepositoryScope, ...]:
-    """The part of what was asked that the principal may have; what is left without actions is dropped."""
-    granted = []
-    for scope in asked:
-        if scope == CATALOG:
-            granted.append(scope)
-            continue
-        actions = frozenset(action for action in scope.actions if may(principal, scope.repository, action))
-        if actions:
-            granted.append(RepositoryScope(scope.repository, actions))
-    return tuple(granted)
+def access_permits(principal: Principal, repository: str, action: str, access: RepositoryAccess, now: datetime) -> bool:
+    """What visibility and grants say, whatever token the principal came with."""
+    if access.visibility is Visibility.PUBLIC and action == PULL:
+        return True
+    if principal.anonymous:
+        return False
+    return any(
+        action in LEVEL_ACTIONS[grant.level]
+        and (grant.expires_at is None or now < grant.expires_at)
+        and _reaches(grant, principal, repository, action)
+        for grant in access.grants
+    )
 
 
-def visible_tenants(principal: Principal) -> tuple[str, ...] | None:
-    """The tenants whose repositories the principal may list; None means all."""
-    if principal.platform_admin:
-        return None
-    whole = replace(principal, scopes=None)
-    return tuple(sorted(name for name in principal.roles if whole.may(Permission.IMAGE_PULL, name)))
-
-
-def visible_repositories(principal: Principal) -> tuple[str, ...] | None:
-    """What a token confines a listing to; None means that it does not."""
-    if principal.scopes is None or CATALOG in principal.scopes:
-        return None
-    return tuple(sorted(scope.repository for scope in principal.scopes if PULL in scope.actions))
+def _reaches(grant: Grant, principal: Principal, repository: str, action: str) -> bool:
+    if grant.kind is GranteeKind.TENANT:
+        if principal.robot is not None:
+            return principal.tenant == grant.grantee and robot_names(principal, repository, action)
+        return principal.holds(NEEDED[action], grant.grantee)
+    if principal.robot is not None:
+        return False
+    if principal.tenant not in (None, repository.partition("/")[0]):
+        return False
+    if principal.at_most is not None and NEEDED[action] not in permissions_of(principal.at_most):
+        return False
+    if grant.kind is GranteeKind.USER:
+        return grant.grantee == principal.user_id
+    return grant.grantee in principal.groups
 
 
 def unknown_repository(repository: str) -> RepositoryUnknown:

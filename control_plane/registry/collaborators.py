@@ -15,6 +15,10 @@ class TenantDirectory(Protocol):
         """Ids of tenants by name; unknown ones are absent."""
         ...
 
+    async def names_of(self, ids: Collection[str]) -> Mapping[str, str]:
+        """Names of tenants by id; unknown ones are absent."""
+        ...
+
 
 async def tenant_id_of(tenants: TenantDirectory, repository: str) -> str:
     """Of the tenant that a repository of this name belongs to. Raises `RepositoryUnknown` if there is none."""
@@ -42,7 +46,9 @@ class RegistryTokens(Protocol):
     """Bearer tokens for some repositories."""
 
     async def issue(self, principal: Principal, service: str, scopes: Sequence[RepositoryScope]) -> IssuedToken:
-        """A token whose principal has no more rights than this one and is limited to `scopes`."""
+        """A token whose principal has no more rights than this one and is limited to `scopes`, which the caller has
+        cut down to what the principal may (`Rights.grant`).
+        """
         ...
 
     async def verify(self, token: str) -> Principal:

@@ -10,7 +10,7 @@ from common.digest import Digest
 from common.reference import TagInvalid, check_tag
 from control_plane.database import Database, UnitOfWork
 from control_plane.registry import manifest_store, repository_store
-from control_plane.registry.access import require, unknown_repository
+from control_plane.registry.access import unknown_repository
 from control_plane.registry.collaborators import TenantDirectory, tenant_id_of
 from control_plane.registry.completeness import check_complete
 from control_plane.registry.failures import ManifestUnknown
@@ -20,6 +20,7 @@ from control_plane.registry.model import Manifest, Repository
 from control_plane.registry.participants import Hooks
 from control_plane.registry.recent import Recent
 from control_plane.registry.repositories import ensure_repository
+from control_plane.registry.rights import Rights
 from control_plane.registry.scopes import DELETE, PULL, PUSH
 from control_plane.tenants.access import Principal
 
@@ -34,11 +35,14 @@ class PushedManifest:
 
 
 class ImageService:
-    def __init__(self, database: Database, tenants: TenantDirectory, clock: Clock, hooks: Hooks) -> None:
+    def __init__(
+        self, database: Database, tenants: TenantDirectory, clock: Clock, hooks: Hooks, rights: Rights
+    ) -> None:
         self._database = database
         self._tenants = tenants
         self._clock = clock
         self._hooks = hooks
+        self._rights = rights
         self._recent: Recent[tuple[str, Digest], Manifest] = Recent(clock, _RECENT_BYTES)
 
     async def push(
@@ -53,10 +57,10 @@ class ImageService:
     ) -> PushedManifest:
         """Store a manifest and point tags at it. `digest` is what the client named it by, if it did.
 
-        Raises what `access.require` does, `ManifestInvalid`, `ManifestTooLarge`, `TagInvalid`, `DigestMismatch`,
+        Raises what `Rights.require` does, `ManifestInvalid`, `ManifestTooLarge`, `TagInvalid`, `DigestMismatch`,
         `ContentMissing`, `SizeInvalid`, `RepositoryUnknown`. A failed push changes nothing.
         """
-        require(principal, repository, PUSH)
+        await self._rights.require(principal, repository, PUSH)
         names = tuple(dict.fromkeys(map(check_tag, tags)))
         parsed = parse_manifest(payload, content_type)
         actual = Digest.of(payload, digest.algorithm if digest else "sha256")
@@ -110,10 +114,10 @@ class ImageService:
             await unit.announce(_pushed(held, manifest, None))
 
     async def find(self, principal: Principal, repository: str, reference: str | Digest) -> Manifest:
-        """`reference` is a tag or a digest. Raises what `access.require` does, `RepositoryUnknown`,
+        """`reference` is a tag or a digest. Raises what `Rights.require` does, `RepositoryUnknown`,
         `ManifestUnknown`.
         """
-        require(principal, repository, PULL)
+        await self._rights.require(principal, repository, PULL)
         found = await self.get(repository, reference)
         await self._hooks.gate.admit(principal, repository, found)
         return found
@@ -159,8 +163,8 @@ class ImageService:
             return await manifest_store.find_by_tag(connection, repository, tag)
 
     async def tag_names(self, principal: Principal, repository: str, after: str, limit: int) -> list[str]:
-        """In byte order, from the one after `after`. Raises what `access.require` does, `RepositoryUnknown`."""
-        require(principal, repository, PULL)
+        """In byte order, from the one after `after`. Raises what `Rights.require` does, `RepositoryUnknown`."""
+        await self._rights.require(principal, repository, PULL)
         async with self._database.reading() as connection:
             found = await repository_store.find_repository(connection, repository)
             if found is None:
@@ -169,7 +173,7 @@ class ImageService:
 
     async def delete_tag(self, principal: Principal, repository: str, tag: str) -> None:
         """The manifest stays, and can be pulled by its digest. Raises `ManifestUnknown` if there is no such tag."""
-        require(principal, repository, DELETE)
+        await self._rights.require(principal, repository, DELETE)
         async with self._database.transaction() as unit:
             held = await self._held(unit, repository)
             before = await manifest_store.hold_tag(unit.connection, held.repository_id, tag)
@@ -182,7 +186,7 @@ class ImageService:
 
     async def delete_manifest(self, principal: Principal, repository: str, digest: Digest) -> None:
         """With every tag that names it; its blobs stay linked. Raises `ManifestUnknown`."""
-        require(principal, repository, DELETE)
+        await self._rights.require(principal, repository, DELETE)
         async with self._database.transaction() as unit:
             await self._remove(unit, await self._held(unit, repository), digest, principal)
         self._recent.forget((repository, digest))

@@ -11,6 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from common.digest import Digest
 from control_plane.database.upserts import inserted
+from control_plane.registry.grant_store import pullable
+from control_plane.registry.grants import Visible
 from control_plane.registry.model import Repository
 from control_plane.registry.tables import blobs, manifests, repositories, repository_blobs, tags
 
@@ -62,25 +64,18 @@ async def delete_repository(connection: AsyncConnection, repository_id: str) -> 
 
 
 async def repository_names(
-    connection: AsyncConnection,
-    *,
-    tenants: Sequence[str] | None,
-    among: Sequence[str] | None = None,
-    after: str = "",
-    limit: int,
+    connection: AsyncConnection, visible: Visible, now: datetime, *, after: str = "", limit: int
 ) -> list[str]:
-    """Names in order, from the one after `after`. `tenants` and `among` confine what is seen; None does not."""
-    query = select(repositories.c.name).where(repositories.c.name > after, *_within(tenants))
-    if among is not None:
-        query = query.where(repositories.c.name.in_(among))
+    """Names of what is visible, in order, from the one after `after`."""
+    query = select(repositories.c.name).where(repositories.c.name > after, *pullable(visible, now))
     return list((await connection.execute(query.order_by(repositories.c.name).limit(limit))).scalars())
 
 
 async def page_of_repositories(
-    connection: AsyncConnection, tenants: Sequence[str] | None, offset: int, limit: int
+    connection: AsyncConnection, visible: Visible, now: datetime, tenant: str | None, offset: int, limit: int
 ) -> tuple[list[Repository], int]:
-    """One page in order of name, and how many there are in all."""
-    query = _repositories().where(*_within(tenants))
+    """One page of what is visible (of one tenant) in order of name, and how many there are in all."""
+    query = _repositories().where(*pullable(visible, now), *_of(tenant))
     total = (await connection.execute(select(func.count()).select_from(query.subquery()))).scalar_one()
     rows = await connection.execute(query.order_by(repositories.c.name).offset(offset).limit(limit))
     return [Repository(row.id, row.name, row.tenant_id) for row in rows], total
@@ -168,13 +163,13 @@ async def linked_sizes(connection: AsyncConnection, repository_id: str, digests:
 
 
 async def repositories_with_blob(
-    connection: AsyncConnection, digest: Digest, tenants: Sequence[str] | None, limit: int
+    connection: AsyncConnection, digest: Digest, visible: Visible, now: datetime, limit: int
 ) -> list[str]:
-    """Names of repositories of these tenants that link the blob."""
+    """Names of visible repositories that link the blob."""
     query = (
         select(repositories.c.name)
         .join(repository_blobs, repository_blobs.c.repository_id == repositories.c.id)
-        .where(repository_blobs.c.digest == str(digest), *_within(tenants))
+        .where(repository_blobs.c.digest == str(digest), *pullable(visible, now))
         .order_by(repositories.c.name)
         .limit(limit)
     )
@@ -185,8 +180,8 @@ def _repositories() -> Select[Any]:
     return select(repositories.c.id, repositories.c.name, repositories.c.tenant_id)
 
 
-def _within(tenants: Sequence[str] | None) -> list[ColumnElement[bool]]:
-    return [] if tenants is None else [repositories.c.tenant.in_(tenants)]
+def _of(tenant: str | None) -> list[ColumnElement[bool]]:
+    return [] if tenant is None else [repositories.c.tenant == tenant]
 
 
 def _pages(values: Sequence[str]) -> Iterator[Sequence[str]]:

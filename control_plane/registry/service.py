@@ -6,23 +6,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from common.clock import Clock
 from common.digest import Digest
 from common.reference import Reference
 from control_plane.blobs import BlobStore
 from control_plane.database import Database, UnitOfWork
 from control_plane.registry import manifest_store, repository_store
-from control_plane.registry.access import unknown_repository, visible_repositories, visible_tenants
+from control_plane.registry.access import unknown_repository
 from control_plane.registry.collaborators import TenantDirectory
 from control_plane.registry.contents import ContentService
 from control_plane.registry.failures import ManifestUnknown
+from control_plane.registry.grants import Visible
 from control_plane.registry.images import ImageService
 from control_plane.registry.manifests import ParsedManifest, parse_manifest
 from control_plane.registry.model import Content, Manifest, Repository, RepositoryContents, ResolvedImage
 from control_plane.registry.participants import Hooks
 from control_plane.registry.repositories import remove_repository
+from control_plane.registry.rights import Rights
 from control_plane.registry.uploads import UploadService
 from control_plane.tenants.access import Principal
 from control_plane.web.paging import Page, PageRequest
@@ -32,7 +32,9 @@ _MAX_NESTING = 4
 
 
 class RegistryService:
-    """`hooks`: what else must hold or be recorded when the registry changes; without, nothing else does."""
+    """`hooks`: what else must hold or be recorded when the registry changes; without, nothing else does. `rights` is
+    the check that every use of a repository goes through.
+    """
 
     def __init__(
         self,
@@ -45,9 +47,11 @@ class RegistryService:
         hooks = hooks or Hooks()
         self._database = database
         self._hooks = hooks
-        self.uploads = UploadService(database, blobs, tenants, clock, hooks)
-        self.images = ImageService(database, tenants, clock, hooks)
-        self.contents = ContentService(database, blobs, clock, hooks)
+        self._clock = clock
+        self.rights = Rights(database, tenants, clock)
+        self.uploads = UploadService(database, blobs, tenants, clock, hooks, self.rights)
+        self.images = ImageService(database, tenants, clock, hooks, self.rights)
+        self.contents = ContentService(database, blobs, clock, hooks, self.rights)
 
     async def resolve(
         self, reference: Reference, architecture: str = "amd64", operating_system: str = "linux"
@@ -78,10 +82,14 @@ class RegistryService:
         """See `ContentService.content`."""
         return await self.contents.content(digest)
 
-    async def repositories(self, tenants: Sequence[str] | None, page: PageRequest) -> Page[RepositoryContents]:
-        """Repositories of these tenants (all for None) with their tags, in order of name."""
+    async def repositories(
+        self, visible: Visible, page: PageRequest, tenant: str | None = None
+    ) -> Page[RepositoryContents]:
+        """Visible repositories (of one tenant) with their tags, in order of name."""
         async with self._database.reading() as connection:
-            found, total = await repository_store.page_of_repositories(connection, tenants, page.offset, page.limit)
+            found, total = await repository_store.page_of_repositories(
+                connection, visible, self._clock.now(), tenant, page.offset, page.limit
+            )
             ids = [repository.repository_id for repository in found]
             tags = await manifest_store.tags_of(connection, ids)
             sizes = await repository_store.linked_bytes(connection, ids)
@@ -109,13 +117,10 @@ class RegistryService:
 
     async def catalogue(self, principal: Principal, after: str, limit: int) -> list[str]:
         """Names of the repositories that the principal may pull from, in order, from the one after `after`."""
+        visible = await self.rights.visible(principal)
         async with self._database.reading() as connection:
             return await repository_store.repository_names(
-                connection,
-                tenants=visible_tenants(principal),
-                among=visible_repositories(principal),
-                after=after,
-                limit=limit,
+                connection, visible, self._clock.now(), after=after, limit=limit
             )
 
 

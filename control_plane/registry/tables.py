@@ -61,6 +61,20 @@ repository_blobs = Table(
     Column("linked_at", UtcDateTime, nullable=False),
 )
 
+repository_grants = Table(
+    "repository_grants",
+    metadata,
+    Column("repository_id", ForeignKey("repositories.id", ondelete="CASCADE"), primary_key=True),
+    # Ids of users, groups and tenants; none is used twice, so a grant to one that is gone means nothing.
+    Column("kind", String(8), primary_key=True),
+    Column("grantee", String(36), primary_key=True),
+    Column("level", String(8), nullable=False),
+    Column("expires_at", UtcDateTime),
+    Column("granted_by", String(64), nullable=False),
+    Column("granted_at", UtcDateTime, nullable=False),
+    Index("ix_repository_grants_grantee", "grantee"),
+)
+
 manifests = Table(
     "manifests",
     metadata,

@@ -22,33 +22,39 @@ from common.identifiers import is_id, new_id
 from control_plane.blobs import BlobStore, UploadUnknown
 from control_plane.database import Database, UnitOfWork
 from control_plane.registry import blob_lives, repository_store, upload_store
-from control_plane.registry.access import may, require, role_permits, visible_tenants
 from control_plane.registry.collaborators import TenantDirectory, tenant_id_of
 from control_plane.registry.model import Pushed, Upload
 from control_plane.registry.participants import Hooks
 from control_plane.registry.repositories import ensure_repository
+from control_plane.registry.rights import Rights
 from control_plane.registry.scopes import PULL, PUSH
 from control_plane.tenants.access import Principal
 
 UPLOAD_LIFETIME = timedelta(days=1)
 _EXPIRY_BATCH = 500
-_MOUNT_CANDIDATES = 50
 Chunks = AsyncIterator[bytes]
 log = structlog.get_logger()
 
 
 class UploadService:
     def __init__(
-        self, database: Database, blobs: BlobStore, tenants: TenantDirectory, clock: Clock, hooks: Hooks
+        self,
+        database: Database,
+        blobs: BlobStore,
+        tenants: TenantDirectory,
+        clock: Clock,
+        hooks: Hooks,
+        rights: Rights,
     ) -> None:
         self._database = database
         self._blobs = blobs
         self._tenants = tenants
         self._clock = clock
         self._hooks = hooks
+        self._rights = rights
 
     async def start(self, principal: Principal, repository: str) -> Upload:
-        """Raises what `access.require` does, `RepositoryUnknown` if there is no such tenant, `DiskFull`."""
+        """Raises what `Rights.require` does, `RepositoryUnknown` if there is no such tenant, `DiskFull`."""
         upload = await self._new(principal, repository)
         await self._blobs.create_upload(upload.upload_id)
         async with self._database.transaction() as unit:
@@ -125,13 +131,13 @@ class UploadService:
         """Link a blob of another repository that the principal may pull from; None if that cannot be, for whatever
         reason, so that the client uploads it. Without `source` any repository that the principal may pull from serves.
 
-        Raises `ScopeInsufficient` if only the token, not the role, is in the way: the client can get another one.
+        Raises `ScopeInsufficient` if only the token, not the right, is in the way: the client can get another one.
         """
-        require(principal, repository, PUSH)
+        await self._rights.require(principal, repository, PUSH)
         tenant_id = await tenant_id_of(self._tenants, repository)
-        if source is not None and not may(principal, source, PULL):
-            if role_permits(principal, source, PULL):
-                require(principal, source, PULL)
+        if source is not None and not await self._rights.may(principal, source, PULL):
+            if await self._rights.permits(principal, source, PULL):
+                await self._rights.require(principal, source, PULL)
             return None
         began = self._clock.now()
         size = await self._size_in(principal, digest, source)
@@ -176,14 +182,14 @@ class UploadService:
         return True
 
     async def _new(self, principal: Principal, repository: str) -> Upload:
-        require(principal, repository, PUSH)
+        await self._rights.require(principal, repository, PUSH)
         return self._upload(principal, repository, await tenant_id_of(self._tenants, repository))
 
     def _upload(self, principal: Principal, repository: str, tenant_id: str) -> Upload:
         return Upload(new_id(self._clock), repository, tenant_id, principal.user_id or "")
 
     async def _find(self, principal: Principal, repository: str, upload_id: str) -> Upload:
-        require(principal, repository, PUSH)
+        await self._rights.require(principal, repository, PUSH)
         if not is_id(upload_id):
             raise _unknown(upload_id)
         async with self._database.reading() as connection:
@@ -193,13 +199,13 @@ class UploadService:
         return upload
 
     async def _size_in(self, principal: Principal, digest: Digest, source: str | None) -> int | None:
+        # Without a source the query itself sees only what the principal may pull from.
+        visible = await self._rights.visible(principal) if source is None else None
         async with self._database.reading() as connection:
-            if source is not None:
-                return await repository_store.linked_blob_size(connection, source, digest)
-            names = await repository_store.repositories_with_blob(
-                connection, digest, visible_tenants(principal), _MOUNT_CANDIDATES
-            )
-            if any(may(principal, name, PULL) for name in names):
+            if visible is None:
+                return await repository_store.linked_blob_size(connection, source or "", digest)
+            now = self._clock.now()
+            if await repository_store.repositories_with_blob(connection, digest, visible, now, limit=1):
                 return await repository_store.blob_size(connection, digest)
         return None
 

@@ -3,7 +3,8 @@
 A principal is whoever a request speaks for. In a tenant it has at most one role; the platform admin has every right
 everywhere. What a principal may not see does not exist for it: a missing right on somebody else's tenant is `NotFound`,
 on its own tenant `Denied`. A credential can only take rights away from its owner: an API key may be limited to a tenant
-and a role, a registry token is limited to its scopes.
+and a role, a registry token is limited to its scopes. A robot has no role: it may what its patterns say of
+repositories, and nothing else. What single repositories grant beyond roles is the registry's to know.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from fnmatch import fnmatchcase
 
 from common.errors import Denied, NotFound, Unauthenticated
 
@@ -64,11 +66,27 @@ class RepositoryScope:
 
 
 @dataclass(frozen=True, slots=True)
+class RobotScope:
+    """What a robot may do with the repositories whose name fits `pattern`, in which `*` stands for any characters."""
+
+    pattern: str
+    actions: frozenset[str]
+
+    def fits(self, repository: str) -> bool:
+        return fnmatchcase(repository, self.pattern)
+
+
+@dataclass(frozen=True, slots=True)
 class Principal:
-    """`user_id` None is the anonymous principal. `roles` maps tenant names to the role there.
+    """`user_id` None is the anonymous principal; a robot has its own id. `roles` maps tenant names to the role there.
 
     scopes: None for ordinary credentials; a registry token is limited to its scopes on top of the roles.
     limited: it speaks with less than its owner's rights, so it may not make credentials for its owner.
+    groups: ids of the groups that it belongs to.
+    tenant: the only tenant that it acts for: the robot's, or the one that the API key is limited to.
+    at_most: the role that the API key is limited to.
+    robot: None for people; what the robot may do.
+    key_id: the API key or robot key that speaks, if one does.
     """
 
     user_id: str | None = None
@@ -77,6 +95,11 @@ class Principal:
     roles: Mapping[str, Role] = field(default_factory=dict)
     scopes: tuple[RepositoryScope, ...] | None = None
     limited: bool = False
+    groups: frozenset[str] = frozenset()
+    tenant: str | None = None
+    at_most: Role | None = None
+    robot: tuple[RobotScope, ...] | None = None
+    key_id: str | None = None
 
     @property
     def anonymous(self) -> bool:
@@ -87,24 +110,30 @@ class Principal:
 
     def may(self, permission: Permission, tenant: str | None = None) -> bool:
         """Scopes count by tenant here; for one repository ask `may_on`."""
-        if self.anonymous:
-            return False
         if self.scopes is not None and not any(
             scope.tenant == tenant and scope.includes(permission) for scope in self.scopes
         ):
+            return False
+        return self.holds(permission, tenant)
+
+    def holds(self, permission: Permission, tenant: str | None = None) -> bool:
+        """What the role says, whatever the scopes."""
+        if self.user_id is None or self.robot is not None:
             return False
         if self.platform_admin or permission in _EVERYBODY:
             return True
         role = self.roles.get(tenant) if tenant is not None else None
         return role is not None and permission in _GRANTED[role]
 
+    def in_scope(self, permission: Permission, repository: str) -> bool:
+        """What the scopes say, whatever the role."""
+        return self.scopes is None or any(
+            scope.repository == repository and scope.includes(permission) for scope in self.scopes
+        )
+
     def may_on(self, permission: Permission, repository: str) -> bool:
         """Whether the role allows it in the repository's tenant, and the scopes (if there are any) on `repository`."""
-        if self.scopes is not None and not any(
-            scope.repository == repository and scope.includes(permission) for scope in self.scopes
-        ):
-            return False
-        return self.may(permission, repository.partition("/")[0])
+        return self.in_scope(permission, repository) and self.holds(permission, repository.partition("/")[0])
 
     def require_whole(self) -> None:
         """For what makes or changes credentials. Raises `Unauthenticated` or `Denied`."""

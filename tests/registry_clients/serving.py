@@ -60,7 +60,7 @@ def served_registry(root: Path) -> Iterator[ServedRegistry]:
 
 
 def _registry_tables() -> list[Table]:
-    names = ("repositories", "blobs", "repository_blobs", "manifests", "manifest_references", "tags", "uploads")
+    names = ("repositories", "repository_grants", "blobs", "repository_blobs", "manifests", "manifest_references", "tags", "uploads")
     return [getattr(tables, name) for name in names]
 
 

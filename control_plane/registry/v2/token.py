@@ -14,9 +14,9 @@ from urllib.parse import parse_qs
 from starlette.requests import HTTPConnection
 
 from common.errors import Unauthenticated
-from control_plane.registry.access import grant
 from control_plane.registry.collaborators import IssuedToken, PasswordAuthenticator, RegistryTokens
 from control_plane.registry.failures import RequestInvalid
+from control_plane.registry.rights import Rights
 from control_plane.registry.scopes import parse_scopes, show_scopes
 from control_plane.registry.v2 import Options
 from control_plane.registry.v2.exchange import Exchange
@@ -29,8 +29,16 @@ _MAX_FIELDS = 100
 
 
 class TokenEndpoints:
-    def __init__(self, gate: Gate, passwords: PasswordAuthenticator, tokens: RegistryTokens, options: Options) -> None:
+    def __init__(
+        self,
+        gate: Gate,
+        passwords: PasswordAuthenticator,
+        tokens: RegistryTokens,
+        rights: Rights,
+        options: Options,
+    ) -> None:
         self._gate = gate
+        self._rights = rights
         self._passwords = passwords
         self._tokens = tokens
         self._options = options
@@ -59,9 +67,10 @@ class TokenEndpoints:
         raise RequestInvalid("the grant type is not known", action="use grant_type password or refresh_token")
 
     async def _issue(self, principal: Principal, asked: list[str]) -> tuple[IssuedToken, tuple[RepositoryScope, ...]]:
-        if principal.anonymous:
+        """Somebody without credentials gets a token for what everybody may pull, if it asks for some of that."""
+        scopes = await self._rights.grant(principal, parse_scopes(asked))
+        if principal.anonymous and not scopes:
             raise Unauthenticated("a token needs credentials", action="log in, for example with `docker login`")
-        scopes = grant(principal, parse_scopes(asked))
         return await self._tokens.issue(principal, self._options.service, scopes), scopes
 
     def _check_service(self, service: str | None) -> None:

@@ -32,6 +32,9 @@ class Directory:
     async def ids_of(self, names: Collection[str]) -> Mapping[str, str]:
         return {name: f"t-{name}" for name in names if name in self._names}
 
+    async def names_of(self, ids: Collection[str]) -> Mapping[str, str]:
+        return {each: each.removeprefix("t-") for each in ids if each.removeprefix("t-") in self._names}
+
 
 @dataclass(frozen=True)
 class IssuedToken:

@@ -15,6 +15,7 @@ from control_plane.blobs import BlobDamaged
 from control_plane.blobs.memory import MemoryBlobStore
 from control_plane.database import Database
 from control_plane.registry.failures import BlobUnknown, ManifestUnknown, RepositoryUnknown
+from control_plane.registry.grants import EVERYTHING, Visible
 from control_plane.registry.manifests import OCI_INDEX, OCI_MANIFEST
 from control_plane.registry.model import OCTETS
 from control_plane.registry.scopes import CATALOG
@@ -94,7 +95,7 @@ async def test_repositories_are_listed_with_their_tags_and_sizes(registry: Regis
     two = await push_image(registry, "two", tag="2")
     await push_image(registry, "three", tag="3", repository="birch/api", principal=BOB)
     await push_blob(registry, b"only a blob", "acme/blobs")
-    page = await registry.repositories(["acme"], PageRequest())
+    page = await registry.repositories(await registry.rights.visible(ADA), PageRequest())
     assert (page.total_count, [row.repository for row in page.items]) == (2, ["acme/blobs", "acme/web"])
     blobs_only, web = page.items
     assert (blobs_only.tags, blobs_only.size_bytes) == ((), 11)
@@ -105,9 +106,9 @@ async def test_repositories_are_listed_with_their_tags_and_sizes(registry: Regis
     sizes = [sum(map(len, (image.config, *image.layers))) for image in (one, two)]
     assert [tag.size_bytes for tag in web.tags] == sizes
     assert web.size_bytes == sum(sizes)
-    assert (await registry.repositories(None, PageRequest())).total_count == 3
-    assert (await registry.repositories([], PageRequest())).total_count == 0
-    second = await registry.repositories(None, PageRequest(2, 2))
+    assert (await registry.repositories(EVERYTHING, PageRequest())).total_count == 3
+    assert (await registry.repositories(Visible(), PageRequest())).total_count == 0
+    second = await registry.repositories(EVERYTHING, PageRequest(2, 2))
     assert [row.repository for row in second.items] == ["birch/api"]
 
 
