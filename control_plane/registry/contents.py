@@ -11,7 +11,7 @@ from common.digest import Digest
 from control_plane.blobs import BlobReader, BlobStore
 from control_plane.database import Database
 from control_plane.registry import manifest_store, repository_store
-from control_plane.registry.access import may, require, unknown_repository
+from control_plane.registry.access import unknown_repository
 from control_plane.registry.failures import BlobInUse, BlobUnknown
 from control_plane.registry.model import OCTETS, Content, Manifest
 from control_plane.registry.participants import Hooks
@@ -57,7 +57,7 @@ class ContentService:
         pushing then pushes it, which repairs it. To who may push, the answer is a promise: the link stays until the
         manifest that needs it can be pushed.
         """
-        if may(principal, repository, PUSH):
+        if await self._rights.may(principal, repository, PUSH):
             size = await self._promised_size(principal, repository, digest)
         else:
             size = await self.blob_size(principal, repository, digest)
