@@ -28,6 +28,7 @@ from control_plane.fleet.service import Places
 from control_plane.http_api import build_http
 from control_plane.migrations.migrate import upgrade
 from control_plane.settings import Settings
+from control_plane.web.zero_copy import ZeroCopyProtocol
 
 log = structlog.get_logger()
 _GRACE_SECONDS = 5
@@ -158,6 +159,7 @@ async def _http_listener(address: str, application: object, plane: ControlPlane)
         log_config=None,
         access_log=False,
         server_header=False,
+        http=ZeroCopyProtocol,
         timeout_graceful_shutdown=_GRACE_SECONDS,
         # A proxy in front is believed only if it is told to us by `public.url`; X-Forwarded-* is not.
         proxy_headers=False,

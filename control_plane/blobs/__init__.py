@@ -26,7 +26,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from common.digest import Digest
 from common.errors import Conflict, Internal, NotFound, Unavailable
@@ -88,6 +88,23 @@ class StoredBlob(NamedTuple):
 
     digest: Digest
     size: int
+
+
+class FilePiece(NamedTuple):
+    """Bytes of an open file that are in memory now; the descriptor is the reader's and ends with it."""
+
+    descriptor: int
+    offset: int
+    length: int
+
+
+@runtime_checkable
+class FileBacked(Protocol):
+    """A reader of a file that the kernel can send by itself."""
+
+    def file_pieces(self, start: int, end: int) -> AsyncIterator[FilePiece]:
+        """Bytes `start` to `end` (exclusive) in order, each piece once it need not wait for the disk."""
+        ...
 
 
 class BlobReader(Protocol):

@@ -9,10 +9,12 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from common.digest import Digest
-from control_plane.blobs import BlobDamaged
+from control_plane.blobs import BlobDamaged, FilePiece
 from control_plane.blobs.disk import translated
 
 _PIECE = 1 << 20
+# What the kernel sends at once: the call costs more than at 1 MiB it saves (0.065 against 0.055 CPU seconds a GB).
+_SENT_PIECE = 4 << 20
 # Linux preadv2(2): fails instead of waiting for the disk. 0 where the platform has no such flag.
 _NO_WAIT: int = getattr(os, "RWF_NOWAIT", 0)
 
@@ -49,6 +51,19 @@ class FileReader:
                 )
             position += len(piece)
             yield piece
+
+    async def file_pieces(self, start: int, end: int) -> AsyncIterator[FilePiece]:
+        """See `FileBacked`."""
+        position = start
+        while position < end:
+            piece_end = min(position + _SENT_PIECE, end)
+            for part in range(position, piece_end, _PIECE):
+                length = min(_PIECE, piece_end - part)
+                with translated("reading the blob"):
+                    if not (self._try_cache and self._is_cached(part + length - 1)):
+                        await self._in_thread(self._read_ahead, part, length)
+            yield FilePiece(self._descriptor, position, piece_end - position)
+            position = piece_end
 
     def _is_cached(self, position: int) -> bool:
         """Whether the last byte of a piece is in memory; the kernel reads ahead, so then the whole piece nearly always

@@ -10,14 +10,17 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 
-from starlette.types import Receive, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from common.byte_ranges import Span, Validators, requested_span
 from common.digest import Digest
+from control_plane.blobs import BlobReader, FileBacked, FilePiece
+from control_plane.web.zero_copy import EXTENSION as ZERO_COPY
 
 _SMALL = 1 << 20
 # Content named by its digest never changes; only its reader may keep it, for others may not have the right.
-_FOREVER = "private, max-age=31536000, immutable"
+FOREVER = "private, max-age=31536000, immutable"
+Piece = bytes | FilePiece
 Headers = tuple[tuple[str, str], ...]
 
 
@@ -38,7 +41,7 @@ def plan(method: str, asked: Mapping[str, str], digest: Digest, size: int, media
     common = (
         ("Docker-Content-Digest", str(digest)),
         *validators.headers().items(),
-        ("Cache-Control", _FOREVER),
+        ("Cache-Control", FOREVER),
         ("Accept-Ranges", "bytes"),
     )
     if validators.not_modified(asked.get("if-none-match"), None):
@@ -62,8 +65,15 @@ async def send_empty(send: Send, status: int, headers: Mapping[str, str] | Heade
     await send({"type": "http.response.body", "body": b""})
 
 
+def pieces_of(scope: Scope, reader: BlobReader, start: int, end: int) -> AsyncIterator[Piece]:
+    """For `send_body`: parts of the file itself if the server can let the kernel send them, else bytes."""
+    if isinstance(reader, FileBacked) and ZERO_COPY in scope.get("extensions", ()):
+        return reader.file_pieces(start, end)
+    return reader.read(start, end)
+
+
 async def send_body(
-    receive: Receive, send: Send, length: int, pieces: AsyncIterator[bytes], stall_seconds: float = 60.0
+    receive: Receive, send: Send, length: int, pieces: AsyncIterator[Piece], stall_seconds: float = 60.0
 ) -> None:
     """Send `length` bytes. A client that is gone ends it, one that takes nothing for `stall_seconds` is given up;
     both leave the connection broken, as a failure of `pieces` does, so that a part never looks like the whole.
@@ -85,20 +95,27 @@ async def send_body(
 
 
 async def _send_pieces(
-    send: Send, length: int, pieces: AsyncIterator[bytes], stall_seconds: float, gone: asyncio.Event
+    send: Send, length: int, pieces: AsyncIterator[Piece], stall_seconds: float, gone: asyncio.Event
 ) -> None:
     sent = 0
     async for piece in pieces:
-        sent += len(piece)
+        sent += piece.length if isinstance(piece, FilePiece) else len(piece)
         try:
             async with asyncio.timeout(stall_seconds):
-                await send({"type": "http.response.body", "body": piece, "more_body": sent < length})
+                await send(_message(piece, more=sent < length))
         except TimeoutError:
             return
         # Neither a cached read nor a send to a client that is gone gives way by itself.
         await asyncio.sleep(0)
         if gone.is_set():
             return
+
+
+def _message(piece: Piece, *, more: bool) -> Message:
+    if not isinstance(piece, FilePiece):
+        return {"type": "http.response.body", "body": piece, "more_body": more}
+    where = {"file": piece.descriptor, "offset": piece.offset, "count": piece.length}
+    return {"type": ZERO_COPY, **where, "more_body": more}
 
 
 async def _watch(receive: Receive, gone: asyncio.Event) -> None:
@@ -116,5 +133,5 @@ def accelerated(prefix: str, digest: Digest, media_type: str) -> dict[str, str]:
         "Content-Type": media_type,
         "Docker-Content-Digest": str(digest),
         "ETag": f'"{digest}"',
-        "Cache-Control": _FOREVER,
+        "Cache-Control": FOREVER,
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from common.digest import Digest
 from control_plane.registry.contents import ContentService
 from control_plane.registry.model import OCTETS
-from control_plane.registry.serving import accelerated, plan, send_body, send_empty, send_start
+from control_plane.registry.serving import accelerated, pieces_of, plan, send_body, send_empty, send_start
 from control_plane.registry.v2 import Options
 from control_plane.registry.v2.exchange import Exchange
 from control_plane.tenants.access import Principal
@@ -28,7 +28,7 @@ class BlobEndpoints:
             return
         async with self._contents.open_blob(digest, size) as reader:
             await send_start(exchange.send, planned.status, planned.headers)
-            pieces = reader.read(planned.start, planned.end)
+            pieces = pieces_of(exchange.scope, reader, planned.start, planned.end)
             length = planned.end - planned.start
             await send_body(exchange.receive, exchange.send, length, pieces, self._options.idle_seconds)
 
