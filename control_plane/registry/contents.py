@@ -17,7 +17,6 @@ from control_plane.registry.model import OCTETS, Content, Manifest
 from control_plane.registry.participants import Hooks
 from control_plane.registry.recent import Recent
 from control_plane.registry.rights import Rights
-from control_plane.registry.rights import Rights
 from control_plane.registry.scopes import DELETE, PULL, PUSH
 from control_plane.tenants.access import Principal
 
@@ -29,7 +28,6 @@ class ContentService:
         self._database = database
         self._blobs = blobs
         self._hooks = hooks
-        self._rights = rights
         self._rights = rights
         # That a repository links a blob of a size: one look-up for the many ranges of one pull.
         self._links: Recent[tuple[str, Digest], int] = Recent(clock, _RECENT_LINKS)
