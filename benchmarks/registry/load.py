@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from benchmarks.registry.servers import Target
 
 _TRANSFER = re.compile(r"LONGSHORE requests=(\d+) bytes=(\d+) microseconds=(\d+) errors=(\d+)")
-# One thread asks for the paths in turn, on every connection from the first; HEAD where a path begins with "HEAD ".
+# One thread asks for the paths in turn.
 _SCRIPT = """
 local paths = {{ {paths} }}
 local next = 0
+wrk.headers["Accept"] = "application/vnd.oci.image.manifest.v1+json"
 request = function()
   next = next % #paths + 1
   local method, path = paths[next]:match("^(%u+) (.*)$")
@@ -60,7 +61,7 @@ class LoadFailed(Exception):
 
 
 def read(target: Target, requests: Sequence[str], *, clients: int, seconds: int) -> Load:
-    """`requests` are "GET /path" or "HEAD /path", asked for in turn. Raises `LoadFailed`."""
+    """`requests` are "GET /path", asked for in turn. Raises `LoadFailed`."""
     script = _SCRIPT.format(paths=", ".join(f'"{each}"' for each in requests))
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as file:
         file.write(script)
