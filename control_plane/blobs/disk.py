@@ -65,6 +65,12 @@ class Disk:
     def write(self, descriptor: int, buffers: Sequence[memoryview]) -> int:
         return os.writev(descriptor, buffers)
 
+    def write_whole(self, path: Path, data: bytes) -> None:
+        """Replace a small file by rename, so that nobody reads half of it. Not durable: power loss may undo it."""
+        part = path.with_name(f"{path.name}.part")
+        part.write_bytes(data)
+        os.replace(part, path)
+
     def begin_writing_back(self, descriptor: int, start: int, length: int) -> None:
         """Let the kernel write this part to the disk from now on, without waiting for it and without taking its errors
         from the later `sync`. A hint: where there is no such call, nothing happens.

@@ -2,6 +2,7 @@
 
     blobs/sha256/ab/abcd...   published, immutable; only ever replaced as a whole
     uploads/<id>              growing; its size is the offset at which the next append starts
+    uploads/<id>.hash         the hash of its bytes so far, for the next process; may be absent
     damaged/<digest>-<n>      moved aside because it was not what the records say
 
 Invariant: a name under `blobs/` appears by rename(2) after its content was verified and made durable, so it is whole
@@ -33,7 +34,7 @@ from control_plane.blobs import BlobDamaged, BlobMissing, PendingUpload, StoredB
 from control_plane.blobs.disk import Disk, translated
 from control_plane.blobs.filesystem_listing import stored_after
 from control_plane.blobs.filesystem_reader import FileReader
-from control_plane.blobs.filesystem_upload import HashStates, HeldUpload, unknown
+from control_plane.blobs.filesystem_upload import HashStates, HeldUpload, hash_file, is_left_over, unknown
 
 _BATCH = 1 << 20
 _BATCH_PIECES = 512
@@ -87,7 +88,9 @@ class FilesystemBlobStore:
         self._states.take(upload_id)
         if is_id(upload_id):
             with translated("removing the upload"):
-                await self._run(self._disk.remove, self._upload_path(upload_id))
+                path = self._upload_path(upload_id)
+                await self._run(self._disk.remove, hash_file(path))
+                await self._run(self._disk.remove, path)
 
     async def pending_uploads(self, older_than: datetime) -> Iterable[PendingUpload]:
         with translated("listing the uploads"):
@@ -169,6 +172,7 @@ class FilesystemBlobStore:
         try:
             digest.verify(upload.hasher(digest.algorithm).digest())
             upload.sync()
+            upload.forget_hash()
             target = self._blob_path(digest)
             with translated("publishing the blob"):
                 self._disk.make_directory(target.parent)
@@ -230,6 +234,8 @@ class FilesystemBlobStore:
                 touched = datetime.fromtimestamp(state.st_mtime, UTC)
                 if touched < older_than and is_id(entry.name):
                     found.append(PendingUpload(entry.name, state.st_size, touched))
+                elif touched < older_than and is_left_over(self._uploads / entry.name):
+                    os.unlink(entry.path)
         return found
 
     def _upload_path(self, upload_id: str) -> Path:

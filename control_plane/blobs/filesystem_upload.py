@@ -1,20 +1,24 @@
 """One upload held for writing: the file, the lock on it and the hash of what it holds. Blocking; used in threads.
 
 Invariant: the hash covers exactly the bytes that are in the file, also after a short write or a full disk, so that
-the next append goes on where this one ended and `commit` needs no second reading.
+the next append goes on where this one ended and `commit` needs no second reading. It is written beside the upload
+(`<id>.hash`) when an append ends, for the next process or replica. Nothing depends on that file: one that is absent,
+damaged or of another size costs a reading of the upload.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from common.digest import Hasher
+from common.identifiers import is_id
 from control_plane.blobs import DiskFull, UploadBusy, UploadUnknown
 from control_plane.blobs.disk import Disk, chunks_of, translated
+from control_plane.blobs.hash_state import BlobHasher, new_hasher, resumed
 
 _WRITE_BACK = 8 << 20
 _MAX_BUFFERS = 1024  # IOV_MAX on Linux
@@ -27,13 +31,13 @@ class HashStates:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._states: OrderedDict[str, Hasher] = OrderedDict()
+        self._states: OrderedDict[str, BlobHasher] = OrderedDict()
 
-    def take(self, upload_id: str) -> Hasher | None:
+    def take(self, upload_id: str) -> BlobHasher | None:
         with self._lock:
             return self._states.pop(upload_id, None)
 
-    def keep(self, upload_id: str, hasher: Hasher) -> None:
+    def keep(self, upload_id: str, hasher: BlobHasher) -> None:
         with self._lock:
             self._states[upload_id] = hasher
             while len(self._states) > _MAX_KEPT_HASHES:
@@ -64,8 +68,19 @@ class HeldUpload:
             raise
         self.size = os.fstat(self.descriptor).st_size
         self._written_back = self.size
-        kept = states.take(path.name)
-        self._hasher = kept if kept is not None and kept.size == self.size else None
+        # What a file beside us may already say; an append of nothing and a failed commit write none.
+        self._hashed_before = self.size
+        self._hasher = next((each for each in self._kept() if each is not None and each.size == self.size), None)
+
+    def _kept(self) -> Iterator[BlobHasher | None]:
+        yield self._states.take(self.path.name)
+        yield self._beside()
+
+    def _beside(self) -> BlobHasher | None:
+        try:
+            return resumed(hash_file(self.path).read_bytes()) if self.size else None
+        except OSError:
+            return None
 
     def _check_ours(self) -> None:
         if not self._disk.lock(self.descriptor):
@@ -77,10 +92,10 @@ class HeldUpload:
         if current.st_ino != os.fstat(self.descriptor).st_ino:
             raise unknown(self.path.name)
 
-    def hasher(self, algorithm: str) -> Hasher:
+    def hasher(self, algorithm: str) -> BlobHasher:
         """The hash of all bytes so far; read from the file where this process does not have it by this algorithm."""
-        if self._hasher is None or self._hasher.digest().algorithm != algorithm:
-            hasher = Hasher(algorithm)
+        if self._hasher is None or self._hasher.algorithm != algorithm:
+            hasher = new_hasher(algorithm)
             with translated("reading the upload again"):
                 for chunk in chunks_of(self.descriptor):
                     hasher.update(chunk)
@@ -140,6 +155,7 @@ class HeldUpload:
             try:
                 self._disk.sync(self.descriptor)
             except OSError:
+                self.forget_hash()
                 self._disk.remove(self.path)
                 raise
 
@@ -149,9 +165,34 @@ class HeldUpload:
             if self._closed:
                 return
             self._closed = True
-            if self._hasher is not None and self._hasher.size == self.size and not finished:
-                self._states.keep(self.path.name, self._hasher)
-            self._disk.close(self.descriptor)
+            try:
+                if self._hasher is not None and self._hasher.size == self.size and not finished:
+                    self._states.keep(self.path.name, self._hasher)
+                    self._write_hash(self._hasher)
+            finally:
+                self._disk.close(self.descriptor)
+
+    def _write_hash(self, hasher: BlobHasher) -> None:
+        """For the next process; not made durable, and a failure only costs that process a reading."""
+        state = hasher.state()
+        if state is not None and hasher.size != self._hashed_before:
+            with contextlib.suppress(OSError):
+                self._disk.write_whole(hash_file(self.path), state)
+
+    def forget_hash(self) -> None:
+        """Before the upload goes, so that death in between leaves no file of an upload that is no more."""
+        with contextlib.suppress(OSError):
+            self._disk.remove(hash_file(self.path))
+
+
+def hash_file(upload: Path) -> Path:
+    return upload.with_name(f"{upload.name}.hash")
+
+
+def is_left_over(path: Path) -> bool:
+    """Whether this is a file of ours beside an upload that is no more (a race, or death in a rename)."""
+    upload_id, dot, rest = path.name.partition(".")
+    return is_id(upload_id) and f"{dot}{rest}" in (".hash", ".hash.part") and not path.with_name(upload_id).exists()
 
 
 def unknown(upload_id: str) -> UploadUnknown:

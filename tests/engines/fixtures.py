@@ -14,6 +14,7 @@ from typing import TypeVar
 import pytest
 
 from tests.engines import SKIPPED, EngineCannotRun
+from tests.engines.ceph import CephEngine, S3Bucket, ceph_engine
 from tests.engines.dockerd import DockerEngine
 from tests.engines.dockerd import docker_engine as running_docker
 from tests.engines.dockerd import docker_host_engine as running_host_docker
@@ -96,6 +97,24 @@ def etcd_cluster(_shared_etcd_cluster: EtcdEngine) -> EtcdEngine:
     """Three etcd nodes, all healthy; a test may kill and pause them."""
     _shared_etcd_cluster.heal()
     return _shared_etcd_cluster
+
+
+@pytest.fixture(scope="session")
+def _shared_ceph() -> Iterator[CephEngine]:
+    with running("ceph", ceph_engine()) as engine:
+        yield engine
+
+
+@pytest.fixture
+def s3(_shared_ceph: CephEngine) -> S3Bucket:
+    """A bucket of your own, empty, at a real gateway."""
+    return _shared_ceph.new_bucket()
+
+
+@pytest.fixture
+def own_ceph() -> Iterator[CephEngine]:
+    with running("ceph", ceph_engine()) as engine:
+        yield engine
 
 
 @pytest.fixture(scope="session")

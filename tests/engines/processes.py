@@ -120,9 +120,9 @@ class Process:
         except subprocess.TimeoutExpired:
             self.kill()
 
-    def wait_ready(self, ready: Callable[[], bool], seconds: float) -> None:
+    def wait_ready(self, ready: Callable[[], bool], seconds: float, poll_seconds: float = 0.02) -> None:
         """Raises `EngineCannotRun` with the end of the log when the process dies or is not `ready` in time."""
-        wait_until(lambda: not self.running or ready(), seconds)
+        wait_until(lambda: not self.running or ready(), seconds, poll_seconds)
         if not self.running or not ready():
             state = "is not ready" if self.running else f"ended with {self._child.returncode}"
             self.stop(2)

@@ -12,6 +12,7 @@ import psycopg
 import pytest
 
 from tests.engines import EngineCannotRun
+from tests.engines.ceph import CephEngine
 from tests.engines.etcd import EtcdEngine
 from tests.engines.listeners import free_port, owns_port
 from tests.engines.postgresql import PostgresEngine
@@ -52,6 +53,17 @@ def test_a_paused_redis_hangs_and_a_stopped_one_refuses(own_redis: RedisEngine) 
         own_redis.command("PING")
     own_redis.start()
     assert own_redis.command("PING") == b"+PONG\r\n"
+
+
+def test_a_ceph_gateway_and_its_osd_come_back_with_their_objects(own_ceph: CephEngine) -> None:
+    bucket = own_ceph.new_bucket()
+    client = bucket.client()
+    client.put_object(Bucket=bucket.name, Key="thing", Body=b"kept")
+    own_ceph.gateway.kill()
+    own_ceph.start_gateway()
+    own_ceph.osd.stop(30)
+    own_ceph.start_osd()
+    assert client.get_object(Bucket=bucket.name, Key="thing")["Body"].read() == b"kept"
 
 
 def test_an_etcd_cluster_elects_another_leader(etcd_cluster: EtcdEngine) -> None:

@@ -37,6 +37,10 @@ class FaultyDisk(Disk):
         self._ask("write")
         return super().write(descriptor, buffers)
 
+    def write_whole(self, path: Path, data: bytes) -> None:
+        self._ask("write_whole")
+        super().write_whole(path, data)
+
     def sync(self, descriptor: int) -> None:
         self._ask("sync")
         super().sync(descriptor)

@@ -96,6 +96,43 @@ async def test_an_upload_goes_on_in_another_process_that_never_saw_it(tmp_path: 
     assert await whole(second, Digest.of(data, algorithm), len(data)) == data
 
 
+@pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
+async def test_another_process_goes_on_hashing_without_reading_again(
+    tmp_path: Path, algorithm: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = content((2 << 20) + 77)
+    upload_id = await uploaded(FilesystemBlobStore(tmp_path, reserve_bytes=0), data[: 1 << 20], algorithm)
+    with monkeypatch.context() as without_reading:
+        without_reading.delattr("control_plane.blobs.filesystem_upload.chunks_of")
+        await FilesystemBlobStore(tmp_path, reserve_bytes=0).append(upload_id, 1 << 20, pieces(data[1 << 20 :]))
+        await FilesystemBlobStore(tmp_path, reserve_bytes=0).commit(upload_id, Digest.of(data, algorithm))
+    assert list((tmp_path / "uploads").iterdir()) == []
+
+
+@pytest.mark.parametrize("damage", [b"", b"rotten", None])
+async def test_a_hash_beside_the_upload_that_is_damaged_or_of_another_size_is_not_trusted(
+    tmp_path: Path, damage: bytes | None
+) -> None:
+    data = content(100_000)
+    upload_id = await uploaded(FilesystemBlobStore(tmp_path, reserve_bytes=0), data)
+    beside = tmp_path / "uploads" / f"{upload_id}.hash"
+    if damage is not None:
+        beside.write_bytes(damage)
+    else:  # as if the process had died before it wrote the newer one
+        with (tmp_path / "uploads" / upload_id).open("ab") as upload:
+            upload.write(b"more")
+        data += b"more"
+    await FilesystemBlobStore(tmp_path, reserve_bytes=0).commit(upload_id, Digest.of(data))
+
+
+async def test_hashes_of_uploads_that_are_no_more_are_swept(tmp_path: Path) -> None:
+    store = FilesystemBlobStore(tmp_path, reserve_bytes=0)
+    kept = await uploaded(store, b"abc")
+    (tmp_path / "uploads" / f"{uuid.uuid4()}.hash").write_bytes(b"left over")
+    assert ids(await store.pending_uploads(FAR_AHEAD)) == {kept}
+    assert {path.name for path in (tmp_path / "uploads").iterdir()} == {kept, f"{kept}.hash"}
+
+
 async def test_replicas_may_take_turns_on_one_upload(tmp_path: Path) -> None:
     data = content(400_000)
     replicas = [FilesystemBlobStore(tmp_path, reserve_bytes=0) for _ in range(2)]
