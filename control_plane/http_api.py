@@ -15,6 +15,7 @@ from prometheus_client import generate_latest
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from common.digest import Digest
 from common.errors import Failure
@@ -23,20 +24,21 @@ from control_plane.catalogue.routes import build_router as catalogue_router
 from control_plane.fleet.routes import Advertised
 from control_plane.fleet.routes import build_router as fleet_router
 from control_plane.instances.routes import build_router as instances_router
-from control_plane.registry.routes import build_routes as registry_routes
+from control_plane.registry.routes import build_application as registry_application
 from control_plane.registry.v2 import Options
 from control_plane.swarm.content_routes import ContentRoutes
 from control_plane.swarm.routes import build_router as swarm_router
 from control_plane.tenants.routes import build_router as tenants_router
 from control_plane.web.access_log import AccessLog, HttpMetrics
 from control_plane.web.errors import install_error_handlers
+from control_plane.web.front import Front
 from control_plane.web.openapi import PROBLEMS, describe_problems
 
 VERSION = version("longshore")
 _PROBE_SECONDS = 2.0
 
 
-def build_http(plane: ControlPlane, enrolment: Callable[[], str], attach: Callable[[], str]) -> FastAPI:
+def build_http(plane: ControlPlane, enrolment: Callable[[], str], attach: Callable[[], str]) -> ASGIApp:
     """`enrolment` and `attach` say where those listeners are, once they are."""
     api = FastAPI(
         title="Longshore",
@@ -49,7 +51,7 @@ def build_http(plane: ControlPlane, enrolment: Callable[[], str], attach: Callab
     describe_problems(api)
     api.state.authenticator = plane.tenancy.auth
     install_error_handlers(api)
-    api.router.routes[:0] = [*_registry(plane), *_contents(plane)]
+    api.router.routes[:0] = _contents(plane)
     api.include_router(_probes(plane))
     api.include_router(tenants_router(plane.tenancy))
     advertised = Advertised(VERSION, plane.fleet.authority.ca_pem, enrolment, attach)
@@ -59,11 +61,12 @@ def build_http(plane: ControlPlane, enrolment: Callable[[], str], attach: Callab
     api.include_router(swarm_router(plane.swarm.overview))
     instances = plane.instances
     api.include_router(instances_router(instances.service, instances.reading, instances.overview))
-    api.add_middleware(AccessLog, clock=plane.clock, metrics=HttpMetrics(plane.metrics))
-    return api
+    metrics = HttpMetrics(plane.metrics)
+    api.add_middleware(AccessLog, clock=plane.clock, metrics=metrics)
+    return Front(api, "/v2", AccessLog(_registry(plane), clock=plane.clock, metrics=metrics))
 
 
-def _registry(plane: ControlPlane) -> list[Route]:
+def _registry(plane: ControlPlane) -> ASGIApp:
     settings = plane.settings
     options = Options(
         service=settings.registry.service,
@@ -71,7 +74,7 @@ def _registry(plane: ControlPlane) -> list[Route]:
         accel_prefix=settings.registry.x_accel_prefix,
     )
     tenancy = plane.tenancy
-    return registry_routes(plane.registry, tenancy.auth, tenancy.auth, tenancy.registry_tokens, options)
+    return registry_application(plane.registry, tenancy.auth, tenancy.auth, tenancy.registry_tokens, options)
 
 
 def _contents(plane: ControlPlane) -> list[Route]:

@@ -22,5 +22,16 @@ def build_routes(
     options: Options,
 ) -> list[Route]:
     """Put them before other routes: they are the hot ones, and routing looks from the first."""
-    application = RegistryApplication(registry, authenticator, passwords, tokens, options)
+    application = build_application(registry, authenticator, passwords, tokens, options)
     return [Route("/v2/{path:path}", application), Route("/v2", application)]
+
+
+def build_application(
+    registry: RegistryService,
+    authenticator: Authenticator,
+    passwords: PasswordAuthenticator,
+    tokens: RegistryTokens,
+    options: Options,
+) -> RegistryApplication:
+    """The application by itself, for who finds out about the path in another way."""
+    return RegistryApplication(registry, authenticator, passwords, tokens, options)
