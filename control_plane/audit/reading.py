@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 
-from common.clock import Clock
-from common.errors import Conflict, NotFound
+from common.errors import NotFound
 from control_plane.audit import store
 from control_plane.audit.chain import GENESIS, follow, line_of
 from control_plane.audit.model import Anchor, Link, Sealed, Search, Sight, Verdict
@@ -26,17 +25,10 @@ class EntryUnknown(NotFound):
     code = "audit_entry_unknown"
 
 
-class StretchLost(Conflict):
-    """The stretch that a verification should go on after is not there any more, or never was."""
-
-    code = "audit_stretch_lost"
-
-
 class AuditReading:
-    def __init__(self, database: Database, seals: Seals, clock: Clock) -> None:
+    def __init__(self, database: Database, seals: Seals) -> None:
         self._database = database
         self._seals = seals
-        self._clock = clock
 
     async def page(self, sight: Sight, search: Search, before: int | None, limit: int) -> list[Sealed]:
         """The newest first, below the number `before`."""

@@ -16,7 +16,7 @@ from common.clock import Clock
 from common.errors import Conflict, Invalid
 from control_plane.audit import store
 from control_plane.audit.chain import GENESIS, follow, line_of
-from control_plane.audit.model import Act, Anchor, Checkpoint, Link, Operator, Outcome
+from control_plane.audit.model import Act, Anchor, Checkpoint, Link, Operator
 from control_plane.audit.seals import Seals
 from control_plane.audit.service import AuditTrail
 from control_plane.database import Database
@@ -60,7 +60,7 @@ class Retention:
             if not await store.add_checkpoint(unit.connection, made):
                 raise Invalid(f"entries up to {through} were pruned already", action="nothing is left to do")
             details = {"through": through, "export": export}
-            await self._trail.record(unit, Act("audit.pruned", by, outcome=Outcome.SUCCESS, details=details))
+            self._trail.record(unit, Act("audit.pruned", by, details=details))
         log.info("audit.pruned", through=through, export=export, by=by.name)
         await self.drop_pruned()
         return made

@@ -47,6 +47,10 @@ class _Noted:
     moment: datetime
 
 
+class _Gathered(list[Entry]):
+    """What one transaction records."""
+
+
 class AuditTrail:
     """`run` flushes until cancelled; call `drain` after the last request was answered."""
 
@@ -62,10 +66,17 @@ class AuditTrail:
         self._flood: Flood[_Noted] = Flood()
         self._told_lost = 0
 
-    async def record(self, unit: UnitOfWork, *acts: Act) -> None:
-        """With the change: the entries exist if and only if the transaction commits."""
+    def record(self, unit: UnitOfWork, *acts: Act) -> None:
+        """With the change: the entries exist if and only if the transaction commits. Written together, right before
+        the commit.
+        """
         origin, moment = current_origin(), self._clock.now()
-        await store.add_to_inbox(unit.connection, [self._entry(_Noted(act, origin, moment)) for act in acts])
+
+        async def write(gathered: _Gathered) -> None:
+            await store.add_to_inbox(unit.connection, gathered)
+
+        entries = [self._entry(_Noted(act, origin, moment)) for act in acts]
+        unit.gather(_Gathered, write).extend(entries)
 
     def note(self, act: Act) -> None:
         """For what changes nothing and may be lost with the process."""

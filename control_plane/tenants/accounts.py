@@ -11,9 +11,11 @@ import structlog
 from common.clock import Clock
 from common.errors import Conflict, NotFound
 from common.identifiers import new_id
+from control_plane.audit.service import AuditTrail
 from control_plane.database import Database, UnitOfWork
 from control_plane.tenants import user_store
 from control_plane.tenants.access import Permission, Principal
+from control_plane.tenants.acting import act_of
 from control_plane.tenants.credentials import Credentials
 from control_plane.tenants.messages import UserChanged, UserCreated
 from control_plane.tenants.model import TenantSettings, User, check_user_name
@@ -49,7 +51,9 @@ class AccountService:
         credentials: Credentials,
         standings: Standings,
         settings: TenantSettings,
+        trail: AuditTrail,
     ) -> None:
+        self._trail = trail
         self._database = database
         self._clock = clock
         self._passwords = passwords
@@ -71,6 +75,7 @@ class AccountService:
             if not await user_store.add_user(unit.connection, admin):
                 return None
             await unit.announce(UserCreated(admin.id, admin.name))
+            self._trail.record(unit, act_of(None, "tenants.user_created", subject=admin.name))
         return password
 
     async def reset_platform_admin(self) -> str:
@@ -84,6 +89,7 @@ class AccountService:
                 await user_store.set_state(unit.connection, known.id, disabled=False, platform_admin=True)
                 await unit.announce(UserChanged(known.id, disabled=False, platform_admin=True))
                 admin = known
+            self._trail.record(unit, act_of(None, "tenants.admin_reset", subject=admin.name))
         await self._standings.forget([admin.id])
         return password
 
@@ -106,6 +112,8 @@ class AccountService:
             if not await user_store.add_user(unit.connection, user):
                 raise UserExists(f"there is a user {name!r} already", action="choose another name")
             await unit.announce(UserCreated(user.id, user.name))
+            told = {"platform_admin": platform_admin}
+            self._trail.record(unit, act_of(principal, "tenants.user_created", subject=name, details=told))
         return user
 
     async def list(self, principal: Principal, page: PageRequest) -> Page[User]:
@@ -142,13 +150,15 @@ class AccountService:
             await user_store.set_state(unit.connection, user.id, disabled=now_disabled, platform_admin=now_admin)
             await unit.announce(UserChanged(user.id, disabled=now_disabled, platform_admin=now_admin))
             changed = await self._get(unit, name)
+            told = {"disabled": now_disabled, "platform_admin": now_admin}
+            self._trail.record(unit, act_of(principal, "tenants.user_changed", subject=name, details=told))
         await self._standings.forget([user.id])
         return changed
 
     async def set_password(self, principal: Principal, name: str, password: str) -> None:
         """The platform admin gives a user another password. Raises `Denied`, `UserUnknown`, `PasswordWeak`."""
         user = await self.get(principal, name)
-        await self._change_password(user, password)
+        await self._change_password(principal, user, password)
 
     async def change_own_password(self, principal: Principal, current: str, new: str, client: str = "") -> None:
         """Ends every login of the principal, this one too.
@@ -157,14 +167,15 @@ class AccountService:
         """
         principal.require_whole()
         user = await self._credentials.check(principal.name, current, client)
-        await self._change_password(user, new)
+        await self._change_password(principal, user, new)
 
-    async def _change_password(self, user: User, password: str) -> None:
+    async def _change_password(self, principal: Principal, user: User, password: str) -> None:
         check_new_password(password, user.name, self._minimum)
         password_hash = await self._passwords.hash(password)
         async with self._database.transaction() as unit:
             await user_store.set_password(unit.connection, user.id, password_hash)
             await unit.announce(UserChanged(user.id, user.disabled, user.platform_admin))
+            self._trail.record(unit, act_of(principal, "tenants.password_changed", subject=user.name))
         await self._standings.forget([user.id])
         log.info("password changed", user=user.name)
 

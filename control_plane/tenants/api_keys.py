@@ -15,10 +15,12 @@ import structlog
 from common.clock import Clock
 from common.errors import Denied, Invalid, NotFound, Unauthenticated, Unavailable
 from common.identifiers import is_id, new_id
+from control_plane.audit.service import AuditTrail
 from control_plane.cache import Cache
 from control_plane.database import Database
 from control_plane.tenants import api_key_store, store, user_store
 from control_plane.tenants.access import RANK, Permission, Principal, Role
+from control_plane.tenants.acting import act_of
 from control_plane.tenants.model import ApiKey, TenantSettings
 from control_plane.tenants.opaque import OpaqueSecret
 from control_plane.tenants.short_memory import ShortMemory
@@ -70,9 +72,16 @@ class _Known:
 
 class ApiKeyService:
     def __init__(
-        self, database: Database, clock: Clock, cache: Cache, standings: Standings, settings: TenantSettings
+        self,
+        database: Database,
+        clock: Clock,
+        cache: Cache,
+        standings: Standings,
+        settings: TenantSettings,
+        trail: AuditTrail,
     ) -> None:
         self._database = database
+        self._trail = trail
         self._clock = clock
         self._standings = standings
         self._memory = ShortMemory(cache, settings.standing_lifetime)
@@ -107,6 +116,9 @@ class ApiKeyService:
             if tenant is not None and found is None:
                 raise NotFound(f"there is no tenant {tenant!r}", action="check the name with `longshore tenant list`")
             await api_key_store.add_api_key(unit.connection, key, found.id if found is not None else None)
+            limits = {"id": key.id, "name": name, "role": role.value if role is not None else None}
+            act = act_of(principal, "tenants.api_key_created", tenant=tenant or "", subject=key.id, details=limits)
+            self._trail.record(unit, act)
         return NewApiKey(key, secret.text(KEY_PREFIX))
 
     async def list(self, principal: Principal, page: PageRequest, user: str | None = None) -> Page[ApiKey]:
@@ -130,6 +142,8 @@ class ApiKeyService:
             if key is None or (key.user_id != principal.user_id and not principal.platform_admin):
                 raise ApiKeyUnknown(f"there is no API key {key_id[:80]!r}", action="list your keys")
             await api_key_store.revoke_api_key(unit.connection, key.id, self._clock.now())
+            act = act_of(principal, "tenants.api_key_revoked", tenant=key.tenant or "", subject=key.id)
+            self._trail.record(unit, act)
         await self._memory.forget(_cache_key(key.id))
 
     async def authenticate(self, text: str) -> Principal:

@@ -12,10 +12,12 @@ from typing import Protocol
 from common.clock import Clock
 from common.errors import Conflict, NotFound
 from common.identifiers import new_id
+from control_plane.audit.service import AuditTrail
 from control_plane.database import Database, UnitOfWork
 from control_plane.tenants import store, user_store
 from control_plane.tenants.access import Permission, Principal, Role
 from control_plane.tenants.accounts import UserUnknown
+from control_plane.tenants.acting import act_of
 from control_plane.tenants.directory import TenantDirectory, TenantUnknown
 from control_plane.tenants.messages import MemberChanged, TenantCreated, TenantDeleted
 from control_plane.tenants.model import Member, Tenant, User, check_tenant_name
@@ -52,8 +54,10 @@ class TenantService:
         clock: Clock,
         standings: Standings,
         directory: TenantDirectory,
+        trail: AuditTrail,
         in_use: Sequence[TenantInUse] = (),
     ) -> None:
+        self._trail = trail
         self._database = database
         self._clock = clock
         self._standings = standings
@@ -68,6 +72,7 @@ class TenantService:
             if not await store.add_tenant(unit.connection, tenant):
                 raise TenantExists(f"there is a tenant {name!r} already", action="choose another name")
             await unit.announce(TenantCreated(tenant.id, tenant.name))
+            self._trail.record(unit, act_of(principal, "tenants.tenant_created", tenant=name))
         return tenant
 
     async def list(self, principal: Principal, page: PageRequest) -> Page[Tenant]:
@@ -102,6 +107,7 @@ class TenantService:
                     f"the tenant {name} still holds {', '.join(held) or 'something'}", action="delete that first"
                 )
             await unit.announce(TenantDeleted(tenant.id, tenant.name))
+            self._trail.record(unit, act_of(principal, "tenants.tenant_deleted", tenant=name))
         await self._directory.forget(name)
         await self._standings.forget(former)
 
@@ -121,6 +127,9 @@ class TenantService:
                 await self._keep_an_admin(unit, tenant, user)
             await store.put_member(unit.connection, tenant.id, user.id, member)
             await unit.announce(MemberChanged(tenant.id, user.id, role.value))
+            told = {"role": role.value}
+            act = act_of(principal, "tenants.member_put", tenant=name, subject=username, details=told)
+            self._trail.record(unit, act)
         await self._standings.forget([user.id])
         return member
 
@@ -134,6 +143,7 @@ class TenantService:
             await self._keep_an_admin(unit, tenant, user)
             await store.remove_member(unit.connection, tenant.id, user.id)
             await unit.announce(MemberChanged(tenant.id, user.id, None))
+            self._trail.record(unit, act_of(principal, "tenants.member_removed", tenant=name, subject=username))
         await self._standings.forget([user.id])
 
     async def _keep_an_admin(self, unit: UnitOfWork, tenant: Tenant, user: User) -> None:

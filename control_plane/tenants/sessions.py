@@ -14,8 +14,11 @@ import structlog
 from common.clock import Clock
 from common.errors import Unauthenticated
 from common.identifiers import new_id
+from control_plane.audit.model import Outcome
+from control_plane.audit.service import AuditTrail
 from control_plane.database import Database, UnitOfWork
 from control_plane.tenants import token_store, user_store
+from control_plane.tenants.acting import login_act
 from control_plane.tenants.credentials import Credentials
 from control_plane.tenants.model import AccessToken, Login, RefreshToken, Standing, TenantSettings, User
 from control_plane.tenants.opaque import OpaqueSecret
@@ -55,7 +58,9 @@ class SessionService:
         standings: Standings,
         tokens: AccessTokens,
         settings: TenantSettings,
+        trail: AuditTrail,
     ) -> None:
+        self._trail = trail
         self._database = database
         self._clock = clock
         self._credentials = credentials
@@ -68,6 +73,7 @@ class SessionService:
         user = await self._credentials.check(username, password, client)
         async with self._database.transaction() as unit:
             issued = await self._add(unit, user, family_id=None)
+            self._trail.record(unit, login_act(user, "tenants.login", Outcome.SUCCESS))
         log.info("user logged in", user=user.name)
         return await self._login(issued)
 
@@ -111,6 +117,9 @@ class SessionService:
             if token is not None and given is not None and given.matches(token.secret_hash):
                 await token_store.revoke_family(unit.connection, token.family_id, now)
                 ended.add(token.user_id)
+            for user_id in ended:
+                user = await user_store.find_user_by_id(unit.connection, user_id)
+                self._trail.record(unit, login_act(user, "tenants.logout", Outcome.SUCCESS))
         await self._standings.forget(ended)
 
     async def forget_expired(self) -> int:
@@ -122,6 +131,8 @@ class SessionService:
         """The next link of the family, or None after ending it because this one was used before."""
         if not await token_store.use_refresh_token(unit.connection, token.id, self._clock.now()):
             await token_store.revoke_family(unit.connection, token.family_id, self._clock.now())
+            user = await user_store.find_user_by_id(unit.connection, token.user_id)
+            self._trail.record(unit, login_act(user, "tenants.refresh_token_reused", Outcome.DENIED))
             return None
         user = await user_store.find_user_by_id(unit.connection, token.user_id)
         if user is None or user.disabled or user.token_generation != token.generation:

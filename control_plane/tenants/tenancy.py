@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from common.clock import Clock
+from control_plane.audit.service import AuditTrail
 from control_plane.cache import Cache
 from control_plane.database import Database
 from control_plane.sealing import SealedBox
@@ -46,20 +47,22 @@ def build_tenancy(
     box: SealedBox,
     settings: TenantSettings,
     in_use: Sequence[TenantInUse] = (),
+    trail: AuditTrail | None = None,
 ) -> Tenancy:
     """`in_use`: what higher domains may hold of a tenant; asked before one is deleted."""
+    trail = trail or AuditTrail(database, clock)
     standings = Standings(database, cache, clock, settings)
     passwords = Passwords(settings.hashing_slots)
     directory = TenantDirectory(database, cache, settings)
-    credentials = Credentials(database, passwords, LoginThrottle(cache, clock, settings))
+    credentials = Credentials(database, passwords, LoginThrottle(cache, clock, settings), trail)
     signing_keys = SigningKeys(database, box, clock, settings)
     codec = TokenCodec(signing_keys, clock, settings.issuer)
     tokens = AccessTokens(codec, clock, settings)
-    api_keys = ApiKeyService(database, clock, cache, standings, settings)
+    api_keys = ApiKeyService(database, clock, cache, standings, settings, trail)
     return Tenancy(
-        accounts=AccountService(database, clock, passwords, credentials, standings, settings),
-        tenants=TenantService(database, clock, standings, directory, in_use),
-        sessions=SessionService(database, clock, credentials, standings, tokens, settings),
+        accounts=AccountService(database, clock, passwords, credentials, standings, settings, trail),
+        tenants=TenantService(database, clock, standings, directory, trail, in_use),
+        sessions=SessionService(database, clock, credentials, standings, tokens, settings, trail),
         api_keys=api_keys,
         auth=AuthService(cache, credentials, standings, tokens, api_keys, settings),
         registry_tokens=RegistryTokens(codec, clock, standings, settings),
