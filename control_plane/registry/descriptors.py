@@ -26,10 +26,14 @@ def object_of(value: Any, what: str) -> Mapping[str, Any]:
     return value
 
 
-def check_text_map(value: Any, what: str) -> None:
-    """Raises `ManifestInvalid` unless `value` is absent or maps texts to texts."""
-    if value is not None and not all(isinstance(text, str) for text in object_of(value, what).values()):
+def text_map_of(value: Any, what: str) -> Mapping[str, str]:
+    """`value` itself, empty if it is absent; raises `ManifestInvalid` unless it maps texts to texts."""
+    if value is None:
+        return {}
+    found = object_of(value, what)
+    if not all(isinstance(text, str) for text in found.values()):
         raise ManifestInvalid(f"{what} has a value that is not a string", action="use strings only")
+    return found
 
 
 def descriptor_of(value: Any, what: str) -> Descriptor:
@@ -42,7 +46,7 @@ def descriptor_of(value: Any, what: str) -> Descriptor:
     if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= _MAX_SIZE:
         raise ManifestInvalid(f"{what}.size is not a number of bytes", action="state the content's size")
     descriptor = Descriptor(media_type, _digest(entry.get("digest"), what), size)
-    check_text_map(entry.get("annotations"), f"{what}.annotations")
+    text_map_of(entry.get("annotations"), f"{what}.annotations")
     _check_urls(entry.get("urls"), what)
     _check_data(entry.get("data"), descriptor, what)
     return descriptor

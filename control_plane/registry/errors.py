@@ -42,6 +42,7 @@ from control_plane.registry.failures import (
     PageInvalid,
     RepositoryUnknown,
     SizeInvalid,
+    TooManyTags,
     Unsupported,
     UploadStalled,
 )
@@ -65,6 +66,7 @@ OCI_ERRORS: Mapping[type[Failure], OciError] = {
     ContentMissing: OciError(400, "MANIFEST_BLOB_UNKNOWN"),
     SizeInvalid: OciError(400, "SIZE_INVALID"),
     PageInvalid: OciError(400, "PAGINATION_NUMBER_INVALID"),
+    TooManyTags: OciError(414, "TAG_INVALID"),
     ContentRangeInvalid: OciError(416, "RANGE_INVALID"),
     RangeUnsatisfiable: OciError(416, "RANGE_INVALID"),
     MethodUnsupported: OciError(405, "UNSUPPORTED"),

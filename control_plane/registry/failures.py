@@ -85,6 +85,12 @@ class MethodUnsupported(Invalid):
     code = "method_unsupported"
 
 
+class TooManyTags(Invalid):
+    """One push names more tags than it may."""
+
+    code = "too_many_tags"
+
+
 class UploadStalled(Invalid):
     """The client stopped sending; what arrived is kept."""
 

@@ -12,8 +12,9 @@ from control_plane.database import Database, UnitOfWork
 from control_plane.registry import manifest_store, repository_store
 from control_plane.registry.access import unknown_repository
 from control_plane.registry.collaborators import TenantDirectory, tenant_id_of
-from control_plane.registry.completeness import check_complete
+from control_plane.registry.completeness import Incomplete, check_complete
 from control_plane.registry.failures import ManifestUnknown
+from control_plane.registry.index_sizes import resize_indexes
 from control_plane.registry.manifests import ParsedManifest, parse_manifest
 from control_plane.registry.messages import ImagePushed, ManifestDeleted, TagMoved
 from control_plane.registry.model import Manifest, Repository
@@ -32,17 +33,25 @@ _RECENT_BYTES = 64 << 20
 class PushedManifest:
     manifest: Manifest
     tags: tuple[str, ...]
+    subject: Digest | None
 
 
 class ImageService:
     def __init__(
-        self, database: Database, tenants: TenantDirectory, clock: Clock, hooks: Hooks, rights: Rights
+        self,
+        database: Database,
+        tenants: TenantDirectory,
+        clock: Clock,
+        hooks: Hooks,
+        rights: Rights,
+        incomplete: Incomplete,
     ) -> None:
         self._database = database
         self._tenants = tenants
         self._clock = clock
         self._hooks = hooks
         self._rights = rights
+        self._incomplete = incomplete
         self._recent: Recent[tuple[str, Digest], Manifest] = Recent(clock, _RECENT_BYTES)
 
     async def push(
@@ -67,17 +76,18 @@ class ImageService:
         if digest is not None:
             digest.verify(actual)
         manifest = Manifest(actual, parsed.media_type, payload)
+        done = PushedManifest(manifest, names, parsed.subject.digest if parsed.subject else None)
         async with self._database.transaction() as unit:
             held = await repository_store.hold_repository(unit.connection, repository, alone=False)
             if held is not None:
                 await self._record(unit, held, manifest, parsed, names, principal)
-                return PushedManifest(manifest, names)
+                return done
         # The first push to a repository, of a manifest that needs no blobs here (or is about to be refused).
         tenant_id = await tenant_id_of(self._tenants, repository)
         async with self._database.transaction() as unit:
             held = await ensure_repository(unit, self._hooks, repository, tenant_id, principal)
             await self._record(unit, held, manifest, parsed, names, principal)
-        return PushedManifest(manifest, names)
+        return done
 
     async def _record(
         self,
@@ -88,13 +98,14 @@ class ImageService:
         names: Sequence[str],
         by: Principal,
     ) -> None:
-        total_size = await check_complete(unit.connection, held.repository_id, parsed)
+        total_size = await check_complete(unit.connection, held.repository_id, parsed, self._incomplete)
         now = self._clock.now()
         user_id = by.user_id or ""
         is_new = await manifest_store.add_manifest(
             unit.connection, held.repository_id, manifest, parsed, total_size=total_size, user_id=user_id, now=now
         )
         if is_new:
+            await resize_indexes(unit.connection, held.repository_id, manifest.digest)
             for participant in self._hooks.participants:
                 await participant.manifest_added(unit, held, manifest, parsed, by)
         # Sorted: two pushes that lock the same rows in another order would wait for each other.
@@ -154,10 +165,7 @@ class ImageService:
         return found
 
     async def _by_tag(self, repository: str, tag: str) -> Manifest | None:
-        # A tag that cannot exist does not exist: clients probe with names like ".INVALID".
-        try:
-            check_tag(tag)
-        except TagInvalid:
+        if not _can_exist(tag):
             return None
         async with self._database.reading() as connection:
             return await manifest_store.find_by_tag(connection, repository, tag)
@@ -176,7 +184,9 @@ class ImageService:
         await self._rights.require(principal, repository, DELETE)
         async with self._database.transaction() as unit:
             held = await self._held(unit, repository)
-            before = await manifest_store.hold_tag(unit.connection, held.repository_id, tag)
+            before = (
+                await manifest_store.hold_tag(unit.connection, held.repository_id, tag) if _can_exist(tag) else None
+            )
             if before is None:
                 raise _unknown_manifest(repository, tag)
             for participant in self._hooks.participants:
@@ -214,6 +224,7 @@ class ImageService:
         for tag in tags:
             await unit.announce(TagMoved(held.tenant_id, held.name, tag, previous=str(digest), digest=None))
         await manifest_store.delete_manifest(unit.connection, held.repository_id, digest)
+        await resize_indexes(unit.connection, held.repository_id, digest)
         await unit.announce(ManifestDeleted(held.tenant_id, held.name, str(digest)))
 
     async def _held(self, unit: UnitOfWork, repository: str) -> Repository:
@@ -221,6 +232,15 @@ class ImageService:
         if held is None:
             raise unknown_repository(repository)
         return held
+
+
+def _can_exist(tag: str) -> bool:
+    """A tag that cannot exist does not exist: clients probe with names like ".INVALID"."""
+    try:
+        check_tag(tag)
+    except TagInvalid:
+        return False
+    return True
 
 
 def _pushed(held: Repository, manifest: Manifest, tag: str | None) -> ImagePushed:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from sqlalchemy import Row, Select, delete, func, select
@@ -84,6 +85,7 @@ async def add_manifest(
         "media_type": manifest.media_type,
         "artifact_type": parsed.artifact_type,
         "subject": None if parsed.subject is None else str(parsed.subject.digest),
+        "annotations": _json(parsed.annotations) if parsed.subject is not None and parsed.annotations else None,
         "payload": manifest.payload,
         "total_size": total_size,
         "pushed_at": now,
@@ -100,7 +102,7 @@ async def add_manifest(
 def _references(repository_id: str, manifest: Digest, parsed: ParsedManifest) -> list[dict[str, object]]:
     required = {descriptor.digest for descriptor in parsed.required}
     found = [("blob" if each.digest in required else "foreign", each) for each in parsed.blobs]
-    found += [("manifest", child.descriptor) for child in parsed.children]
+    found += [("manifest" if child.is_manifest else "blob", child.descriptor) for child in parsed.children]
     return [
         {
             "repository_id": repository_id,
@@ -112,6 +114,11 @@ def _references(repository_id: str, manifest: Digest, parsed: ParsedManifest) ->
         }
         for position, (kind, descriptor) in enumerate(found)
     ]
+
+
+def _json(annotations: Mapping[str, str]) -> str:
+    # ASCII: both engines keep it, whatever a text holds (a NUL, half a surrogate pair).
+    return json.dumps(annotations, separators=(",", ":"))
 
 
 async def delete_manifest(connection: AsyncConnection, repository_id: str, digest: Digest) -> bool:

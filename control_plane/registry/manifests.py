@@ -8,11 +8,12 @@ Invariant: a `ParsedManifest` is of exactly one kind. A document that could be r
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from control_plane.registry.descriptors import check_text_map, descriptor_of, object_of
+from control_plane.registry.descriptors import descriptor_of, object_of, text_map_of
 from control_plane.registry.failures import ManifestInvalid, ManifestTooLarge
 from control_plane.registry.model import Descriptor
 
@@ -30,6 +31,7 @@ IMAGE_TYPES = frozenset({DOCKER_MANIFEST, OCI_MANIFEST})
 INDEX_TYPES = frozenset({DOCKER_LIST, OCI_INDEX})
 MANIFEST_TYPES = IMAGE_TYPES | INDEX_TYPES
 
+_ARTIFACT_TYPE = re.compile(r"[\x20-\x7e]{0,255}")
 _NOT_IN_IMAGE = ("manifests", "fsLayers", "signatures", "history", "blobs")
 _NOT_IN_INDEX = ("layers", "config", "fsLayers", "signatures", "history", "blobs")
 # Layers whose bytes a registry need not hold; the client fetches them from their `urls`.
@@ -53,6 +55,11 @@ class Child:
     descriptor: Descriptor
     platform: Platform | None
 
+    @property
+    def is_manifest(self) -> bool:
+        """Else it is some other content, held as a blob."""
+        return self.descriptor.media_type in MANIFEST_TYPES
+
 
 @dataclass(frozen=True, slots=True)
 class ParsedManifest:
@@ -64,6 +71,7 @@ class ParsedManifest:
     required: tuple[Descriptor, ...]
     children: tuple[Child, ...]
     subject: Descriptor | None
+    annotations: Mapping[str, str]
 
     @property
     def is_index(self) -> bool:
@@ -88,10 +96,10 @@ def parse_manifest(payload: bytes, content_type: str | None) -> ParsedManifest:
     if document.get("schemaVersion") != 2 or isinstance(document["schemaVersion"], bool):
         raise ManifestInvalid("schemaVersion is not 2", action="push Docker schema 2 or OCI manifests")
     media_type = _media_type(document, content_type)
-    check_text_map(document.get("annotations"), "annotations")
+    annotations = text_map_of(document.get("annotations"), "annotations")
     if media_type in INDEX_TYPES:
-        return _index(document, media_type)
-    return _image(document, media_type)
+        return _index(document, media_type, annotations)
+    return _image(document, media_type, annotations)
 
 
 def _decode(payload: bytes) -> Any:
@@ -150,7 +158,7 @@ def _media_type(document: Mapping[str, Any], content_type: str | None) -> str:
     return str(media_type)
 
 
-def _image(document: Mapping[str, Any], media_type: str) -> ParsedManifest:
+def _image(document: Mapping[str, Any], media_type: str, annotations: Mapping[str, str]) -> ParsedManifest:
     _refuse(document, _NOT_IN_IMAGE, "an image manifest")
     layers = _list(document, "layers", MAX_LAYERS)
     config = descriptor_of(document.get("config"), "config")
@@ -167,10 +175,11 @@ def _image(document: Mapping[str, Any], media_type: str) -> ParsedManifest:
         required=tuple(required),
         children=(),
         subject=_subject(document),
+        annotations=annotations,
     )
 
 
-def _index(document: Mapping[str, Any], media_type: str) -> ParsedManifest:
+def _index(document: Mapping[str, Any], media_type: str, annotations: Mapping[str, str]) -> ParsedManifest:
     _refuse(document, _NOT_IN_INDEX, "an index")
     children = []
     for number, entry in enumerate(_list(document, "manifests", MAX_CHILDREN)):
@@ -183,6 +192,7 @@ def _index(document: Mapping[str, Any], media_type: str) -> ParsedManifest:
         required=(),
         children=tuple(children),
         subject=_subject(document),
+        annotations=annotations,
     )
 
 
@@ -203,7 +213,8 @@ def _list(document: Mapping[str, Any], key: str, limit: int) -> list[Any]:
 
 def _artifact_type(document: Mapping[str, Any]) -> str | None:
     found = document.get("artifactType")
-    if found is not None and (not isinstance(found, str) or len(found) > 255):
+    # Lenient about the form (clients use bare words), strict about what a column and a header can hold.
+    if found is not None and (not isinstance(found, str) or not _ARTIFACT_TYPE.fullmatch(found)):
         raise ManifestInvalid("artifactType is not a media type", action="use a media type of RFC 6838")
     return found or None
 

@@ -10,7 +10,9 @@ from control_plane.database.messages import Message
 
 @dataclass(frozen=True, slots=True)
 class ImagePushed(Message):
-    """A manifest is complete in a repository: everything it refers to is there. `tag` is None for a push by digest."""
+    """A manifest is in a repository, with its blobs (unless incomplete images are allowed); an index may name images
+    that are not there. `tag` is None for a push by digest.
+    """
 
     topic: ClassVar[str] = "registry.image_pushed"
     tenant_id: str

@@ -14,6 +14,7 @@ from control_plane.database import Database, UnitOfWork
 from control_plane.registry import manifest_store, repository_store
 from control_plane.registry.access import unknown_repository
 from control_plane.registry.collaborators import TenantDirectory
+from control_plane.registry.completeness import Incomplete
 from control_plane.registry.contents import ContentService
 from control_plane.registry.failures import ManifestUnknown
 from control_plane.registry.grants import Visible
@@ -21,6 +22,7 @@ from control_plane.registry.images import ImageService
 from control_plane.registry.manifests import ParsedManifest, parse_manifest
 from control_plane.registry.model import Content, Manifest, Repository, RepositoryContents, ResolvedImage
 from control_plane.registry.participants import Hooks
+from control_plane.registry.referrers import ReferrerService
 from control_plane.registry.repositories import remove_repository
 from control_plane.registry.rights import Rights
 from control_plane.registry.uploads import UploadService
@@ -33,7 +35,8 @@ _MAX_NESTING = 4
 
 class RegistryService:
     """`hooks`: what else must hold or be recorded when the registry changes; without, nothing else does. `rights` is
-    the check that every use of a repository goes through.
+    the check that every use of a repository goes through. `incomplete`: which manifests are taken without all of their
+    contents.
     """
 
     def __init__(
@@ -43,6 +46,7 @@ class RegistryService:
         tenants: TenantDirectory,
         clock: Clock,
         hooks: Hooks | None = None,
+        incomplete: Incomplete = Incomplete.INDEXES,
     ) -> None:
         hooks = hooks or Hooks()
         self._database = database
@@ -50,7 +54,8 @@ class RegistryService:
         self._clock = clock
         self.rights = Rights(database, tenants, clock)
         self.uploads = UploadService(database, blobs, tenants, clock, hooks, self.rights)
-        self.images = ImageService(database, tenants, clock, hooks, self.rights)
+        self.images = ImageService(database, tenants, clock, hooks, self.rights, incomplete)
+        self.referrers = ReferrerService(database, self.rights)
         self.contents = ContentService(database, blobs, clock, hooks, self.rights)
 
     async def resolve(
@@ -58,7 +63,8 @@ class RegistryService:
     ) -> ResolvedImage:
         """What to fetch for a reference on a platform. With tag and digest the digest decides.
 
-        Raises `RepositoryUnknown`, or `ManifestUnknown` also if an index has no image for the platform.
+        Raises `RepositoryUnknown`, or `ManifestUnknown` also if an index has no image for the platform, or names one
+        that is not here.
         """
         async with self._database.reading() as connection:
             repository = await repository_store.find_repository(connection, reference.repository)
@@ -72,11 +78,21 @@ class RegistryService:
             child = parsed.child_for(architecture, operating_system)
             if child is None:
                 break
-            manifest = await self.images.get(repository.name, child.digest)
+            manifest = await self._child(repository.name, reference, child.digest, f"{operating_system}/{architecture}")
         raise ManifestUnknown(
             f"{reference} has no image for {operating_system}/{architecture}",
             action="push an image for this platform, or run it on hosts of another one",
         )
+
+    async def _child(self, repository: str, reference: Reference, digest: Digest, platform: str) -> Manifest:
+        try:
+            return await self.images.get(repository, digest)
+        except ManifestUnknown as failure:
+            raise ManifestUnknown(
+                f"{reference} names an image for {platform}, {digest}, but {repository} does not hold it",
+                action="push that image into this repository, or the index without it",
+                repository=repository,
+            ) from failure
 
     async def content(self, digest: Digest) -> Content:
         """See `ContentService.content`."""

@@ -19,6 +19,7 @@ from control_plane.registry.v2.gate import Gate
 from control_plane.registry.v2.listings import ListingEndpoints
 from control_plane.registry.v2.manifests import ManifestEndpoints
 from control_plane.registry.v2.paths import Kind, Target, parse_path
+from control_plane.registry.v2.referrers import ReferrerEndpoints
 from control_plane.registry.v2.token import TokenEndpoints
 from control_plane.registry.v2.uploads import UploadEndpoints
 from control_plane.tenants.access import Principal
@@ -49,6 +50,7 @@ class RegistryApplication:
             Kind.TAGS: _readable(listings.tags),
             Kind.MANIFEST: {**_readable(images.get), "PUT": images.put, "DELETE": images.delete},
             Kind.BLOB: {"GET": blobs.get, "HEAD": blobs.head, "DELETE": blobs.delete},
+            Kind.REFERRERS: _readable(ReferrerEndpoints(registry.referrers).get),
             Kind.UPLOADS: {"POST": uploads.start},
             Kind.UPLOAD: {
                 **_readable(uploads.show),

@@ -29,7 +29,7 @@ class ListingEndpoints:
 
     async def tags(self, exchange: Exchange, principal: Principal) -> None:
         repository = exchange.target.repository
-        limit, after = _page(exchange)
+        limit, after = page_asked(exchange)
         names = await self._registry.images.tag_names(principal, repository, after, limit + 1)
         headers = _next(f"{PREFIX}{repository}/tags/list", names, limit)
         await exchange.answer_json({"name": repository, "tags": names[:limit]}, headers)
@@ -37,18 +37,21 @@ class ListingEndpoints:
     async def catalogue(self, exchange: Exchange, principal: Principal) -> None:
         if principal.anonymous:
             raise Unauthenticated("this needs a login", action="log in, for example with `docker login`")
-        limit, after = _page(exchange)
+        limit, after = page_asked(exchange)
         names = await self._registry.catalogue(principal, after, limit + 1)
         await exchange.answer_json({"repositories": names[:limit]}, _next(f"{PREFIX}_catalog", names, limit))
 
 
-def _page(exchange: Exchange) -> tuple[int, str]:
+def page_asked(exchange: Exchange) -> tuple[int, str]:
+    """`n`, at most `MAX_PAGE`, and `last`. Raises `PageInvalid`."""
     text = exchange.query.get("n")
+    # PostgreSQL takes no NUL. No name holds one, so that those after "a\0b" are those after "a".
+    last = exchange.query.get("last", "").partition("\0")[0]
     if text is None:
-        return MAX_PAGE, exchange.query.get("last", "")
+        return MAX_PAGE, last
     if not (text.isascii() and text.isdigit() and len(text) <= 18):
         raise PageInvalid(f"n={text[:40]!r} is not a number of entries", action=f"use 0 to {MAX_PAGE}")
-    return min(int(text), MAX_PAGE), exchange.query.get("last", "")
+    return min(int(text), MAX_PAGE), last
 
 
 def _next(path: str, names: list[str], limit: int) -> dict[str, str]:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from common.byte_ranges import Validators
 from common.digest import Digest
+from control_plane.registry.failures import ManifestUnknown, TooManyTags
 from control_plane.registry.images import ImageService
 from control_plane.registry.manifests import IMAGE_TYPES, INDEX_TYPES, MAX_BYTES, parse_manifest
 from control_plane.registry.model import Manifest
+from control_plane.registry.serving import FOREVER
 from control_plane.registry.v2.exchange import Exchange
 from control_plane.registry.v2.paths import manifest_path
 from control_plane.tenants.access import Principal
 
-_MAX_TAGS = 10
+MAX_TAGS = 50
 
 
 class ManifestEndpoints:
@@ -28,6 +30,8 @@ class ManifestEndpoints:
         headers = {
             "Content-Type": manifest.media_type,
             "Docker-Content-Digest": str(manifest.digest),
+            # A tag may move at any time: a cache in between must ask again, which costs it no body.
+            "Cache-Control": FOREVER if isinstance(reference, Digest) else "private, no-cache",
             **validators.headers(),
         }
         if validators.not_modified(exchange.headers.get("if-none-match"), None):
@@ -46,12 +50,19 @@ class ManifestEndpoints:
         if manifest.media_type not in INDEX_TYPES or accepted & INDEX_TYPES or not accepted & IMAGE_TYPES:
             return manifest
         child = parse_manifest(manifest.payload, manifest.media_type).child_for("amd64", "linux")
-        return manifest if child is None else await self._images.get(repository, child.digest)
+        if child is None:
+            return manifest
+        try:
+            return await self._images.get(repository, child.digest)
+        except ManifestUnknown:
+            return manifest  # a sparse index
 
     async def put(self, exchange: Exchange, principal: Principal) -> None:
         repository, reference = exchange.target.repository, _reference(exchange.target.item)
         digest = reference if isinstance(reference, Digest) else None
-        asked = exchange.query.getlist("tag")[:_MAX_TAGS] if digest is not None else []
+        asked = exchange.query.getlist("tag") if digest is not None else []
+        if len(asked) > MAX_TAGS:
+            raise TooManyTags(f"one push names {len(asked)} tags", action=f"name at most {MAX_TAGS}", limit=MAX_TAGS)
         payload = await exchange.body(MAX_BYTES)
         pushed = await self._images.push(
             principal,
@@ -65,6 +76,8 @@ class ManifestEndpoints:
             "Location": manifest_path(repository, pushed.manifest.digest),
             "Docker-Content-Digest": str(pushed.manifest.digest),
         }
+        if pushed.subject is not None:
+            headers["OCI-Subject"] = str(pushed.subject)
         # `?tag=` of the specification's version 1.2: several tags with one push by digest.
         await exchange.answer(201, headers, more=tuple(("OCI-Tag", tag) for tag in pushed.tags if asked))
 

@@ -23,6 +23,7 @@ class Kind(StrEnum):
     BLOB = "blob"
     UPLOADS = "uploads"
     UPLOAD = "upload"
+    REFERRERS = "referrers"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,8 @@ def _split(parts: list[str]) -> tuple[Kind, str, str]:
             kind = Kind.MANIFEST
         case [*name, "blobs", item]:
             kind = Kind.BLOB
+        case [*name, "referrers", item]:
+            kind = Kind.REFERRERS
         case _:
             raise Unsupported(
                 "there is nothing at this path of /v2/", action="see the OCI distribution specification for the paths"
@@ -74,6 +77,10 @@ def blob_path(repository: str, digest: object) -> str:
 
 def manifest_path(repository: str, reference: object) -> str:
     return f"{PREFIX}{repository}/manifests/{reference}"
+
+
+def referrers_path(repository: str, subject: object) -> str:
+    return f"{PREFIX}{repository}/referrers/{subject}"
 
 
 def upload_path(repository: str, upload_id: str) -> str:

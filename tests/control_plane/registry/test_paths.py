@@ -68,7 +68,7 @@ def test_an_invalid_name_is_named_so(name: str) -> None:
             parse_path(path)
 
 
-@pytest.mark.parametrize("path", ["/v2/acme", "/v2/acme/web", "/v2/x/y/z", f"/v2/acme/web/referrers/{D}", "/v2//"])
+@pytest.mark.parametrize("path", ["/v2/acme", "/v2/acme/web", "/v2/x/y/z", "/v2/acme/web/referrers", "/v2//"])
 def test_other_paths_are_unsupported(path: str) -> None:
     with pytest.raises(Unsupported):
         parse_path(path)

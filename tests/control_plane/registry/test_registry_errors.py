@@ -32,7 +32,7 @@ from control_plane.registry.errors import OCI_ERRORS, body_of, headers_of, oci_e
 from control_plane.registry.failures import ContentMissing, MethodUnsupported
 
 FAMILIES: dict[type[Failure], set[int]] = {
-    Invalid: {400, 405, 408, 416},
+    Invalid: {400, 405, 408, 414, 416},
     Unauthenticated: {401},
     Denied: {403},
     NotFound: {404},

@@ -332,7 +332,6 @@ async def test_the_catalogue_is_paged_and_the_principals(
         ("POST", "/v2/birch/web/blobs/uploads/", 403, "DENIED"),
         ("GET", f"/v2/{WEB}/blobs/uploads/nonsense", 404, "BLOB_UPLOAD_UNKNOWN"),
         ("PATCH", f"/v2/{WEB}/blobs/uploads/00000000-0000-7000-8000-000000000000", 404, "BLOB_UPLOAD_UNKNOWN"),
-        ("GET", f"/v2/{WEB}/referrers/{DIGEST}", 404, "UNSUPPORTED"),
         ("GET", "/v2/anything", 404, "UNSUPPORTED"),
         ("PATCH", f"/v2/{WEB}/manifests/latest", 405, "UNSUPPORTED"),
         ("POST", f"/v2/{WEB}/blobs/{DIGEST}", 405, "UNSUPPORTED"),
