@@ -42,6 +42,7 @@ from control_plane.queues import Queue
 from control_plane.queues.memory import MemoryQueue
 from control_plane.queues.redis import RedisQueue
 from control_plane.registry import jobs as registry_jobs
+from control_plane.registry.completeness import Incomplete
 from control_plane.registry.service import RegistryService
 from control_plane.sealing import SealedBox
 from control_plane.sealing.keyring import KeyRing
@@ -145,7 +146,8 @@ async def build(settings: Settings, clock: Clock, backing: Backing) -> ControlPl
 
     identities = TenantSettings(registry_service=settings.registry.service)
     tenancy = build_tenancy(database, clock, backing.cache, box, identities, in_use=(registry_holds,))
-    registry = RegistryService(database, backing.blobs, tenancy.directory, clock)
+    incomplete = Incomplete(settings.registry.incomplete_manifests)
+    registry = RegistryService(database, backing.blobs, tenancy.directory, clock, incomplete=incomplete)
     jobs = JobService(database, backing.queue, clock)
     fleet = await _fleet(settings, clock, backing, box)
     swarm = await _swarm(settings, clock, backing, box, registry, jobs, fleet, tenancy)

@@ -103,6 +103,11 @@ class RegistrySettings(_Part):
     upload_expiry_hours: float = Field(
         default=24, gt=0, description="how long an upload that nobody goes on with is kept"
     )
+    incomplete_manifests: Literal["none", "indexes", "all"] = Field(
+        default="indexes",
+        description="which manifests may be pushed without all that they refer to: none, indexes without some of their"
+        " images, all",
+    )
     x_accel_prefix: str | None = Field(
         default=None,
         description="internal location of nginx that maps to the blob directory; default: bytes are sent here",
