@@ -314,6 +314,16 @@ def upgrade() -> None:
         batch_op.create_index("ix_api_keys_user_id", ["user_id"], unique=False)
 
     op.create_table(
+        "groups",
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("tenant_id", sa.String(length=36), nullable=False),
+        sa.Column("name", sa.String(length=64), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(["tenant_id"], ["tenants.id"], name=op.f("fk_groups_tenant_id"), ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_groups")),
+        sa.UniqueConstraint("tenant_id", "name", name=op.f("uq_groups_tenant_id_name")),
+    )
+    op.create_table(
         "hosts",
         sa.Column("id", sa.String(length=36), nullable=False),
         sa.Column("idc_id", sa.String(length=36), nullable=False),
@@ -470,6 +480,23 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_repository_blobs_digest"), ["digest"], unique=False)
 
     op.create_table(
+        "repository_grants",
+        sa.Column("repository_id", sa.String(length=36), nullable=False),
+        sa.Column("kind", sa.String(length=8), nullable=False),
+        sa.Column("grantee", sa.String(length=36), nullable=False),
+        sa.Column("level", sa.String(length=8), nullable=False),
+        sa.Column("expires_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("granted_by", sa.String(length=64), nullable=False),
+        sa.Column("granted_at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["repository_id"], ["repositories.id"], name=op.f("fk_repository_grants_repository_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("repository_id", "kind", "grantee", name=op.f("pk_repository_grants")),
+    )
+    with op.batch_alter_table("repository_grants", schema=None) as batch_op:
+        batch_op.create_index("ix_repository_grants_grantee", ["grantee"], unique=False)
+
+    op.create_table(
         "revoked_tokens",
         sa.Column("id", sa.String(length=36), nullable=False),
         sa.Column("user_id", sa.String(length=36), nullable=False),
@@ -480,6 +507,34 @@ def upgrade() -> None:
     with op.batch_alter_table("revoked_tokens", schema=None) as batch_op:
         batch_op.create_index("ix_revoked_tokens_expires_at", ["expires_at"], unique=False)
         batch_op.create_index("ix_revoked_tokens_user_id", ["user_id"], unique=False)
+
+    op.create_table(
+        "robots",
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("tenant_id", sa.String(length=36), nullable=False),
+        sa.Column("name", sa.String(length=64), nullable=False),
+        sa.Column("description", sa.String(length=255), nullable=False),
+        sa.Column("scopes", sa.Text(), nullable=False),
+        sa.Column("disabled", sa.Boolean(), nullable=False),
+        sa.Column("expires_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("created_by", sa.String(length=64), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(["tenant_id"], ["tenants.id"], name=op.f("fk_robots_tenant_id"), ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_robots")),
+        sa.UniqueConstraint("tenant_id", "name", name=op.f("uq_robots_tenant_id_name")),
+    )
+    op.create_table(
+        "group_members",
+        sa.Column("group_id", sa.String(length=36), nullable=False),
+        sa.Column("user_id", sa.String(length=36), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["group_id"], ["groups.id"], name=op.f("fk_group_members_group_id"), ondelete="CASCADE"
+        ),
+        sa.ForeignKeyConstraint(["user_id"], ["users.id"], name=op.f("fk_group_members_user_id"), ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("group_id", "user_id", name=op.f("pk_group_members")),
+    )
+    with op.batch_alter_table("group_members", schema=None) as batch_op:
+        batch_op.create_index("ix_group_members_user_id", ["user_id"], unique=False)
 
     op.create_table(
         "manifest_references",
@@ -499,6 +554,20 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("manifest_references", schema=None) as batch_op:
         batch_op.create_index("ix_manifest_references_digest", ["repository_id", "digest"], unique=False)
+
+    op.create_table(
+        "robot_keys",
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("robot_id", sa.String(length=36), nullable=False),
+        sa.Column("secret_hash", sa.String(length=64), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("expires_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("last_used_at", sa.DateTime(timezone=True), nullable=True),
+        sa.ForeignKeyConstraint(["robot_id"], ["robots.id"], name=op.f("fk_robot_keys_robot_id"), ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_robot_keys")),
+    )
+    with op.batch_alter_table("robot_keys", schema=None) as batch_op:
+        batch_op.create_index("ix_robot_keys_robot_id", ["robot_id"], unique=False)
 
     op.create_table(
         "tags",
@@ -532,15 +601,28 @@ def downgrade() -> None:
         batch_op.drop_index("ix_tags_digest")
 
     op.drop_table("tags")
+    with op.batch_alter_table("robot_keys", schema=None) as batch_op:
+        batch_op.drop_index("ix_robot_keys_robot_id")
+
+    op.drop_table("robot_keys")
     with op.batch_alter_table("manifest_references", schema=None) as batch_op:
         batch_op.drop_index("ix_manifest_references_digest")
 
     op.drop_table("manifest_references")
+    with op.batch_alter_table("group_members", schema=None) as batch_op:
+        batch_op.drop_index("ix_group_members_user_id")
+
+    op.drop_table("group_members")
+    op.drop_table("robots")
     with op.batch_alter_table("revoked_tokens", schema=None) as batch_op:
         batch_op.drop_index("ix_revoked_tokens_user_id")
         batch_op.drop_index("ix_revoked_tokens_expires_at")
 
     op.drop_table("revoked_tokens")
+    with op.batch_alter_table("repository_grants", schema=None) as batch_op:
+        batch_op.drop_index("ix_repository_grants_grantee")
+
+    op.drop_table("repository_grants")
     with op.batch_alter_table("repository_blobs", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_repository_blobs_digest"))
 
@@ -574,6 +656,7 @@ def downgrade() -> None:
     op.drop_table("join_tokens")
     op.drop_table("instance_statuses")
     op.drop_table("hosts")
+    op.drop_table("groups")
     with op.batch_alter_table("api_keys", schema=None) as batch_op:
         batch_op.drop_index("ix_api_keys_user_id")
         batch_op.drop_index("ix_api_keys_tenant_id")
