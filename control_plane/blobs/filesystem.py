@@ -15,16 +15,12 @@ against 0.63 CPU seconds a GB); what must come from the disk goes to a thread.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
-from typing import ParamSpec, TypeVar
 
 import structlog
 
@@ -35,11 +31,8 @@ from control_plane.blobs.disk import Disk, translated
 from control_plane.blobs.filesystem_listing import stored_after
 from control_plane.blobs.filesystem_reader import FileReader
 from control_plane.blobs.filesystem_upload import HashStates, HeldUpload, hash_file, is_left_over, unknown
+from control_plane.blobs.threads import BlobThreads, pour
 
-_BATCH = 1 << 20
-_BATCH_PIECES = 512
-P = ParamSpec("P")
-T = TypeVar("T")
 log = structlog.get_logger()
 
 
@@ -55,7 +48,7 @@ class FilesystemBlobStore:
         self._reserve_bytes = reserve_bytes
         self._disk = disk or Disk()
         self._states = HashStates()
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="blobs")
+        self._threads = BlobThreads(threads)
         with translated("making the store's directories"):
             for directory in (self._uploads, self._damaged, root / "blobs"):
                 self._disk.make_directory(directory)
@@ -63,56 +56,56 @@ class FilesystemBlobStore:
     async def create_upload(self, upload_id: str) -> None:
         path = self._upload_path(upload_id)
         with translated("a new upload"):
-            await self._run(self._disk.create, path)
+            await self._threads.run(self._disk.create, path)
 
     async def append(self, upload_id: str, offset: int, chunks: AsyncIterator[bytes], algorithm: str = "sha256") -> int:
-        upload = await self._run(self._hold_at, upload_id, offset, algorithm, undo=HeldUpload.close)
+        upload = await self._threads.run(self._hold_at, upload_id, offset, algorithm, undo=HeldUpload.close)
         try:
-            await self._pour(upload, chunks)
+            await pour(self._threads, chunks, upload.write)
         finally:
-            await self._run(upload.close)
+            await self._threads.run(upload.close)
         return upload.size
 
     async def upload_size(self, upload_id: str) -> int:
         path = self._upload_path(upload_id)
         with translated("looking at the upload"):
             try:
-                return (await self._run(os.stat, path)).st_size
+                return (await self._threads.run(os.stat, path)).st_size
             except FileNotFoundError:
                 raise unknown(upload_id) from None
 
     async def commit(self, upload_id: str, digest: Digest) -> int:
-        return await self._run(self._publish, upload_id, digest)
+        return await self._threads.run(self._publish, upload_id, digest)
 
     async def abort(self, upload_id: str) -> None:
         self._states.take(upload_id)
         if is_id(upload_id):
             with translated("removing the upload"):
                 path = self._upload_path(upload_id)
-                await self._run(self._disk.remove, hash_file(path))
-                await self._run(self._disk.remove, path)
+                await self._threads.run(self._disk.remove, hash_file(path))
+                await self._threads.run(self._disk.remove, path)
 
     async def pending_uploads(self, older_than: datetime) -> Iterable[PendingUpload]:
         with translated("listing the uploads"):
-            return await self._run(self._scan_uploads, older_than)
+            return await self._threads.run(self._scan_uploads, older_than)
 
     async def stat(self, digest: Digest) -> int | None:
         with translated("looking at the blob"):
             try:
-                return (await self._run(os.stat, self._blob_path(digest))).st_size
+                return (await self._threads.run(os.stat, self._blob_path(digest))).st_size
             except FileNotFoundError:
                 return None
 
     @contextlib.asynccontextmanager
     async def open(self, digest: Digest, size: int) -> AsyncIterator[FileReader]:
-        descriptor = await self._run(self._open_whole, digest, size, undo=os.close)
+        descriptor = await self._threads.run(self._open_whole, digest, size, undo=os.close)
         try:
-            yield FileReader(descriptor, size, digest, self._run)
+            yield FileReader(descriptor, size, digest, self._threads.run)
         finally:
             os.close(descriptor)
 
     async def local_path(self, digest: Digest, size: int) -> Path | None:
-        descriptor = await self._run(self._open_whole, digest, size, undo=os.close)
+        descriptor = await self._threads.run(self._open_whole, digest, size, undo=os.close)
         os.close(descriptor)
         return self._blob_path(digest)
 
@@ -122,34 +115,13 @@ class FilesystemBlobStore:
 
     async def list(self, after: str = "", limit: int = 1000) -> Sequence[StoredBlob]:
         with translated("listing the blobs"):
-            return await self._run(stored_after, self._root / "blobs", after, limit)
+            return await self._threads.run(stored_after, self._root / "blobs", after, limit)
 
     async def delete(self, digest: Digest) -> None:
-        await self._run(self._remove_blob, digest)
+        await self._threads.run(self._remove_blob, digest)
 
     async def close(self) -> None:
-        await asyncio.to_thread(self._threads.shutdown)
-
-    async def _pour(self, upload: HeldUpload, chunks: AsyncIterator[bytes]) -> None:
-        """One batch is written while the next is received, so at most two are in memory."""
-        writing: asyncio.Future[None] | None = None
-        batch: list[bytes] = []
-        waiting = 0
-        try:
-            async for chunk in chunks:
-                batch.append(chunk)
-                waiting += len(chunk)
-                if waiting >= _BATCH or len(batch) >= _BATCH_PIECES:
-                    if writing is not None:
-                        await _finished(writing)
-                    writing = self._start(upload.write, batch)
-                    batch, waiting = [], 0
-        finally:
-            # Also when the sender is gone or we are cancelled: what arrived stays, so that it need not be sent again.
-            if writing is not None:
-                await _finished(writing)
-            if batch:
-                await self._run(upload.write, batch)
+        await self._threads.close()
 
     def _hold_at(self, upload_id: str, offset: int, algorithm: str) -> HeldUpload:
         upload = HeldUpload(self._disk, self._upload_path(upload_id), self._states, self._reserve_bytes)
@@ -245,24 +217,3 @@ class FilesystemBlobStore:
 
     def _blob_path(self, digest: Digest) -> Path:
         return self._root / "blobs" / digest.algorithm / digest.hex[:2] / digest.hex
-
-    def _start(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
-        return asyncio.get_running_loop().run_in_executor(self._threads, partial(call, *args, **kwargs))
-
-    async def _run(self, call: Callable[..., T], *args: object, undo: Callable[[T], None] | None = None) -> T:
-        """Call in a thread. A thread cannot be cancelled: we wait for it, then `undo` what it got, then end."""
-        future = self._start(call, *args)
-        try:
-            return await _finished(future)
-        except asyncio.CancelledError:
-            if undo is not None and future.done() and not future.cancelled() and future.exception() is None:
-                undo(future.result())
-            raise
-
-
-async def _finished(future: asyncio.Future[T]) -> T:
-    try:
-        return await asyncio.shield(future)
-    except asyncio.CancelledError:
-        await asyncio.wait([future])
-        raise

@@ -1,0 +1,74 @@
+"""Blocking work of a store in its own threads, and pouring what arrives into a blocking writer.
+
+Invariant: what was begun in a thread has ended when the caller goes on, also when the caller is cancelled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from typing import ParamSpec, TypeVar
+
+_BATCH = 1 << 20
+_BATCH_PIECES = 512
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class BlobThreads:
+    """At most `count` calls at once."""
+
+    def __init__(self, count: int) -> None:
+        self._pool = ThreadPoolExecutor(count, thread_name_prefix="blobs")
+
+    def start(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
+        return asyncio.get_running_loop().run_in_executor(self._pool, partial(call, *args, **kwargs))
+
+    def submit(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """For callers that are in a thread themselves; those of the same pool must not wait for it."""
+        return self._pool.submit(call, *args, **kwargs)
+
+    async def run(self, call: Callable[..., T], *args: object, undo: Callable[[T], None] | None = None) -> T:
+        """Call in a thread. A thread cannot be cancelled: we wait for it, then `undo` what it got, then end."""
+        future = self.start(call, *args)
+        try:
+            return await finished(future)
+        except asyncio.CancelledError:
+            if undo is not None and future.done() and not future.cancelled() and future.exception() is None:
+                undo(future.result())
+            raise
+
+    async def close(self) -> None:
+        await asyncio.to_thread(self._pool.shutdown)
+
+
+async def finished(future: asyncio.Future[T]) -> T:
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        await asyncio.wait([future])
+        raise
+
+
+async def pour(threads: BlobThreads, chunks: AsyncIterator[bytes], write: Callable[[Sequence[bytes]], None]) -> None:
+    """One batch of 1 MiB is written while the next is received, so at most two are in memory."""
+    writing: asyncio.Future[None] | None = None
+    batch: list[bytes] = []
+    waiting = 0
+    try:
+        async for chunk in chunks:
+            batch.append(chunk)
+            waiting += len(chunk)
+            if waiting >= _BATCH or len(batch) >= _BATCH_PIECES:
+                if writing is not None:
+                    await finished(writing)
+                writing = threads.start(write, batch)
+                batch, waiting = [], 0
+    finally:
+        # Also when the sender is gone or we are cancelled: what arrived stays, so that it need not be sent again.
+        if writing is not None:
+            await finished(writing)
+        if batch:
+            await threads.run(write, batch)
