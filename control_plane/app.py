@@ -17,6 +17,9 @@ from common.clock import Clock
 from common.discovery import ServiceRegistry
 from common.discovery.etcd import EtcdRegistry, etcd_options
 from common.discovery.memory import MemoryDirectory, MemoryRegistry
+from control_plane.audit import jobs as audit_jobs
+from control_plane.audit.auditing import Auditing, build_auditing
+from control_plane.audit.service import TrailOptions
 from control_plane.blobs import BlobStore
 from control_plane.blobs.filesystem import FilesystemBlobStore
 from control_plane.cache import Cache
@@ -42,7 +45,9 @@ from control_plane.queues import Queue
 from control_plane.queues.memory import MemoryQueue
 from control_plane.queues.redis import RedisQueue
 from control_plane.registry import jobs as registry_jobs
+from control_plane.registry.auditing import RegistryAuditing
 from control_plane.registry.completeness import Incomplete
+from control_plane.registry.participants import Hooks
 from control_plane.registry.service import RegistryService
 from control_plane.sealing import SealedBox
 from control_plane.sealing.keyring import KeyRing
@@ -58,6 +63,8 @@ from control_plane.swarm.tokens import ContentTokens
 from control_plane.tenants import jobs as tenant_jobs
 from control_plane.tenants.model import TenantSettings
 from control_plane.tenants.tenancy import Tenancy, build_tenancy
+from control_plane.web.outbound import Outbound
+from control_plane.web.outbound_addresses import AddressPolicy
 
 
 @dataclass(frozen=True)
@@ -70,8 +77,10 @@ class Backing:
     queue: Queue
     events: EventBus
     directory: ServiceRegistry
+    outbound: Outbound
 
     async def close(self) -> None:
+        await self.outbound.close()
         await self.directory.close()
         await self.events.close()
         await self.queue.close()
@@ -106,6 +115,7 @@ class ControlPlane:
     settings: Settings
     clock: Clock
     backing: Backing
+    auditing: Auditing
     tenancy: Tenancy
     registry: RegistryService
     fleet: Fleet
@@ -121,12 +131,12 @@ def open_backing(settings: Settings, clock: Clock) -> Backing:
     database = Database(settings.database_url, clock, pool_size=settings.database.pool_size)
     blobs = FilesystemBlobStore(settings.blob_directory)
     directory = _directory(settings.etcd, clock)
+    outbound = Outbound(AddressPolicy.of(settings.outbound.allow))
     if settings.redis.url is None:
-        return Backing(database, blobs, MemoryCache(clock), MemoryQueue(), MemoryEventBus(), directory)
+        return Backing(database, blobs, MemoryCache(clock), MemoryQueue(), MemoryEventBus(), directory, outbound)
     url = settings.redis.url.get_secret_value()
-    return Backing(
-        database, blobs, RedisCache(url, clock), RedisQueue(url, clock), RedisEventBus(url, clock), directory
-    )
+    cache, queue, events = RedisCache(url, clock), RedisQueue(url, clock), RedisEventBus(url, clock)
+    return Backing(database, blobs, cache, queue, events, directory, outbound)
 
 
 def _directory(etcd: EtcdSettings, clock: Clock) -> ServiceRegistry:
@@ -140,14 +150,18 @@ async def build(settings: Settings, clock: Clock, backing: Backing) -> ControlPl
     """The database must be migrated. Makes what the first start makes: master key, CA, signing keys."""
     database = backing.database
     box = SealedBox(KeyRing.load_or_create(settings.key_directory))
+    auditing = _auditing(settings, clock, database, box)
 
     async def registry_holds(unit: UnitOfWork, tenant_id: str) -> str | None:
         return await registry.tenant_in_use(unit, tenant_id)
 
     identities = TenantSettings(registry_service=settings.registry.service)
-    tenancy = build_tenancy(database, clock, backing.cache, box, identities, in_use=(registry_holds,))
+    tenancy = build_tenancy(
+        database, clock, backing.cache, box, identities, in_use=(registry_holds,), trail=auditing.trail
+    )
+    hooks = Hooks(participants=(RegistryAuditing(auditing.trail),))
     incomplete = Incomplete(settings.registry.incomplete_manifests)
-    registry = RegistryService(database, backing.blobs, tenancy.directory, clock, incomplete=incomplete)
+    registry = RegistryService(database, backing.blobs, tenancy.directory, clock, hooks, incomplete=incomplete)
     jobs = JobService(database, backing.queue, clock)
     fleet = await _fleet(settings, clock, backing, box)
     swarm = await _swarm(settings, clock, backing, box, registry, jobs, fleet, tenancy)
@@ -156,13 +170,17 @@ async def build(settings: Settings, clock: Clock, backing: Backing) -> ControlPl
         settings=settings,
         clock=clock,
         backing=backing,
+        auditing=auditing,
         tenancy=tenancy,
         registry=registry,
         fleet=fleet,
         swarm=swarm,
         instances=instances,
         worker=Worker(
-            database, backing.queue, _handlers(settings, clock, jobs, tenancy, registry, swarm, instances), clock
+            database,
+            backing.queue,
+            _handlers(settings, clock, jobs, auditing, tenancy, registry, swarm, instances),
+            clock,
         ),
         periodic=Periodic(database, jobs, _SCHEDULES, clock),
         metrics=CollectorRegistry(),
@@ -171,6 +189,7 @@ async def build(settings: Settings, clock: Clock, backing: Backing) -> ControlPl
 
 _SCHEDULES = (
     *housekeeping.SCHEDULES,
+    *audit_jobs.SCHEDULES,
     *tenant_jobs.SCHEDULES,
     *registry_jobs.SCHEDULES,
     *swarm_jobs.SCHEDULES,
@@ -182,6 +201,7 @@ def _handlers(
     settings: Settings,
     clock: Clock,
     jobs: JobService,
+    auditing: Auditing,
     tenancy: Tenancy,
     registry: RegistryService,
     swarm: Swarm,
@@ -190,11 +210,18 @@ def _handlers(
     expiry = timedelta(hours=settings.registry.upload_expiry_hours)
     return {
         **housekeeping.build_handlers(jobs, clock),
+        **audit_jobs.build_handlers(auditing.retention),
         **tenant_jobs.build_handlers(tenancy.sessions, tenancy.signing_keys),
         **registry_jobs.build_handlers(registry, expiry),
         **swarm_jobs.build_handlers(swarm.describer, swarm.keys),
         **instance_jobs.build_handlers(instances.service),
     }
+
+
+def _auditing(settings: Settings, clock: Clock, database: Database, box: SealedBox) -> Auditing:
+    chosen = settings.audit
+    options = TrailOptions(chosen.buffer_entries, flush_seconds=chosen.flush_seconds, strict=chosen.strict)
+    return build_auditing(database, clock, box, options, keep=timedelta(days=chosen.keep_days))
 
 
 async def _fleet(settings: Settings, clock: Clock, backing: Backing, box: SealedBox) -> Fleet:

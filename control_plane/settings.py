@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Iterable, Mapping
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Literal
 
@@ -114,6 +115,21 @@ class RegistrySettings(_Part):
     )
 
 
+class OutboundSettings(_Part):
+    """Where this server connects to when a user names the target: registries to mirror or copy to, webhooks."""
+
+    allow: tuple[str, ...] = Field(
+        default=(), description="networks (10.1.0.0/16) permitted beside the public internet; plain http only to these"
+    )
+
+    @field_validator("allow")
+    @classmethod
+    def _are_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for text in value:
+            ip_network(text, strict=False)  # a ValueError, which says what is wrong
+        return value
+
+
 class FleetSettings(_Part):
     heartbeat_seconds: float = Field(
         default=10, ge=0.2, le=300, description="how often agents and regionals say that they live"
@@ -131,6 +147,19 @@ class SwarmSettings(_Part):
     metainfo_patience_seconds: float = Field(
         default=2.0, ge=0, le=8, description="how long who asks for metainfo waits until it is made"
     )
+
+
+class AuditSettings(_Part):
+    """What is recorded with a change commits with it. Pulls, denials and failed logins are buffered in memory."""
+
+    strict: bool = Field(
+        default=False, description="write denials and failed logins before they are answered, not in batches"
+    )
+    buffer_entries: int = Field(
+        default=50_000, ge=100, description="most entries that wait in memory; what comes beyond is counted and logged"
+    )
+    flush_seconds: float = Field(default=1.0, gt=0, le=60, description="how often the buffer is written")
+    keep_days: float = Field(default=90, ge=0, description="younger entries cannot be pruned, by nobody")
 
 
 class LoggingSettings(_Part):
@@ -159,8 +188,10 @@ class Settings(BaseSettings):
     blobs: BlobSettings = BlobSettings()
     jobs: JobSettings = JobSettings()
     registry: RegistrySettings = RegistrySettings()
+    outbound: OutboundSettings = OutboundSettings()
     fleet: FleetSettings = FleetSettings()
     swarm: SwarmSettings = SwarmSettings()
+    audit: AuditSettings = AuditSettings()
     logging: LoggingSettings = LoggingSettings()
 
     @classmethod
