@@ -166,6 +166,7 @@ async def build(settings: Settings, clock: Clock, backing: Backing) -> ControlPl
     fleet = await _fleet(settings, clock, backing, box)
     swarm = await _swarm(settings, clock, backing, box, registry, jobs, fleet, tenancy)
     instances = _instances(clock, database, registry, tenancy, swarm, fleet)
+    handlers = _handlers(settings, clock, jobs, auditing, tenancy, registry, swarm, instances)
     return ControlPlane(
         settings=settings,
         clock=clock,
@@ -176,12 +177,7 @@ async def build(settings: Settings, clock: Clock, backing: Backing) -> ControlPl
         fleet=fleet,
         swarm=swarm,
         instances=instances,
-        worker=Worker(
-            database,
-            backing.queue,
-            _handlers(settings, clock, jobs, auditing, tenancy, registry, swarm, instances),
-            clock,
-        ),
+        worker=Worker(database, backing.queue, handlers, clock),
         periodic=Periodic(database, jobs, _SCHEDULES, clock),
         metrics=CollectorRegistry(),
     )

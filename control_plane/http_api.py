@@ -20,6 +20,7 @@ from starlette.types import ASGIApp
 from common.digest import Digest
 from common.errors import Failure
 from control_plane.app import ControlPlane
+from control_plane.audit.routes import build_router as audit_router
 from control_plane.catalogue.routes import build_router as catalogue_router
 from control_plane.fleet.routes import Advertised
 from control_plane.fleet.routes import build_router as fleet_router
@@ -28,6 +29,7 @@ from control_plane.registry.routes import build_application as registry_applicat
 from control_plane.registry.v2 import Options
 from control_plane.swarm.content_routes import ContentRoutes
 from control_plane.swarm.routes import build_router as swarm_router
+from control_plane.tenants.auditing import AuditSight, Refusals
 from control_plane.tenants.routes import build_router as tenants_router
 from control_plane.web.access_log import AccessLog, HttpMetrics
 from control_plane.web.errors import install_error_handlers
@@ -50,9 +52,12 @@ def build_http(plane: ControlPlane, enrolment: Callable[[], str], attach: Callab
     )
     describe_problems(api)
     api.state.authenticator = plane.tenancy.auth
-    install_error_handlers(api)
+    api.state.audit_sight = AuditSight(plane.backing.database)
+    refused = Refusals(plane.auditing.trail)
+    install_error_handlers(api, refused)
     api.router.routes[:0] = _contents(plane)
     api.include_router(_probes(plane))
+    api.include_router(audit_router(plane.auditing.reading, plane.auditing.retention))
     api.include_router(tenants_router(plane.tenancy))
     advertised = Advertised(VERSION, plane.fleet.authority.ca_pem, enrolment, attach)
     fleet = plane.fleet
@@ -63,15 +68,16 @@ def build_http(plane: ControlPlane, enrolment: Callable[[], str], attach: Callab
     api.include_router(instances_router(instances.service, instances.reading, instances.overview))
     metrics = HttpMetrics(plane.metrics)
     api.add_middleware(AccessLog, clock=plane.clock, metrics=metrics)
-    return Front(api, "/v2", AccessLog(_registry(plane), clock=plane.clock, metrics=metrics))
+    return Front(api, "/v2", AccessLog(_registry(plane, refused), clock=plane.clock, metrics=metrics))
 
 
-def _registry(plane: ControlPlane) -> ASGIApp:
+def _registry(plane: ControlPlane, refused: Refusals) -> ASGIApp:
     settings = plane.settings
     options = Options(
         service=settings.registry.service,
         public_url=settings.public.url,
         accel_prefix=settings.registry.x_accel_prefix,
+        refused=refused,
     )
     tenancy = plane.tenancy
     return registry_application(plane.registry, tenancy.auth, tenancy.auth, tenancy.registry_tokens, options)

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import os
+import random
 import socket
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -110,6 +111,7 @@ async def _listen(lifecycle: Lifecycle, plane: ControlPlane) -> dict[str, str]:
         return f"{settings.public.host}:{address.rpartition(':')[2]}" if settings.public.host else address
 
     await lifecycle.enter(_flushed_at_the_end(plane))
+    await lifecycle.enter(plane.auditing.drained())
     http = build_http(plane, lambda: advertised(enrolment.address), lambda: advertised(attach.address))
     address = await lifecycle.enter(_http_listener(settings.listeners.http, http, plane))
     await lifecycle.enter(plane.fleet)
@@ -122,6 +124,8 @@ def _work(lifecycle: Lifecycle, plane: ControlPlane, *, jobs: bool) -> None:
     if jobs:
         lifecycle.spawn("jobs", plane.worker.run())
     lifecycle.spawn("periodic", plane.periodic.run())
+    lifecycle.spawn("audit trail", plane.auditing.trail.run(random.random))
+    lifecycle.spawn("audit sealer", plane.auditing.sealer.run(random.random))
     lifecycle.spawn("content keys", plane.swarm.keys.run())
     lifecycle.spawn("egress", plane.swarm.egress.run())
 

@@ -13,13 +13,14 @@ from alembic.autogenerate.api import AutogenContext
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import JSON, Connection
 
+import control_plane.audit.tables
 import control_plane.database.outbox
 import control_plane.fleet.tables
 import control_plane.instances.tables
 import control_plane.jobs.tables
 import control_plane.registry.tables
 import control_plane.swarm.tables
-import control_plane.tenants.tables  # noqa: F401  each adds its tables to the metadata
+import control_plane.tenants.tables
 from control_plane.database.schema import UtcDateTime, metadata
 
 
@@ -62,6 +63,8 @@ def migrate(connection: Connection) -> None:
     )
     with context.begin_transaction():
         context.run_migrations()
+        # SQLite alters a table by making it anew, without its triggers.
+        control_plane.audit.tables.protect(connection)
 
 
 migrate(context.config.attributes["connection"])

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import secrets
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -19,6 +19,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+from starlette.types import Scope
 
 from common.errors import (
     Conflict,
@@ -36,6 +37,8 @@ from common.errors import (
 )
 
 log = structlog.get_logger()
+# Told of a failure before it is answered; it decides by itself which ones concern it, and never raises.
+Refused = Callable[[Scope, Failure], Awaitable[None]]
 
 STATUS: Mapping[type[Failure], HTTPStatus] = {
     Invalid: HTTPStatus.BAD_REQUEST,
@@ -112,9 +115,15 @@ def answer_unexpected(request: Request, error: Exception) -> Response:
     return ProblemResponse(problem_of(failure, request.url.path), STATUS[Internal])
 
 
-def install_error_handlers(app: Starlette) -> None:
+def install_error_handlers(app: Starlette, refused: Refused | None = None) -> None:
     """Give `app` (Starlette or FastAPI) the answers above for everything that its routes raise."""
-    app.add_exception_handler(Failure, _answer_failure)
+
+    async def answer_failure(request: Request, error: Exception) -> Response:
+        if refused is not None and isinstance(error, Failure):
+            await refused(request.scope, error)
+        return await _answer_failure(request, error)
+
+    app.add_exception_handler(Failure, answer_failure)
     app.add_exception_handler(RequestValidationError, _answer_invalid)
     app.add_exception_handler(HTTPException, _answer_http)
     # Reached only where no access log stands in front: that one answers first and keeps servers from logging twice.

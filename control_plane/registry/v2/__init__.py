@@ -7,17 +7,27 @@ in the services.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+
+from starlette.types import Scope
+
+from common.errors import Failure
+
+
+async def _ignored(_scope: Scope, _failure: Failure, _repository: str) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
     """`public_url` (scheme, host, port) is where clients find us; if None, each request's own `Host` is.
     `accel_prefix` is nginx's internal location over the store's `blobs` directory; None: we send the bytes.
-    `idle_seconds` is how long a client may send or take nothing in the middle of a body.
+    `idle_seconds` is how long a client may send or take nothing in the middle of a body. `refused`
+    is told of each failure, and of the repository that was asked for, before it is answered.
     """
 
     service: str = "longshore"
     public_url: str | None = None
     accel_prefix: str | None = None
     idle_seconds: float = 60.0
+    refused: Callable[[Scope, Failure, str], Awaitable[None]] = _ignored

@@ -88,6 +88,7 @@ class RegistryApplication:
         if exchange.answering:
             # Half sent: only a broken connection tells the client so.
             raise failure
+        await self._options.refused(exchange.scope, failure, exchange.target.repository)
         headers = {"Content-Type": "application/json", **exchange.failure_headers, **headers_of(failure)}
         if isinstance(failure, Unauthenticated):
             headers["WWW-Authenticate"] = self._gate.challenge(exchange, failure)
