@@ -81,10 +81,11 @@ class UploadMeter(Protocol):
         ...
 
     def metered(
-        self, upload: Upload, offset: int, chunks: AsyncIterator[bytes], declared: int | None
+        self, upload: Upload, offset: int, chunks: AsyncIterator[bytes], declared: int | None, digest: Digest | None
     ) -> AsyncIterator[bytes]:
-        """`chunks`, as far as there is room for them: raises `QuotaExceeded` before it hands out a byte too many.
-        `declared` is how many bytes the client says will come.
+        """`chunks`, as far as there is room for them: raises `QuotaExceeded` before it hands out a byte too many, and
+        before it takes the first one if the client declares too many. `declared` is how many bytes the client says
+        will come, `digest` what it says the whole upload is.
         """
         ...
 
@@ -117,7 +118,7 @@ class Unmetered:
     async def opened(self, unit: UnitOfWork, upload: Upload) -> None: ...
 
     def metered(
-        self, upload: Upload, offset: int, chunks: AsyncIterator[bytes], declared: int | None
+        self, upload: Upload, offset: int, chunks: AsyncIterator[bytes], declared: int | None, digest: Digest | None
     ) -> AsyncIterator[bytes]:
         return chunks
 

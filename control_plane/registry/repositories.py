@@ -13,10 +13,11 @@ from control_plane.tenants.access import Principal
 async def ensure_repository(
     unit: UnitOfWork, hooks: Hooks, name: str, tenant_id: str, by: Principal | None
 ) -> Repository:
-    """The repository of that name, made if there was none. One of a tenant that is gone (its last push raced its
-    deletion) is replaced: names may be used again, contents may not be inherited.
+    """The repository of that name, made if there was none, and held together with others until the transaction ends.
+    One of a tenant that is gone (its last push raced its deletion) is replaced: names may be used again, contents may
+    not be inherited.
     """
-    found = await repository_store.find_repository(unit.connection, name)
+    found = await repository_store.hold_repository(unit.connection, name, alone=False)
     if found is not None and found.tenant_id == tenant_id:
         return found
     if found is not None:
@@ -33,6 +34,8 @@ async def ensure_repository(
 
 async def remove_repository(unit: UnitOfWork, hooks: Hooks, repository: Repository) -> None:
     """With its links and rows. Its manifests are expected to be gone; what is left of them goes unannounced."""
+    # Whoever links a blob to it now is waited for: nothing may go that participants do not hear of.
+    await repository_store.hold_repository(unit.connection, repository.name, alone=True)
     for digest, size in await repository_store.linked_blobs(unit.connection, repository.repository_id):
         for participant in hooks.participants:
             await participant.blob_unlinked(unit, repository, digest, size)

@@ -11,19 +11,20 @@ A finished session is remembered until it expires: a client that lost the answer
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import datetime, timedelta
 
 import structlog
 
 from common.clock import Clock
 from common.digest import Digest, DigestMismatch
+from common.errors import QuotaExceeded
 from common.identifiers import is_id, new_id
 from control_plane.blobs import BlobStore, UploadUnknown
 from control_plane.database import Database, UnitOfWork
 from control_plane.registry import blob_lives, repository_store, upload_store
 from control_plane.registry.collaborators import TenantDirectory, tenant_id_of
-from control_plane.registry.model import Pushed, Upload
+from control_plane.registry.model import Pushed, Repository, Upload
 from control_plane.registry.participants import Hooks
 from control_plane.registry.repositories import ensure_repository
 from control_plane.registry.rights import Rights
@@ -71,12 +72,12 @@ class UploadService:
         upload = await self._new(principal, repository)
         await self._blobs.create_upload(upload.upload_id)
         try:
-            metered = self._hooks.meter.metered(upload, 0, chunks, declared)
+            metered = self._hooks.meter.metered(upload, 0, chunks, declared, digest)
             await self._blobs.append(upload.upload_id, 0, metered, digest.algorithm)
             began = await self._spare(digest)
             size = await self._blobs.commit(upload.upload_id, digest)
         except BaseException:
-            await self._forget(upload.upload_id)
+            await self._end([upload.upload_id])
             raise
         return await self._settle(upload, digest, size, principal, began)
 
@@ -89,17 +90,23 @@ class UploadService:
         offset: int | None = None,
         algorithm: str = "sha256",
         declared: int | None = None,
+        digest: Digest | None = None,
     ) -> int:
-        """Write at `offset`, or at the end if it is None; returns the new size. What arrived before a failure stays.
-        `declared`: how many bytes the client says that it will send.
+        """Write at `offset`, or at the end if it is None; returns the new size. What arrived before a failure stays,
+        unless it is `QuotaExceeded`: that ends the session. `declared`: how many bytes the client says that it will
+        send; `digest`: what it says the whole is.
         """
         upload = await self._find(principal, repository, upload_id)
         if upload.digest is not None:
             raise _unknown(upload_id)
         if offset is None:
             offset = await self._blobs.upload_size(upload_id)
-        metered = self._hooks.meter.metered(upload, offset, chunks, declared)
-        return await self._blobs.append(upload_id, offset, metered, algorithm)
+        metered = self._hooks.meter.metered(upload, offset, chunks, declared, digest)
+        try:
+            return await self._blobs.append(upload_id, offset, metered, algorithm)
+        except QuotaExceeded:
+            await self._end([upload_id])
+            raise
 
     async def size(self, principal: Principal, repository: str, upload_id: str) -> int:
         upload = await self._find(principal, repository, upload_id)
@@ -119,13 +126,13 @@ class UploadService:
         try:
             size = await self._blobs.commit(upload_id, digest)
         except DigestMismatch:
-            await self._forget(upload_id)
+            await self._end([upload_id])
             raise
         return await self._settle(upload, digest, size, principal, began)
 
     async def cancel(self, principal: Principal, repository: str, upload_id: str) -> None:
         await self._find(principal, repository, upload_id)
-        await self._forget(upload_id)
+        await self._end([upload_id])
 
     async def mount(self, principal: Principal, repository: str, digest: Digest, source: str | None) -> Pushed | None:
         """Link a blob of another repository that the principal may pull from; None if that cannot be, for whatever
@@ -144,9 +151,13 @@ class UploadService:
         if size is None or await self._blobs.stat(digest) != size:
             return None
         async with self._database.transaction() as unit:
+            # Repository before blob, like everybody: nobody waits in a circle.
+            await repository_store.hold_repository(unit.connection, repository, alone=False)
             if await blob_lives.revive(unit.connection, digest) != size or self._is_late(began):
                 return None
-            await self._link(unit, self._upload(principal, repository, tenant_id), digest, size, principal)
+            upload = self._upload(principal, repository, tenant_id)
+            held = await ensure_repository(unit, self._hooks, repository, tenant_id, principal)
+            await self._link(unit, held, upload, digest, size, principal)
         return Pushed(repository, digest, size)
 
     async def expire(self, lifetime: timedelta = UPLOAD_LIFETIME) -> int:
@@ -155,16 +166,14 @@ class UploadService:
         """
         older_than = self._clock.now() - lifetime
         stale = [each.upload_id for each in await self._blobs.pending_uploads(older_than)]
-        for upload_id in stale:
-            await self._blobs.abort(upload_id)
+        for start in range(0, len(stale), _EXPIRY_BATCH):
+            await self._end(stale[start : start + _EXPIRY_BATCH])
         expired = set(stale)
         after = ""
         while batch := await self._rows_before(older_than, after):
             after = batch[-1]
             gone = [upload_id for upload_id in batch if not await self._is_pending(upload_id)]
-            async with self._database.transaction() as unit:
-                await upload_store.delete_uploads(unit.connection, gone)
-                await self._hooks.meter.closed(unit, gone)
+            await self._end(gone)
             expired |= set(gone)
         if expired:
             log.info("uploads expired", count=len(expired))
@@ -224,33 +233,41 @@ class UploadService:
 
     async def _settle(self, upload: Upload, digest: Digest, size: int, by: Principal, began: datetime) -> Pushed:
         """The bytes are published: link them."""
-        async with self._database.transaction() as unit:
-            await blob_lives.bear(unit.connection, digest, size, self._clock.now())
-            if self._is_late(began) and await self._blobs.stat(digest) != size:
-                raise UploadUnknown(
-                    f"upload {upload.upload_id} stood still for too long and its bytes were collected",
-                    action="start a new upload",
-                )
-            await self._link(unit, upload, digest, size, by)
+        try:
+            async with self._database.transaction() as unit:
+                held = await ensure_repository(unit, self._hooks, upload.repository, upload.tenant_id, by)
+                await blob_lives.bear(unit.connection, digest, size, self._clock.now())
+                if self._is_late(began) and await self._blobs.stat(digest) != size:
+                    raise UploadUnknown(
+                        f"upload {upload.upload_id} stood still for too long and its bytes were collected",
+                        action="start a new upload",
+                    )
+                await self._link(unit, held, upload, digest, size, by)
+        except QuotaExceeded:
+            # Only if a limit came down while the bytes came in. What nobody links is collected.
+            await self._end([upload.upload_id])
+            raise
         return Pushed(upload.repository, digest, size)
 
-    async def _link(self, unit: UnitOfWork, upload: Upload, digest: Digest, size: int, by: Principal) -> None:
-        repository = await ensure_repository(unit, self._hooks, upload.repository, upload.tenant_id, by)
+    async def _link(
+        self, unit: UnitOfWork, held: Repository, upload: Upload, digest: Digest, size: int, by: Principal
+    ) -> None:
         await upload_store.finish_upload(unit.connection, upload.upload_id, digest, size)
-        # What was reserved for the upload is given back before what it became is charged.
+        # What was reserved for the upload is given back together with what it became being charged.
         await self._hooks.meter.closed(unit, [upload.upload_id])
-        if await repository_store.link_blob(unit.connection, repository.repository_id, digest, self._clock.now()):
+        if await repository_store.link_blob(unit.connection, held.repository_id, digest, self._clock.now()):
             for participant in self._hooks.participants:
-                await participant.blob_linked(unit, repository, digest, size, by)
+                await participant.blob_linked(unit, held, digest, size, by)
         else:
             for participant in self._hooks.participants:
-                await participant.blob_relied_on(unit, repository, digest, by)
+                await participant.blob_relied_on(unit, held, digest, by)
 
-    async def _forget(self, upload_id: str) -> None:
-        await self._blobs.abort(upload_id)
+    async def _end(self, upload_ids: Sequence[str]) -> None:
+        for upload_id in upload_ids:
+            await self._blobs.abort(upload_id)
         async with self._database.transaction() as unit:
-            await upload_store.delete_uploads(unit.connection, [upload_id])
-            await self._hooks.meter.closed(unit, [upload_id])
+            await upload_store.delete_uploads(unit.connection, upload_ids)
+            await self._hooks.meter.closed(unit, upload_ids)
 
 
 def _unknown(upload_id: str) -> UploadUnknown:

@@ -66,7 +66,7 @@ class UploadEndpoints:
             raise DigestInvalid("the last request of an upload needs its digest", action="add ?digest=<digest>")
         digest = Digest.parse(exchange.query["digest"])
         if exchange.has_body:
-            await self._take(exchange, principal, digest.algorithm)
+            await self._take(exchange, principal, digest)
         await _created(exchange, await self._uploads.finish(principal, target.repository, target.item, digest))
 
     async def show(self, exchange: Exchange, principal: Principal) -> None:
@@ -79,9 +79,9 @@ class UploadEndpoints:
         await self._uploads.cancel(principal, target.repository, target.item)
         await exchange.answer(204)
 
-    async def _take(self, exchange: Exchange, principal: Principal, algorithm: str | None = None) -> int:
+    async def _take(self, exchange: Exchange, principal: Principal, digest: Digest | None = None) -> int:
         target = exchange.target
-        algorithm = algorithm or _announced(exchange) or "sha256"
+        algorithm = digest.algorithm if digest is not None else _announced(exchange) or "sha256"
         try:
             span = chunk_range(exchange.headers.get("content-range"), exchange.content_length)
             start, limit = (span[0], span[1] - span[0]) if span is not None else (None, None)
@@ -93,6 +93,7 @@ class UploadEndpoints:
                 start,
                 algorithm,
                 exchange.content_length,
+                digest,
             )
         except (UploadOffsetWrong, ContentRangeInvalid):
             size = await self._uploads.size(principal, target.repository, target.item)

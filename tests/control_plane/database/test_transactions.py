@@ -251,8 +251,11 @@ async def test_a_settlement_that_refuses_leaves_nothing_of_the_transaction(datab
     async def refuse(_: list[int]) -> None:
         raise Conflict("no")
 
-    with pytest.raises(Conflict):
+    async def add() -> None:
         async with database.transaction() as unit:
             await unit.connection.execute(insert(outbox).values(row("t")))
             unit.gather(list, refuse)
+
+    with pytest.raises(Conflict):
+        await add()
     assert await count(database) == 0
