@@ -212,6 +212,14 @@ class ImageService:
 
         unit.after_commit(forget)
 
+    async def restore_manifest(
+        self, unit: UnitOfWork, held: Repository, manifest: Manifest, tags: Sequence[str], by: Principal
+    ) -> None:
+        """For who kept a deleted manifest, holds the repository alone and has checked the right: like a push of it.
+        Raises `ContentMissing`, and whatever a participant refuses it with.
+        """
+        await self._record(unit, held, manifest, parse_manifest(manifest.payload, manifest.media_type), tags, by)
+
     async def _remove(self, unit: UnitOfWork, held: Repository, digest: Digest, by: Principal | None) -> None:
         if not await manifest_store.held_manifests(unit.connection, held.repository_id, [digest]):
             raise _unknown_manifest(held.name, digest)
