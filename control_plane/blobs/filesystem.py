@@ -31,6 +31,7 @@ from control_plane.blobs.disk import Disk, translated
 from control_plane.blobs.filesystem_listing import stored_after
 from control_plane.blobs.filesystem_reader import FileReader
 from control_plane.blobs.filesystem_upload import HashStates, HeldUpload, hash_file, is_left_over, unknown
+from control_plane.blobs.open_files import OpenFiles
 from control_plane.blobs.threads import BlobThreads, pour
 
 log = structlog.get_logger()
@@ -49,6 +50,7 @@ class FilesystemBlobStore:
         self._disk = disk or Disk()
         self._states = HashStates()
         self._threads = BlobThreads(threads)
+        self._open_files = OpenFiles()
         with translated("making the store's directories"):
             for directory in (self._uploads, self._damaged, root / "blobs"):
                 self._disk.make_directory(directory)
@@ -98,16 +100,18 @@ class FilesystemBlobStore:
 
     @contextlib.asynccontextmanager
     async def open(self, digest: Digest, size: int) -> AsyncIterator[FileReader]:
-        descriptor = await self._threads.run(self._open_whole, digest, size, undo=os.close)
-        try:
+        with self._open_files.read_again(digest, size) as known:
+            if known is not None:
+                yield FileReader(known, size, digest, self._threads.run)
+                return
+        begun = self._open_files.begin()
+        opened = await self._threads.run(self._open_whole, digest, size, undo=os.close)
+        with self._open_files.reading(digest, opened, begun) as descriptor:
             yield FileReader(descriptor, size, digest, self._threads.run)
-        finally:
-            os.close(descriptor)
 
     async def local_path(self, digest: Digest, size: int) -> Path | None:
-        descriptor = await self._threads.run(self._open_whole, digest, size, undo=os.close)
-        os.close(descriptor)
-        return self._blob_path(digest)
+        async with self.open(digest, size):
+            return self._blob_path(digest)
 
     async def presigned_url(self, digest: Digest, size: int, *, expires_seconds: int) -> str | None:
         await self.local_path(digest, size)
@@ -122,6 +126,7 @@ class FilesystemBlobStore:
 
     async def close(self) -> None:
         await self._threads.close()
+        self._open_files.close()
 
     def _hold_at(self, upload_id: str, offset: int, algorithm: str) -> HeldUpload:
         upload = HeldUpload(self._disk, self._upload_path(upload_id), self._states, self._reserve_bytes)
@@ -154,6 +159,7 @@ class FilesystemBlobStore:
                     finished = True
                     self._disk.sync_directory(target.parent)
                 finally:
+                    self._open_files.forget(digest)
                     if replaced is not None:
                         self._threads.submit(os.close, replaced)
             return upload.size
@@ -189,6 +195,7 @@ class FilesystemBlobStore:
                 # It was repaired between our look and our move: give the good one its name back.
                 os.replace(aside, path)
             self._disk.sync_directory(path.parent)
+        self._open_files.forget(digest)
         log.error("blob quarantined", digest=str(digest), recorded_size=size, moved_to=str(aside))
 
     def _remove_blob(self, digest: Digest) -> None:
@@ -196,6 +203,7 @@ class FilesystemBlobStore:
         with translated("deleting the blob"):
             if path.parent.is_dir():
                 self._disk.remove(path)
+                self._open_files.forget(digest)
                 self._disk.sync_directory(path.parent)
 
     def _scan_uploads(self, older_than: datetime) -> Iterable[PendingUpload]:
