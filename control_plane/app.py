@@ -46,6 +46,9 @@ from control_plane.queues.memory import MemoryQueue
 from control_plane.queues.redis import RedisQueue
 from control_plane.registry import jobs as registry_jobs
 from control_plane.registry.auditing import RegistryAuditing
+from control_plane.registry.collection import jobs as collection_jobs
+from control_plane.registry.collection.model import Pace
+from control_plane.registry.collection.service import Collection, hooked, open_collection
 from control_plane.registry.completeness import Incomplete
 from control_plane.registry.participants import Hooks
 from control_plane.registry.service import RegistryService
@@ -118,6 +121,7 @@ class ControlPlane:
     auditing: Auditing
     tenancy: Tenancy
     registry: RegistryService
+    collection: Collection
     fleet: Fleet
     swarm: Swarm
     instances: Instances
@@ -159,14 +163,23 @@ async def build(settings: Settings, clock: Clock, backing: Backing) -> ControlPl
     tenancy = build_tenancy(
         database, clock, backing.cache, box, identities, in_use=(registry_holds,), trail=auditing.trail
     )
-    hooks = Hooks(participants=(RegistryAuditing(auditing.trail),))
+    pace = _pace(settings)
+    hooks = hooked(Hooks(participants=(RegistryAuditing(auditing.trail),)), database, pace)
     incomplete = Incomplete(settings.registry.incomplete_manifests)
     registry = RegistryService(database, backing.blobs, tenancy.directory, clock, hooks, incomplete=incomplete)
     jobs = JobService(database, backing.queue, clock)
     fleet = await _fleet(settings, clock, backing, box)
     swarm = await _swarm(settings, clock, backing, box, registry, jobs, fleet, tenancy)
     instances = _instances(clock, database, registry, tenancy, swarm, fleet)
-    handlers = _handlers(settings, clock, jobs, auditing, tenancy, registry, swarm, instances)
+    metrics = CollectorRegistry()
+    collection = open_collection(
+        database, backing.blobs, registry, hooks, jobs, pace, wishes=swarm.service, metrics=metrics
+    )
+    handlers = {
+        **_handlers(settings, clock, jobs, auditing, tenancy, registry, swarm, instances),
+        **collection_jobs.build_handlers(collection.service),
+    }
+    schedules = (*_SCHEDULES, *collection_jobs.schedules(timedelta(days=settings.collection.sweep_days)))
     return ControlPlane(
         settings=settings,
         clock=clock,
@@ -174,12 +187,13 @@ async def build(settings: Settings, clock: Clock, backing: Backing) -> ControlPl
         auditing=auditing,
         tenancy=tenancy,
         registry=registry,
+        collection=collection,
         fleet=fleet,
         swarm=swarm,
         instances=instances,
         worker=Worker(database, backing.queue, handlers, clock),
-        periodic=Periodic(database, jobs, _SCHEDULES, clock),
-        metrics=CollectorRegistry(),
+        periodic=Periodic(database, jobs, schedules, clock),
+        metrics=metrics,
     )
 
 
@@ -207,11 +221,20 @@ def _handlers(
     return {
         **housekeeping.build_handlers(jobs, clock),
         **audit_jobs.build_handlers(auditing.retention),
-        **tenant_jobs.build_handlers(tenancy.sessions, tenancy.signing_keys),
+        **tenant_jobs.build_handlers(tenancy.sessions, tenancy.signing_keys, tenancy.robots),
         **registry_jobs.build_handlers(registry, expiry),
         **swarm_jobs.build_handlers(swarm.describer, swarm.keys),
         **instance_jobs.build_handlers(instances.service),
     }
+
+
+def _pace(settings: Settings) -> Pace:
+    chosen = settings.collection
+    return Pace(
+        grace=timedelta(hours=chosen.grace_hours),
+        settle=timedelta(hours=chosen.settle_hours),
+        records=timedelta(days=chosen.records_days),
+    )
 
 
 def _auditing(settings: Settings, clock: Clock, database: Database, box: SealedBox) -> Auditing:

@@ -115,6 +115,21 @@ class RegistrySettings(_Part):
     )
 
 
+class CollectionSettings(_Part):
+    """Garbage collection: what nobody needs goes after a grace, while everybody pushes and pulls."""
+
+    grace_hours: float = Field(
+        default=24, gt=0, description="from when a thing is not needed until it goes; deletions can be undone so long"
+    )
+    settle_hours: float = Field(
+        default=1, gt=0, description="from the last link's end until the bytes go; at least one hour"
+    )
+    sweep_days: float = Field(
+        default=7, gt=0, description="how often the store is compared with the records, to find what crashes left"
+    )
+    records_days: float = Field(default=90, gt=0, description="how long runs and removed blobs are remembered")
+
+
 class OutboundSettings(_Part):
     """Where this server connects to when a user names the target: registries to mirror or copy to, webhooks."""
 
@@ -188,6 +203,7 @@ class Settings(BaseSettings):
     blobs: BlobSettings = BlobSettings()
     jobs: JobSettings = JobSettings()
     registry: RegistrySettings = RegistrySettings()
+    collection: CollectionSettings = CollectionSettings()
     outbound: OutboundSettings = OutboundSettings()
     fleet: FleetSettings = FleetSettings()
     swarm: SwarmSettings = SwarmSettings()

@@ -158,6 +158,13 @@ class SwarmService:
                     return found
         return None
 
+    async def wanted(self, digests: Sequence[Digest]) -> set[Digest]:
+        """Those that some IDC shall hold; for the garbage collection, which leaves them alone."""
+        if not digests:
+            return set()
+        async with self._database.reading() as connection:
+            return await store.wanted_digests(connection, digests)
+
     async def holdings(self, host_ids: Sequence[str], digests: Sequence[Digest]) -> list[HostContent]:
         """What these hosts said of these digests, for any tenant."""
         if not host_ids or not digests:

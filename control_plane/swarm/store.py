@@ -103,6 +103,12 @@ async def wanted_anywhere(connection: AsyncConnection, keys: Sequence[tuple[str,
     return {(row.tenant_id, row.digest) for row in rows}
 
 
+async def wanted_digests(connection: AsyncConnection, digests: Sequence[Digest]) -> set[Digest]:
+    """Which of the digests are wanted in some IDC, by any tenant."""
+    query = select(wants.c.digest).where(wants.c.digest.in_([str(digest) for digest in digests])).distinct()
+    return {Digest.parse(text) for text in (await connection.execute(query)).scalars()}
+
+
 async def _lock(connection: AsyncConnection, idc_ids: Sequence[str]) -> None:
     """Changes of one IDC's orders queue here (SQLite has one writer anyway). Without it, one transaction that takes the
     last want away and one that adds another could each believe that nothing changes, and no generation would tell.

@@ -25,6 +25,7 @@ wants = Table(
     Column("media_type", String(255), nullable=False),
     Index("ix_wants_idc_id_tenant_id_digest", "idc_id", "tenant_id", "digest"),
     Index("ix_wants_tenant_id_digest", "tenant_id", "digest"),
+    Index("ix_wants_digest", "digest"),
 )
 
 metainfo = Table(

@@ -78,6 +78,32 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_audit_inbox")),
     )
     op.create_table(
+        "blob_removals",
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("digest", sa.String(length=140), nullable=False),
+        sa.Column("size", sa.BigInteger(), nullable=False),
+        sa.Column("reason", sa.String(length=32), nullable=False),
+        sa.Column("removed_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("run_id", sa.String(length=36), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_blob_removals")),
+    )
+    with op.batch_alter_table("blob_removals", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_blob_removals_digest"), ["digest"], unique=False)
+        batch_op.create_index(batch_op.f("ix_blob_removals_removed_at"), ["removed_at"], unique=False)
+
+    op.create_table(
+        "blob_reviews",
+        sa.Column("digest", sa.String(length=140), nullable=False),
+        sa.Column("review_after", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("reason", sa.String(length=32), nullable=False),
+        sa.Column("attempts", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("error", sa.Text(), server_default="", nullable=False),
+        sa.PrimaryKeyConstraint("digest", name=op.f("pk_blob_reviews")),
+    )
+    with op.batch_alter_table("blob_reviews", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_blob_reviews_review_after"), ["review_after"], unique=False)
+
+    op.create_table(
         "blobs",
         sa.Column("digest", sa.String(length=140), nullable=False),
         sa.Column("size", sa.BigInteger(), nullable=False),
@@ -106,6 +132,25 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("certificates", schema=None) as batch_op:
         batch_op.create_index("ix_certificates_kind_identity_id", ["kind", "identity_id"], unique=False)
+
+    op.create_table(
+        "collection_runs",
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("kind", sa.String(length=16), nullable=False),
+        sa.Column("started_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("finished_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("examined", sa.BigInteger(), nullable=False),
+        sa.Column("purged", sa.BigInteger(), nullable=False),
+        sa.Column("unlinked", sa.BigInteger(), nullable=False),
+        sa.Column("deleted", sa.BigInteger(), nullable=False),
+        sa.Column("deleted_bytes", sa.BigInteger(), nullable=False),
+        sa.Column("adopted", sa.BigInteger(), nullable=False),
+        sa.Column("failures", sa.BigInteger(), nullable=False),
+        sa.Column("cursor", sa.String(length=140), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_collection_runs")),
+    )
+    with op.batch_alter_table("collection_runs", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_collection_runs_started_at"), ["started_at"], unique=False)
 
     op.create_table(
         "content_keys",
@@ -229,8 +274,18 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("tenant_id", "digest", name=op.f("pk_metainfo_failures")),
     )
     op.create_table(
+        "missing_blobs",
+        sa.Column("digest", sa.String(length=140), nullable=False),
+        sa.Column("size", sa.BigInteger(), nullable=False),
+        sa.Column("stored_size", sa.BigInteger(), nullable=True),
+        sa.Column("repositories", sa.Integer(), nullable=False),
+        sa.Column("found_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("digest", name=op.f("pk_missing_blobs")),
+    )
+    op.create_table(
         "outbox",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("message_id", sa.String(length=36), nullable=False),
         sa.Column("topic", sa.String(length=128), nullable=False),
         sa.Column("payload", sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=False),
         sa.Column("announced_at", sa.DateTime(timezone=True), nullable=False),
@@ -351,6 +406,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("owner_id", "idc_id", "digest", name=op.f("pk_wants")),
     )
     with op.batch_alter_table("wants", schema=None) as batch_op:
+        batch_op.create_index("ix_wants_digest", ["digest"], unique=False)
         batch_op.create_index("ix_wants_idc_id_tenant_id_digest", ["idc_id", "tenant_id", "digest"], unique=False)
         batch_op.create_index("ix_wants_tenant_id_digest", ["tenant_id", "digest"], unique=False)
 
@@ -373,6 +429,47 @@ def upgrade() -> None:
     with op.batch_alter_table("api_keys", schema=None) as batch_op:
         batch_op.create_index("ix_api_keys_tenant_id", ["tenant_id"], unique=False)
         batch_op.create_index("ix_api_keys_user_id", ["user_id"], unique=False)
+
+    op.create_table(
+        "deleted_manifests",
+        sa.Column("repository_id", sa.String(length=36), nullable=False),
+        sa.Column("digest", sa.String(length=140), nullable=False),
+        sa.Column("media_type", sa.String(length=255), nullable=False),
+        sa.Column("payload", sa.LargeBinary(), nullable=False),
+        sa.Column("pushed_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("pushed_by", sa.String(length=36), nullable=False),
+        sa.Column("deleted_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("deleted_by", sa.String(length=255), nullable=False),
+        sa.Column("purge_after", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["repository_id"], ["repositories.id"], name=op.f("fk_deleted_manifests_repository_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("repository_id", "digest", name=op.f("pk_deleted_manifests")),
+    )
+    with op.batch_alter_table("deleted_manifests", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_deleted_manifests_digest"), ["digest"], unique=False)
+        batch_op.create_index(batch_op.f("ix_deleted_manifests_purge_after"), ["purge_after"], unique=False)
+
+    op.create_table(
+        "deleted_tags",
+        sa.Column("repository_id", sa.String(length=36), nullable=False),
+        sa.Column(
+            "name",
+            sa.String(length=128).with_variant(sa.String(length=128, collation="C"), "postgresql"),
+            nullable=False,
+        ),
+        sa.Column("digest", sa.String(length=140), nullable=False),
+        sa.Column("deleted_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("deleted_by", sa.String(length=255), nullable=False),
+        sa.Column("purge_after", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["repository_id"], ["repositories.id"], name=op.f("fk_deleted_tags_repository_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("repository_id", "name", name=op.f("pk_deleted_tags")),
+    )
+    with op.batch_alter_table("deleted_tags", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_deleted_tags_purge_after"), ["purge_after"], unique=False)
+        batch_op.create_index("ix_deleted_tags_repository_id_digest", ["repository_id", "digest"], unique=False)
 
     op.create_table(
         "groups",
@@ -435,6 +532,24 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["idc_id"], ["idcs.id"], name=op.f("fk_join_tokens_idc_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_join_tokens")),
     )
+    op.create_table(
+        "link_reviews",
+        sa.Column("repository_id", sa.String(length=36), nullable=False),
+        sa.Column("digest", sa.String(length=140), nullable=False),
+        sa.Column("review_after", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("promised_until", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("reason", sa.String(length=32), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["repository_id"], ["repositories.id"], name=op.f("fk_link_reviews_repository_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("repository_id", "digest", name=op.f("pk_link_reviews")),
+    )
+    with op.batch_alter_table("link_reviews", schema=None) as batch_op:
+        batch_op.create_index(
+            "ix_link_reviews_repository_id_review_after", ["repository_id", "review_after"], unique=False
+        )
+        batch_op.create_index(batch_op.f("ix_link_reviews_review_after"), ["review_after"], unique=False)
+
     op.create_table(
         "manifests",
         sa.Column("repository_id", sa.String(length=36), nullable=False),
@@ -585,6 +700,24 @@ def upgrade() -> None:
         sa.UniqueConstraint("tenant_id", "name", name=op.f("uq_robots_tenant_id_name")),
     )
     op.create_table(
+        "deleted_references",
+        sa.Column("repository_id", sa.String(length=36), nullable=False),
+        sa.Column("manifest", sa.String(length=140), nullable=False),
+        sa.Column("digest", sa.String(length=140), nullable=False),
+        sa.Column("kind", sa.String(length=8), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["repository_id", "manifest"],
+            ["deleted_manifests.repository_id", "deleted_manifests.digest"],
+            name=op.f("fk_deleted_references_repository_id_manifest"),
+            ondelete="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint("repository_id", "manifest", "digest", name=op.f("pk_deleted_references")),
+    )
+    with op.batch_alter_table("deleted_references", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_deleted_references_digest"), ["digest"], unique=False)
+        batch_op.create_index("ix_deleted_references_repository_id_digest", ["repository_id", "digest"], unique=False)
+
+    op.create_table(
         "group_members",
         sa.Column("group_id", sa.String(length=36), nullable=False),
         sa.Column("user_id", sa.String(length=36), nullable=False),
@@ -674,6 +807,11 @@ def downgrade() -> None:
         batch_op.drop_index("ix_group_members_user_id")
 
     op.drop_table("group_members")
+    with op.batch_alter_table("deleted_references", schema=None) as batch_op:
+        batch_op.drop_index("ix_deleted_references_repository_id_digest")
+        batch_op.drop_index(batch_op.f("ix_deleted_references_digest"))
+
+    op.drop_table("deleted_references")
     op.drop_table("robots")
     with op.batch_alter_table("revoked_tokens", schema=None) as batch_op:
         batch_op.drop_index("ix_revoked_tokens_user_id")
@@ -714,10 +852,25 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f("ix_manifests_digest"))
 
     op.drop_table("manifests")
+    with op.batch_alter_table("link_reviews", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_link_reviews_review_after"))
+        batch_op.drop_index("ix_link_reviews_repository_id_review_after")
+
+    op.drop_table("link_reviews")
     op.drop_table("join_tokens")
     op.drop_table("instance_statuses")
     op.drop_table("hosts")
     op.drop_table("groups")
+    with op.batch_alter_table("deleted_tags", schema=None) as batch_op:
+        batch_op.drop_index("ix_deleted_tags_repository_id_digest")
+        batch_op.drop_index(batch_op.f("ix_deleted_tags_purge_after"))
+
+    op.drop_table("deleted_tags")
+    with op.batch_alter_table("deleted_manifests", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_deleted_manifests_purge_after"))
+        batch_op.drop_index(batch_op.f("ix_deleted_manifests_digest"))
+
+    op.drop_table("deleted_manifests")
     with op.batch_alter_table("api_keys", schema=None) as batch_op:
         batch_op.drop_index("ix_api_keys_user_id")
         batch_op.drop_index("ix_api_keys_tenant_id")
@@ -726,6 +879,7 @@ def downgrade() -> None:
     with op.batch_alter_table("wants", schema=None) as batch_op:
         batch_op.drop_index("ix_wants_tenant_id_digest")
         batch_op.drop_index("ix_wants_idc_id_tenant_id_digest")
+        batch_op.drop_index("ix_wants_digest")
 
     op.drop_table("wants")
     op.drop_table("users")
@@ -747,6 +901,7 @@ def downgrade() -> None:
     op.drop_table("regional_contents")
     op.drop_table("periodic_ticks")
     op.drop_table("outbox")
+    op.drop_table("missing_blobs")
     op.drop_table("metainfo_failures")
     op.drop_table("metainfo")
     with op.batch_alter_table("jobs", schema=None) as batch_op:
@@ -771,12 +926,25 @@ def downgrade() -> None:
     op.drop_table("host_contents")
     op.drop_table("egress")
     op.drop_table("content_keys")
+    with op.batch_alter_table("collection_runs", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_collection_runs_started_at"))
+
+    op.drop_table("collection_runs")
     with op.batch_alter_table("certificates", schema=None) as batch_op:
         batch_op.drop_index("ix_certificates_kind_identity_id")
 
     op.drop_table("certificates")
     op.drop_table("certificate_authorities")
     op.drop_table("blobs")
+    with op.batch_alter_table("blob_reviews", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_blob_reviews_review_after"))
+
+    op.drop_table("blob_reviews")
+    with op.batch_alter_table("blob_removals", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_blob_removals_removed_at"))
+        batch_op.drop_index(batch_op.f("ix_blob_removals_digest"))
+
+    op.drop_table("blob_removals")
     op.drop_table("audit_inbox")
     op.drop_table("audit_head")
     with op.batch_alter_table("audit_events", schema=None) as batch_op:

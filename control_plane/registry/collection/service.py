@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import structlog
@@ -22,6 +22,7 @@ from control_plane.database import Database
 from control_plane.jobs.service import JobService
 from control_plane.registry.collection import run_store
 from control_plane.registry.collection.collaborators import NoWishes, Wishes
+from control_plane.registry.collection.marking import CollectionKeeper, Marker
 from control_plane.registry.collection.model import Missing, Pace, Preview, Removal, Run, RunKind, Tally
 from control_plane.registry.collection.preview import Previewer
 from control_plane.registry.collection.review_store import anything_due
@@ -195,6 +196,12 @@ class Collection:
     trash: TrashService
 
 
+def hooked(hooks: Hooks, database: Database, pace: Pace) -> Hooks:
+    """The registry's hooks with the collection among them, last: it refuses nothing."""
+    keeper = CollectionKeeper(database, pace)
+    return replace(hooks, participants=(*hooks.participants, Marker(pace)), keeper=keeper)
+
+
 def open_collection(
     database: Database,
     blobs: BlobStore,
@@ -207,7 +214,7 @@ def open_collection(
     metrics: CollectorRegistry | None = None,
     chance: Callable[[], float] = random.random,
 ) -> Collection:
-    """`hooks` are the registry's, with a `Marker` and a `CollectionKeeper` of the same pace among them."""
+    """`hooks` are the registry's, as `hooked` with the same pace made them."""
     wishes = wishes or NoWishes()
     counted = CollectionMetrics(metrics or CollectorRegistry())
     reviewer = Reviewer(database, blobs, hooks, wishes, pace, chance)
