@@ -39,10 +39,8 @@ async def _one(connection: AsyncConnection, query: Select[Any]) -> Repository | 
 
 async def make_repository(
     connection: AsyncConnection, new_id: str, name: str, tenant_id: str, user_id: str, now: datetime
-) -> tuple[Repository, bool]:
-    """The repository of that name, which `find_repository` did not find, and whether it was made here: another push
-    may have made it in between.
-    """
+) -> Repository | None:
+    """None if there is one of that name: another push made it in between."""
     row = {
         "id": new_id,
         "name": name,
@@ -51,10 +49,7 @@ async def make_repository(
         "created_by": user_id,
         "created_at": now,
     }
-    was_made = await inserted(connection, repositories, row)
-    made = await find_repository(connection, name)
-    assert made is not None  # noqa: S101  we hold the transaction that inserted or found it
-    return made, was_made
+    return Repository(new_id, name, tenant_id) if await inserted(connection, repositories, row) else None
 
 
 async def delete_repository(connection: AsyncConnection, repository_id: str) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Select, distinct, func, literal, select, union_all
+from sqlalchemy import Select, func, literal, select, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from control_plane.registry.quota.model import Kind, Subject, Truth
@@ -48,7 +48,7 @@ async def wrong_charges(connection: AsyncConnection, tenant_id: str) -> list[str
     alone = (
         select(both.c.digest).group_by(both.c.digest, both.c.links, both.c.size).having(func.count() == literal(1))
     ).subquery()
-    rows = await connection.execute(select(distinct(alone.c.digest)).order_by(alone.c.digest))
+    rows = await connection.execute(select(alone.c.digest).distinct().order_by(alone.c.digest))
     return list(rows.scalars())
 
 
