@@ -12,6 +12,7 @@ A finished session is remembered until it expires: a client that lost the answer
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import structlog
@@ -24,6 +25,7 @@ from control_plane.blobs import BlobStore, UploadUnknown
 from control_plane.database import Database, UnitOfWork
 from control_plane.registry import blob_lives, repository_store, upload_store
 from control_plane.registry.collaborators import TenantDirectory, tenant_id_of
+from control_plane.registry.failures import ScopeInsufficient
 from control_plane.registry.model import Pushed, Repository, Upload
 from control_plane.registry.participants import Hooks
 from control_plane.registry.repositories import ensure_repository
@@ -208,14 +210,32 @@ class UploadService:
         return upload
 
     async def _size_in(self, principal: Principal, digest: Digest, source: str | None) -> int | None:
-        # Without a source the query itself sees only what the principal may pull from.
-        visible = await self._rights.visible(principal) if source is None else None
+        if source is None:
+            source = await self._holder(principal, digest)
+        if source is None:
+            return None
         async with self._database.reading() as connection:
-            if visible is None:
-                return await repository_store.linked_blob_size(connection, source or "", digest)
-            now = self._clock.now()
-            if await repository_store.repositories_with_blob(connection, digest, visible, now, limit=1):
-                return await repository_store.blob_size(connection, digest)
+            return await repository_store.linked_blob_size(connection, source, digest)
+
+    async def _holder(self, principal: Principal, digest: Digest) -> str | None:
+        """A repository that the principal may pull the blob from. Raises `ScopeInsufficient` (its fact `source` names
+        one) if only with another token.
+        """
+        anyway = replace(principal, scopes=None)
+        for each in (principal, anyway) if principal.scopes is not None else (principal,):
+            visible = await self._rights.visible(each)
+            async with self._database.reading() as connection:
+                names = await repository_store.repositories_with_blob(
+                    connection, digest, visible, self._clock.now(), limit=1
+                )
+            if names and each is principal:
+                return names[0]
+            if names:
+                raise ScopeInsufficient(
+                    f"the token is not for {PULL} on {names[0]}",
+                    action="ask for a token with this scope",
+                    source=names[0],
+                )
         return None
 
     async def _spare(self, digest: Digest) -> datetime:

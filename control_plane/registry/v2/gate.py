@@ -1,8 +1,8 @@
 """Who asks, and where to get a token: `WWW-Authenticate` as the Docker token specification wants it
 (distribution: docs/content/spec/auth/token.md).
 
-The challenge names every scope that the request needs, for a mount also the source's: a client that fetches exactly
-this token succeeds on its second try.
+The challenge names every scope that the request needs, for a mount also the source's (if the client named none, one
+that its user may pull from): a client that fetches exactly this token succeeds on its second try.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Gate:
         if exchange.target.kind is Kind.TOKEN:
             return f'Basic realm="{self._options.service}"'
         parts = [f'realm="{self._realm(exchange)}"', f'service="{self._options.service}"']
-        scope = show_scopes(_needed(exchange))
+        scope = show_scopes(_needed(exchange, failure))
         if scope:
             parts.append(f'scope="{scope}"')
         if isinstance(failure, ScopeInsufficient):
@@ -75,7 +75,7 @@ class Gate:
         return f"{exchange.scope.get('scheme', 'http')}://{host}/v2/token"
 
 
-def _needed(exchange: Exchange) -> list[RepositoryScope]:
+def _needed(exchange: Exchange, failure: Unauthenticated) -> list[RepositoryScope]:
     target = exchange.target
     if target.kind is Kind.CATALOG:
         return [CATALOG]
@@ -83,6 +83,7 @@ def _needed(exchange: Exchange) -> list[RepositoryScope]:
         return []
     scopes = [RepositoryScope(target.repository, _actions(target.kind, exchange.method))]
     source = exchange.query.get("from") if target.kind is Kind.UPLOADS and "mount" in exchange.query else None
+    source = source or str(failure.facts.get("source") or "")
     if source and source != target.repository and _is_name(source):
         scopes.append(RepositoryScope(source, frozenset({PULL})))
     return scopes

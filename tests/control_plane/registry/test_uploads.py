@@ -202,7 +202,11 @@ async def test_a_token_that_lacks_the_source_is_told_to_get_another(registry: Re
     )
     with pytest.raises(ScopeInsufficient):
         await registry.uploads.mount(confined, WEB, DIGEST, "birch/base")
-    assert await registry.uploads.mount(confined, WEB, DIGEST, None) is None
+    with pytest.raises(ScopeInsufficient) as refused:
+        await registry.uploads.mount(confined, WEB, DIGEST, None)
+    assert refused.value.facts["source"] == "birch/base"
+    foreign = Principal("u-x", "x", roles={"acme": ADA.roles["acme"]}, scopes=confined.scopes)
+    assert await registry.uploads.mount(foreign, WEB, DIGEST, None) is None
 
 
 async def test_a_damaged_blob_is_not_mounted(registry: RegistryService, blobs: MemoryBlobStore) -> None:
