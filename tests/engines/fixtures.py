@@ -9,12 +9,15 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import TypeVar
 
 import pytest
 
 from tests.engines import SKIPPED, EngineCannotRun
 from tests.engines.ceph import CephEngine, S3Bucket, ceph_engine
+from tests.engines.docker_registry import DockerRegistry, server_tls
+from tests.engines.docker_registry import docker_registry as running_docker_registry
 from tests.engines.dockerd import DockerEngine
 from tests.engines.dockerd import docker_engine as running_docker
 from tests.engines.dockerd import docker_host_engine as running_host_docker
@@ -160,3 +163,23 @@ def podman() -> Iterator[Podman]:
 def skopeo() -> Iterator[Skopeo]:
     with running("skopeo", skopeo_client()) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def foreign_registry() -> Iterator[DockerRegistry]:
+    """Debian's docker-registry without login, over plain HTTP; use repositories of your own."""
+    with running("docker-registry", running_docker_registry()) as engine:
+        yield engine
+
+
+@pytest.fixture
+def own_foreign_registry() -> Iterator[DockerRegistry]:
+    with running("docker-registry", running_docker_registry()) as engine:
+        yield engine
+
+
+@pytest.fixture
+def guarded_foreign_registry(tmp_path: Path) -> Iterator[DockerRegistry]:
+    """With a login, over TLS with a certificate authority of its own."""
+    with running("docker-registry", running_docker_registry(with_login=True, tls=server_tls(tmp_path))) as engine:
+        yield engine

@@ -20,6 +20,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "etcd": ("etcd-server",),
     "docker": ("docker.io", "iptables", "busybox-static", "ca-certificates"),
     "registry-clients": ("skopeo", "podman"),
+    "registry": ("docker-registry",),
     "ceph": ("ceph-mon", "ceph-osd", "radosgw", "ceph-common"),
     "tools": ("iproute2", "util-linux", "nginx-light"),
 }
