@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from common.digest import Digest
-from common.errors import Conflict, Internal, NotFound, Unavailable
+from common.errors import Conflict, Internal, NotFound, TooLarge, Unavailable
 
 
 class UploadUnknown(NotFound):
@@ -66,6 +66,12 @@ class DiskFull(Unavailable):
     """No room for the bytes. What arrived is kept and the upload can be resumed once there is room."""
 
     code = "disk_full"
+
+
+class BlobTooLarge(TooLarge):
+    """More bytes than the store can keep as one blob."""
+
+    code = "blob_too_large"
 
 
 class StorageFailed(Unavailable):
@@ -129,8 +135,10 @@ class BlobStore(Protocol):
     async def append(self, upload_id: str, offset: int, chunks: AsyncIterator[bytes], algorithm: str = "sha256") -> int:
         """Write all of `chunks` at the end of the upload, which must be at `offset`; returns the new size.
 
-        `algorithm` is what the digest will probably be made with; another one costs `commit` a second reading. Raises
-        `UploadUnknown`, `UploadOffsetWrong`, `UploadBusy`, `DiskFull`, `StorageFailed`, or what `chunks` raises.
+        `algorithm` is what the digest will probably be made with; another one costs `commit` a second reading.
+
+        Raises `UploadUnknown`, `UploadOffsetWrong`, `UploadBusy`, `DiskFull`, `BlobTooLarge`, `StorageFailed`, or what
+        `chunks` raises.
         """
         ...
 

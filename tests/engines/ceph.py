@@ -7,6 +7,7 @@ keeps its data in memory and writes it down when it is asked to end, so that a r
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import secrets
 import subprocess
@@ -91,7 +92,7 @@ class S3Bucket:
 
     def client(self) -> S3Client:
         """For looking and for doing harm; what is tested has clients of its own."""
-        return boto3.client(
+        return _session().client(
             "s3",
             endpoint_url=self.endpoint,
             region_name="us-east-1",
@@ -240,6 +241,11 @@ class CephEngine:
         if done.returncode:
             raise EngineCannotRun(f"{program} {' '.join(arguments[:3])}: {done.stderr.strip()[-400:]}")
         return done.stdout
+
+
+@functools.cache
+def _session() -> boto3.session.Session:
+    return boto3.session.Session()
 
 
 @contextlib.contextmanager
