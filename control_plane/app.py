@@ -51,6 +51,9 @@ from control_plane.registry.collection.model import Pace
 from control_plane.registry.collection.service import Collection, hooked, open_collection
 from control_plane.registry.completeness import Incomplete
 from control_plane.registry.participants import Hooks
+from control_plane.registry.quota import jobs as quota_jobs
+from control_plane.registry.quota.building import Quota, build_quota
+from control_plane.registry.quota.model import Defaults, Limits
 from control_plane.registry.service import RegistryService
 from control_plane.sealing import SealedBox
 from control_plane.sealing.keyring import KeyRing
@@ -121,6 +124,7 @@ class ControlPlane:
     auditing: Auditing
     tenancy: Tenancy
     registry: RegistryService
+    quota: Quota
     collection: Collection
     fleet: Fleet
     swarm: Swarm
@@ -163,21 +167,24 @@ async def build(settings: Settings, clock: Clock, backing: Backing) -> ControlPl
     tenancy = build_tenancy(
         database, clock, backing.cache, box, identities, in_use=(registry_holds,), trail=auditing.trail
     )
+    metrics = CollectorRegistry()
+    quota = _quota(settings, clock, backing, tenancy, metrics)
     pace = _pace(settings)
-    hooks = hooked(Hooks(participants=(RegistryAuditing(auditing.trail),)), database, pace)
+    takers = Hooks(participants=(quota.book, RegistryAuditing(auditing.trail)), meter=quota.meter)
+    hooks = hooked(takers, database, pace)
     incomplete = Incomplete(settings.registry.incomplete_manifests)
     registry = RegistryService(database, backing.blobs, tenancy.directory, clock, hooks, incomplete=incomplete)
     jobs = JobService(database, backing.queue, clock)
     fleet = await _fleet(settings, clock, backing, box)
     swarm = await _swarm(settings, clock, backing, box, registry, jobs, fleet, tenancy)
     instances = _instances(clock, database, registry, tenancy, swarm, fleet)
-    metrics = CollectorRegistry()
     collection = open_collection(
         database, backing.blobs, registry, hooks, jobs, pace, wishes=swarm.service, metrics=metrics
     )
     handlers = {
         **_handlers(settings, clock, jobs, auditing, tenancy, registry, swarm, instances),
         **collection_jobs.build_handlers(collection.service),
+        **quota_jobs.build_handlers(quota.recount),
     }
     schedules = (*_SCHEDULES, *collection_jobs.schedules(timedelta(days=settings.collection.sweep_days)))
     return ControlPlane(
@@ -187,6 +194,7 @@ async def build(settings: Settings, clock: Clock, backing: Backing) -> ControlPl
         auditing=auditing,
         tenancy=tenancy,
         registry=registry,
+        quota=quota,
         collection=collection,
         fleet=fleet,
         swarm=swarm,
@@ -202,6 +210,7 @@ _SCHEDULES = (
     *audit_jobs.SCHEDULES,
     *tenant_jobs.SCHEDULES,
     *registry_jobs.SCHEDULES,
+    *quota_jobs.SCHEDULES,
     *swarm_jobs.SCHEDULES,
     *instance_jobs.SCHEDULES,
 )
@@ -235,6 +244,17 @@ def _pace(settings: Settings) -> Pace:
         settle=timedelta(hours=chosen.settle_hours),
         records=timedelta(days=chosen.records_days),
     )
+
+
+def _quota(settings: Settings, clock: Clock, backing: Backing, tenancy: Tenancy, metrics: CollectorRegistry) -> Quota:
+    chosen = settings.quota
+    defaults = Defaults(
+        tenant=Limits(
+            chosen.tenant_max_storage_bytes, chosen.tenant_max_image_count, chosen.tenant_max_image_size_bytes
+        ),
+        user=Limits(chosen.user_max_storage_bytes, chosen.user_max_image_count, chosen.user_max_image_size_bytes),
+    )
+    return build_quota(backing.database, backing.blobs, tenancy.tenants, tenancy.accounts, clock, defaults, metrics)
 
 
 def _auditing(settings: Settings, clock: Clock, database: Database, box: SealedBox) -> Auditing:

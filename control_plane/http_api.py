@@ -26,6 +26,7 @@ from control_plane.fleet.routes import Advertised
 from control_plane.fleet.routes import build_router as fleet_router
 from control_plane.instances.routes import build_router as instances_router
 from control_plane.registry.collection.routes import build_router as collection_router
+from control_plane.registry.quota.routes import build_router as quota_router
 from control_plane.registry.routes import build_application as registry_application
 from control_plane.registry.v2 import Options
 from control_plane.swarm.content_routes import ContentRoutes
@@ -65,6 +66,7 @@ def build_http(plane: ControlPlane, enrolment: Callable[[], str], attach: Callab
     api.include_router(fleet_router(fleet.idcs, fleet.members, fleet.join_tokens, advertised))
     api.include_router(catalogue_router(plane.registry))
     api.include_router(collection_router(plane.collection))
+    api.include_router(quota_router(plane.quota.service))
     api.include_router(swarm_router(plane.swarm.overview))
     instances = plane.instances
     api.include_router(instances_router(instances.service, instances.reading, instances.overview))

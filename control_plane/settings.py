@@ -115,6 +115,21 @@ class RegistrySettings(_Part):
     )
 
 
+class QuotaSettings(_Part):
+    """Limits of those who were given none of their own; absent is no limit. An image is a repository."""
+
+    tenant_max_storage_bytes: int | None = Field(default=None, ge=0, description="bytes that a tenant may store")
+    tenant_max_image_count: int | None = Field(default=None, ge=0, description="images that a tenant may have")
+    tenant_max_image_size_bytes: int | None = Field(default=None, ge=0, description="bytes of one image of a tenant")
+    user_max_storage_bytes: int | None = Field(
+        default=None, ge=0, description="bytes that a user may store, over all tenants"
+    )
+    user_max_image_count: int | None = Field(
+        default=None, ge=0, description="images that a user may make, over all tenants"
+    )
+    user_max_image_size_bytes: int | None = Field(default=None, ge=0, description="bytes of one image of a user")
+
+
 class CollectionSettings(_Part):
     """Garbage collection: what nobody needs goes after a grace, while everybody pushes and pulls."""
 
@@ -203,6 +218,7 @@ class Settings(BaseSettings):
     blobs: BlobSettings = BlobSettings()
     jobs: JobSettings = JobSettings()
     registry: RegistrySettings = RegistrySettings()
+    quota: QuotaSettings = QuotaSettings()
     collection: CollectionSettings = CollectionSettings()
     outbound: OutboundSettings = OutboundSettings()
     fleet: FleetSettings = FleetSettings()

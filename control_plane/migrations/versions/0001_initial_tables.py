@@ -298,6 +298,47 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("name", name=op.f("pk_periodic_ticks")),
     )
     op.create_table(
+        "quota_accounts",
+        sa.Column("kind", sa.String(length=8), nullable=False),
+        sa.Column("subject_id", sa.String(length=64), nullable=False),
+        sa.Column("own_limits", sa.Boolean(), server_default=sa.text("0"), nullable=False),
+        sa.Column("max_storage_bytes", sa.BigInteger(), nullable=True),
+        sa.Column("max_image_count", sa.BigInteger(), nullable=True),
+        sa.Column("max_image_size_bytes", sa.BigInteger(), nullable=True),
+        sa.Column("used_bytes", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("reserved_bytes", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("image_count", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("warned_percent", sa.Integer(), server_default="0", nullable=False),
+        sa.PrimaryKeyConstraint("kind", "subject_id", name=op.f("pk_quota_accounts")),
+    )
+    op.create_table(
+        "quota_charges",
+        sa.Column("tenant_id", sa.String(length=36), nullable=False),
+        sa.Column("digest", sa.String(length=140), nullable=False),
+        sa.Column("user_id", sa.String(length=64), nullable=False),
+        sa.Column("size", sa.BigInteger(), nullable=False),
+        sa.Column("links", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("tenant_id", "digest", name=op.f("pk_quota_charges")),
+    )
+    with op.batch_alter_table("quota_charges", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_quota_charges_user_id"), ["user_id"], unique=False)
+
+    op.create_table(
+        "quota_reservations",
+        sa.Column("upload_id", sa.String(length=36), nullable=False),
+        sa.Column("tenant_id", sa.String(length=36), nullable=False),
+        sa.Column("user_id", sa.String(length=64), nullable=False),
+        sa.Column("bytes", sa.BigInteger(), nullable=False),
+        sa.Column("renewed_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("missing_since", sa.DateTime(timezone=True), nullable=True),
+        sa.PrimaryKeyConstraint("upload_id", name=op.f("pk_quota_reservations")),
+    )
+    with op.batch_alter_table("quota_reservations", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_quota_reservations_renewed_at"), ["renewed_at"], unique=False)
+        batch_op.create_index("ix_quota_reservations_tenant_id", ["tenant_id"], unique=False)
+        batch_op.create_index(batch_op.f("ix_quota_reservations_user_id"), ["user_id"], unique=False)
+
+    op.create_table(
         "regional_contents",
         sa.Column("regional_id", sa.String(length=36), nullable=False),
         sa.Column("tenant_id", sa.String(length=36), nullable=False),
@@ -899,6 +940,17 @@ def downgrade() -> None:
         batch_op.drop_index("ix_regional_contents_tenant_id_digest")
 
     op.drop_table("regional_contents")
+    with op.batch_alter_table("quota_reservations", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_quota_reservations_user_id"))
+        batch_op.drop_index("ix_quota_reservations_tenant_id")
+        batch_op.drop_index(batch_op.f("ix_quota_reservations_renewed_at"))
+
+    op.drop_table("quota_reservations")
+    with op.batch_alter_table("quota_charges", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_quota_charges_user_id"))
+
+    op.drop_table("quota_charges")
+    op.drop_table("quota_accounts")
     op.drop_table("periodic_ticks")
     op.drop_table("outbox")
     op.drop_table("missing_blobs")
