@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from common.errors import Failure, Internal, Invalid
-from control_plane.cli import accounts, fleet, images, instances
+from control_plane.cli import accounts, collection, fleet, images, instances, quota
 from control_plane.cli.context import open_session, session_of
 from control_plane.cli.failures import exit_code
 
@@ -30,7 +30,10 @@ app.command()(accounts.whoami)
 app.add_typer(accounts.tenant, name="tenant")
 app.add_typer(accounts.user, name="user")
 app.add_typer(accounts.api_key, name="api-key")
+collection.add_to(images.image)
 app.add_typer(images.image, name="image")
+app.add_typer(collection.collection, name="collection")
+app.add_typer(quota.quota, name="quota")
 app.add_typer(fleet.idc, name="idc")
 app.add_typer(fleet.host, name="host")
 app.add_typer(fleet.regional, name="regional")

@@ -67,8 +67,20 @@ def exit_code(failure: Failure) -> int:
 def failure_of(status: int, body: bytes, what: str) -> Failure:
     """Understands problem bodies (RFC 9457) and the OCI error body; `what` names what was asked for."""
     kind = _BY_STATUS.get(status, Internal if status >= 500 else Invalid)
+    # To registry clients a full quota is a denial like any other; our own code tells.
+    if QuotaExceeded.code.encode() in body and _own_code(body) == QuotaExceeded.code:
+        kind = QuotaExceeded
     detail, action = _explanation(body)
     return kind(detail or f"{what} was answered with HTTP {status}", action=action, status=status)
+
+
+def _own_code(body: bytes) -> str:
+    try:
+        document: Any = json.loads(body)
+        errors = document.get("errors")
+        return str((errors[0]["detail"] if errors else document).get("code"))
+    except (ValueError, AttributeError, LookupError, TypeError):
+        return ""
 
 
 def _explanation(body: bytes) -> tuple[str, str]:
