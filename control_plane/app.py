@@ -22,6 +22,7 @@ from control_plane.audit.auditing import Auditing, build_auditing
 from control_plane.audit.service import TrailOptions
 from control_plane.blobs import BlobStore
 from control_plane.blobs.filesystem import FilesystemBlobStore
+from control_plane.blobs.s3.opening import open_s3
 from control_plane.cache import Cache
 from control_plane.cache.memory import MemoryCache
 from control_plane.cache.redis import RedisCache
@@ -137,7 +138,7 @@ class ControlPlane:
 def open_backing(settings: Settings, clock: Clock) -> Backing:
     """Connections are made at first use; the blob directory is made here."""
     database = Database(settings.database_url, clock, pool_size=settings.database.pool_size)
-    blobs = FilesystemBlobStore(settings.blob_directory)
+    blobs = _blobs(settings, clock)
     directory = _directory(settings.etcd, clock)
     outbound = Outbound(AddressPolicy.of(settings.outbound.allow))
     if settings.redis.url is None:
@@ -151,6 +152,12 @@ def _directory(etcd: EtcdSettings, clock: Clock) -> ServiceRegistry:
     if not etcd.endpoints:
         return MemoryRegistry(MemoryDirectory())
     options = etcd_options(etcd.endpoints, username=etcd.username, password=etcd.password, ca_file=etcd.ca_file)
+def _blobs(settings: Settings, clock: Clock) -> BlobStore:
+    if settings.blobs.s3.bucket is None:
+        return FilesystemBlobStore(settings.blob_directory)
+    return open_s3(settings.blobs.s3, clock, random.random, settings.data / "spool")
+
+
     return EtcdRegistry(options, clock)
 
 

@@ -26,9 +26,11 @@ from control_plane.fleet.routes import Advertised
 from control_plane.fleet.routes import build_router as fleet_router
 from control_plane.instances.routes import build_router as instances_router
 from control_plane.registry.collection.routes import build_router as collection_router
+from control_plane.registry.patterns import compile_patterns
 from control_plane.registry.quota.routes import build_router as quota_router
 from control_plane.registry.routes import build_application as registry_application
 from control_plane.registry.v2 import Options
+from control_plane.settings import S3Settings
 from control_plane.swarm.content_routes import ContentRoutes
 from control_plane.swarm.routes import build_router as swarm_router
 from control_plane.tenants.auditing import AuditSight, Refusals
@@ -83,12 +85,19 @@ def _registry(plane: ControlPlane, refused: Refusals) -> ASGIApp:
         accel_prefix=settings.registry.x_accel_prefix,
         refused=refused,
     )
+        redirected=_redirected(settings.blobs.s3),
+        redirect_seconds=settings.blobs.s3.redirect_seconds,
     tenancy = plane.tenancy
     return registry_application(plane.registry, tenancy.auth, tenancy.auth, tenancy.registry_tokens, options)
 
 
 def _contents(plane: ControlPlane) -> list[Route]:
     swarm = plane.swarm
+def _redirected(s3: S3Settings) -> Callable[[str], bool]:
+    own = compile_patterns(s3.redirect_except)
+    return lambda repository: s3.bucket is not None and s3.redirect and not own.match(repository)
+
+
     prefix = plane.settings.registry.x_accel_prefix
     return ContentRoutes(swarm.access, plane.registry, swarm.service, swarm.egress, prefix).routes()
 

@@ -85,10 +85,42 @@ class EtcdSettings(_Part):
     ca_file: Path | None = Field(default=None, description="certificate authority of etcd; default: no TLS")
 
 
+class S3Settings(_Part):
+    """Blobs in a bucket instead of a directory, for any number of replicas. Without keys they are looked for where AWS
+    puts them (environment, instance role).
+    """
+
+    bucket: str | None = Field(default=None, description="must exist; default: blobs are in a directory")
+    endpoint: str | None = Field(default=None, description="URL of the store; default: AWS")
+    public_endpoint: str | None = Field(
+        default=None, description="URL by which clients reach it, where redirects lead; default: `endpoint`"
+    )
+    region: str = Field(default="us-east-1", description="what requests are signed for")
+    access_key_id: str | None = Field(default=None, description="with it, a secret key is needed")
+    secret_key: SecretStr | None = Field(default=None, description="of that access key")
+    secret_key_file: Path | None = Field(default=None, description="holds the secret key")
+    addressing: Literal["auto", "path", "virtual"] = Field(
+        default="auto", description="where the bucket's name stands in URLs; Ceph and MinIO: path"
+    )
+    part_mebibytes: int = Field(default=8, ge=5, le=5120, description="of a multipart upload; they grow beyond 10 GB")
+    equal_parts: bool = Field(
+        default=False, description="for stores that take no parts of different sizes (R2); 10,000 are the limit then"
+    )
+    connect_seconds: float = Field(default=5, gt=0, le=60, description="wait for a connection")
+    answer_seconds: float = Field(default=20, gt=0, le=300, description="wait for an answer")
+    deadline_seconds: float = Field(default=45, gt=0, le=600, description="one call with all its repetitions")
+    redirect: bool = Field(default=True, description="let clients fetch blobs from the store itself")
+    redirect_seconds: int = Field(default=1200, ge=10, le=3600, description="how long such an address is valid")
+    redirect_except: tuple[str, ...] = Field(
+        default=(), description="patterns of repositories whose blobs are sent by us all the same (`acme/**`)"
+    )
+
+
 class BlobSettings(_Part):
-    """Replicas share one directory (a network file system with rename and fsync)."""
+    """Replicas share one directory (a network file system with rename and fsync), or a bucket."""
 
     directory: Path | None = Field(default=None, description="default: `registry` in `data`")
+    s3: S3Settings = S3Settings()
 
 
 class JobSettings(_Part):

@@ -40,6 +40,10 @@ class BlobThreads:
                 undo(future.result())
             raise
 
+    async def ask(self, call: Callable[..., T], *args: object) -> T:
+        """Call in a thread what changes nothing and holds nothing: who is cancelled does not wait for it."""
+        return await asyncio.shield(self.start(call, *args))
+
     async def close(self) -> None:
         await asyncio.to_thread(self._pool.shutdown)
 

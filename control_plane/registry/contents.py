@@ -97,6 +97,10 @@ class ContentService:
                 users = await manifest_store.users_of(unit.connection, held.repository_id, digest, kind)
                 if not users:
                     continue
+    async def address(self, digest: Digest, size: int, valid_seconds: int) -> str | None:
+        """Where the client may fetch the blob itself, for so long; None where the store has no such addresses."""
+        return await self._blobs.presigned_url(digest, size, expires_seconds=valid_seconds)
+
                 raise BlobInUse(
                     f"manifest {users[0]} of {repository} needs {digest}", action="delete the manifests that need it"
                 )

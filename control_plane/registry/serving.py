@@ -135,3 +135,13 @@ def accelerated(prefix: str, digest: Digest, media_type: str) -> dict[str, str]:
         "ETag": f'"{digest}"',
         "Cache-Control": FOREVER,
     }
+
+
+def redirected(address: str, digest: Digest) -> dict[str, str]:
+    """Headers of a 307: the client repeats its request there, range and all. Nobody keeps the address: it expires."""
+    return {
+        "Location": address,
+        "Docker-Content-Digest": str(digest),
+        "Cache-Control": "no-store",
+        "Content-Length": "0",
+    }

@@ -81,7 +81,7 @@ class S3BlobStore:
     async def upload_size(self, upload_id: str) -> int:
         if not is_id(upload_id):
             raise unknown(upload_id)
-        return await self._threads.run(self._uploads.size, upload_id)
+        return await self._threads.ask(self._uploads.size, upload_id)
 
     async def commit(self, upload_id: str, digest: Digest) -> int:
         with self._alone(upload_id):
@@ -118,20 +118,20 @@ class S3BlobStore:
         return removed
 
     async def stat(self, digest: Digest) -> int | None:
-        named = await self._threads.run(self._contents.find, digest)
+        named = await self._threads.ask(self._contents.find, digest)
         return named.pointer.size if named is not None and named.pointer.content else None
 
     @contextlib.asynccontextmanager
     async def open(self, digest: Digest, size: int) -> AsyncIterator[S3Reader]:
-        key = await self._threads.run(self._contents.whole, digest, size)
+        key = await self._threads.ask(self._contents.whole, digest, size)
         yield S3Reader(self._calls, self._contents, self._threads, digest, size, key)
 
     async def local_path(self, digest: Digest, size: int) -> Path | None:
-        await self._threads.run(self._contents.whole, digest, size)
+        await self._threads.ask(self._contents.whole, digest, size)
         return None
 
     async def presigned_url(self, digest: Digest, size: int, *, expires_seconds: int) -> str | None:
-        key = await self._threads.run(self._contents.whole, digest, size)
+        key = await self._threads.ask(self._contents.whole, digest, size)
         return self._calls.presign(key, expires_seconds)
 
     async def list(self, after: str = "", limit: int = 1000) -> Sequence[StoredBlob]:
@@ -145,7 +145,7 @@ class S3BlobStore:
 
     async def check(self) -> None:
         """Whether the bucket can be reached. Raises `StorageFailed`."""
-        await self._threads.run(self._calls.check)
+        await self._threads.ask(self._calls.check)
 
     async def close(self) -> None:
         self._calls.stop()

@@ -15,6 +15,10 @@ from starlette.types import Scope
 from common.errors import Failure
 
 
+def _never(_repository: str) -> bool:
+    return False
+
+
 async def _ignored(_scope: Scope, _failure: Failure, _repository: str) -> None: ...
 
 
@@ -22,12 +26,15 @@ async def _ignored(_scope: Scope, _failure: Failure, _repository: str) -> None: 
 class Options:
     """`public_url` (scheme, host, port) is where clients find us; if None, each request's own `Host` is.
     `accel_prefix` is nginx's internal location over the store's `blobs` directory; None: we send the bytes.
-    `idle_seconds` is how long a client may send or take nothing in the middle of a body. `refused`
-    is told of each failure, and of the repository that was asked for, before it is answered.
+    `redirected` says of which repositories clients fetch blobs from the store itself, where it has addresses for that;
+    they are valid for `redirect_seconds`. `idle_seconds` is how long a client may send or take nothing in the middle of
+    a body. `refused` is told of each failure, and of the repository that was asked for, before it is answered.
     """
 
     service: str = "longshore"
     public_url: str | None = None
     accel_prefix: str | None = None
+    redirected: Callable[[str], bool] = _never
+    redirect_seconds: int = 1200
     idle_seconds: float = 60.0
     refused: Callable[[Scope, Failure, str], Awaitable[None]] = _ignored

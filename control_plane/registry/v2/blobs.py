@@ -5,7 +5,7 @@ from __future__ import annotations
 from common.digest import Digest
 from control_plane.registry.contents import ContentService
 from control_plane.registry.model import OCTETS
-from control_plane.registry.serving import accelerated, pieces_of, plan, send_body, send_empty, send_start
+from control_plane.registry.serving import accelerated, pieces_of, plan, redirected, send_body, send_empty, send_start
 from control_plane.registry.v2 import Options
 from control_plane.registry.v2.exchange import Exchange
 from control_plane.tenants.access import Principal
@@ -32,6 +32,11 @@ class BlobEndpoints:
             length = planned.end - planned.start
             await send_body(exchange.receive, exchange.send, length, pieces, self._options.idle_seconds)
 
+        if self._options.redirected(exchange.target.repository):
+            address = await self._contents.address(digest, size, self._options.redirect_seconds)
+            if address is not None:
+                await send_empty(exchange.send, 307, redirected(address, digest))
+                return
     async def head(self, exchange: Exchange, principal: Principal) -> None:
         digest = Digest.parse(exchange.target.item)
         size = await self._contents.present_blob_size(principal, exchange.target.repository, digest)
