@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from control_plane.registry import manifest_store, repository_store
 from control_plane.registry.access import unknown_repository
 from control_plane.registry.failures import BlobInUse, BlobUnknown
 from control_plane.registry.model import OCTETS, Content, Manifest
-from control_plane.registry.participants import Hooks
+from control_plane.registry.participants import Hooks, Incoming
 from control_plane.registry.recent import Recent
 from control_plane.registry.rights import Rights
 from control_plane.registry.scopes import DELETE, PULL, PUSH
@@ -75,12 +76,30 @@ class ContentService:
         # Read after the keeper was asked, and not from memory: a link that ended meanwhile is not promised.
         return await self._linked_size(repository, digest)
 
+    @contextlib.asynccontextmanager
+    async def incoming(self, principal: Principal, repository: str, digest: Digest) -> AsyncIterator[Incoming | None]:
+        """A blob that `blob_size` does not know, on its way here from upstream; None if there is none, or if it has
+        come meanwhile.
+        """
+        await self._rights.require(principal, repository, PULL)
+        async with self._hooks.upstreams.blob(repository, digest) as incoming:
+            yield incoming
+
+    async def upstream_blob_size(self, principal: Principal, repository: str, digest: Digest) -> int | None:
+        """Of a blob that is not here and could be fetched."""
+        await self._rights.require(principal, repository, PULL)
+        return await self._hooks.upstreams.blob_size(repository, digest)
+
     def open_blob(self, digest: Digest, size: int) -> AbstractAsyncContextManager[BlobReader]:
         """After `blob_size` gave the right and the size. Entering raises `BlobDamaged`, `BlobMissing`."""
         return self._blobs.open(digest, size)
 
     async def local_path(self, digest: Digest, size: int) -> Path | None:
         return await self._blobs.local_path(digest, size)
+
+    async def address(self, digest: Digest, size: int, valid_seconds: int) -> str | None:
+        """Where the client may fetch the blob itself, for so long; None where the store has no such addresses."""
+        return await self._blobs.presigned_url(digest, size, expires_seconds=valid_seconds)
 
     async def unlink_blob(self, principal: Principal, repository: str, digest: Digest) -> None:
         """Take the blob out of the repository; its bytes stay until nobody links them.
@@ -97,10 +116,6 @@ class ContentService:
                 users = await manifest_store.users_of(unit.connection, held.repository_id, digest, kind)
                 if not users:
                     continue
-    async def address(self, digest: Digest, size: int, valid_seconds: int) -> str | None:
-        """Where the client may fetch the blob itself, for so long; None where the store has no such addresses."""
-        return await self._blobs.presigned_url(digest, size, expires_seconds=valid_seconds)
-
                 raise BlobInUse(
                     f"manifest {users[0]} of {repository} needs {digest}", action="delete the manifests that need it"
                 )

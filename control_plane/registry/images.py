@@ -63,13 +63,17 @@ class ImageService:
         *,
         digest: Digest | None = None,
         tags: Sequence[str] = (),
+        incomplete: Incomplete | None = None,
     ) -> PushedManifest:
-        """Store a manifest and point tags at it. `digest` is what the client named it by, if it did.
+        """Store a manifest and point tags at it. `digest` is what the client named it by, if it did. `incomplete`: what
+        may be missing of it, if not what is set for all.
 
         Raises what `Rights.require` does, `ManifestInvalid`, `ManifestTooLarge`, `TagInvalid`, `DigestMismatch`,
         `ContentMissing`, `SizeInvalid`, `RepositoryUnknown`. A failed push changes nothing.
         """
         await self._rights.require(principal, repository, PUSH)
+        await self._hooks.upstreams.check_push(principal, repository)
+        taken = incomplete or self._incomplete
         names = tuple(dict.fromkeys(map(check_tag, tags)))
         parsed = parse_manifest(payload, content_type)
         actual = Digest.of(payload, digest.algorithm if digest else "sha256")
@@ -80,13 +84,13 @@ class ImageService:
         async with self._database.transaction() as unit:
             held = await repository_store.hold_repository(unit.connection, repository, alone=False)
             if held is not None:
-                await self._record(unit, held, manifest, parsed, names, principal)
+                await self._record(unit, held, manifest, parsed, names, principal, taken)
                 return done
         # The first push to a repository, of a manifest that needs no blobs here (or is about to be refused).
         tenant_id = await tenant_id_of(self._tenants, repository)
         async with self._database.transaction() as unit:
             held = await ensure_repository(unit, self._hooks, repository, tenant_id, principal)
-            await self._record(unit, held, manifest, parsed, names, principal)
+            await self._record(unit, held, manifest, parsed, names, principal, taken)
         return done
 
     async def _record(
@@ -97,8 +101,9 @@ class ImageService:
         parsed: ParsedManifest,
         names: Sequence[str],
         by: Principal,
+        incomplete: Incomplete,
     ) -> None:
-        total_size = await check_complete(unit.connection, held.repository_id, parsed, self._incomplete)
+        total_size = await check_complete(unit.connection, held.repository_id, parsed, incomplete)
         now = self._clock.now()
         user_id = by.user_id or ""
         is_new = await manifest_store.add_manifest(
@@ -140,11 +145,12 @@ class ImageService:
 
     async def get(self, repository: str, reference: str | Digest) -> Manifest:
         """Like `find` for a caller that made the check."""
-        found = await (
-            self._by_digest(repository, reference)
-            if isinstance(reference, Digest)
-            else self._by_tag(repository, reference)
-        )
+        if isinstance(reference, Digest):
+            found = await self._by_digest(repository, reference)
+            if found is None and await self._hooks.upstreams.fetch_manifest(repository, reference):
+                found = await self._by_digest(repository, reference)
+        else:
+            found = await self._by_tag(repository, reference)
         if found is not None:
             return found
         async with self._database.reading() as connection:
@@ -167,6 +173,7 @@ class ImageService:
     async def _by_tag(self, repository: str, tag: str) -> Manifest | None:
         if not _can_exist(tag):
             return None
+        await self._hooks.upstreams.refresh_tag(repository, tag)
         async with self._database.reading() as connection:
             return await manifest_store.find_by_tag(connection, repository, tag)
 
@@ -218,7 +225,8 @@ class ImageService:
         """For who kept a deleted manifest, holds the repository alone and has checked the right: like a push of it.
         Raises `ContentMissing`, and whatever a participant refuses it with.
         """
-        await self._record(unit, held, manifest, parse_manifest(manifest.payload, manifest.media_type), tags, by)
+        parsed = parse_manifest(manifest.payload, manifest.media_type)
+        await self._record(unit, held, manifest, parsed, tags, by, self._incomplete)
 
     async def _remove(self, unit: UnitOfWork, held: Repository, digest: Digest, by: Principal | None) -> None:
         if not await manifest_store.held_manifests(unit.connection, held.repository_id, [digest]):

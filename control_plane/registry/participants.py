@@ -2,7 +2,8 @@
 
 The registry itself knows none of them. A `Participant` is called inside the transaction that makes the change, so what
 it writes commits or fails together with it; raising refuses the change. An `UploadMeter` lets bytes in, a `PullGate`
-lets images out, a `Keeper` knows what is about to go. `app` hands all of them in as `Hooks`.
+lets images out, a `Keeper` knows what is about to go, `Upstreams` bring what is not here. `app` hands all of them in as
+`Hooks`.
 
 Order: participants are called in the order of `Hooks.participants`, refusers first. They run under the transaction's
 row locks: no network, no files, no waiting.
@@ -10,7 +11,9 @@ row locks: no network, no files, no waiting.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -112,6 +115,49 @@ class Keeper(Protocol):
         ...
 
 
+class Incoming(Protocol):
+    """A blob that is on its way here while somebody reads it."""
+
+    @property
+    def size(self) -> int: ...
+
+    def read(self, start: int, end: int) -> AsyncIterator[bytes]:
+        """As the bytes arrive. The last of them come only after the whole blob was verified and is ours; raises
+        instead if that fails, so that a part or a false blob never looks like success.
+        """
+        ...
+
+
+class Upstreams(Protocol):
+    """Who fetches from elsewhere what a repository does not hold yet. Asked after the principal's right was checked;
+    for a repository that is no mirror each is at most one cached look-up and changes nothing.
+    """
+
+    async def check_push(self, by: Principal, repository: str) -> None:
+        """Raises `Denied` if what the repository holds comes from elsewhere only."""
+        ...
+
+    async def refresh_tag(self, repository: str, tag: str) -> None:
+        """Before a tag is read: make it mean what it means upstream. Raises `Unavailable` and the like only if there
+        is nothing to serve instead.
+        """
+        ...
+
+    async def fetch_manifest(self, repository: str, digest: Digest) -> bool:
+        """After it was not found: whether it is here now."""
+        ...
+
+    async def blob_size(self, repository: str, digest: Digest) -> int | None:
+        """Of a blob that the repository does not link; None if there is none upstream."""
+        ...
+
+    def blob(self, repository: str, digest: Digest) -> AbstractAsyncContextManager[Incoming | None]:
+        """A blob that the repository does not link (or did not a moment ago): begin to fetch it, or join who does.
+        None if there is nothing to wait for: it has come meanwhile, or there is none.
+        """
+        ...
+
+
 class Unmetered:
     """No limits."""
 
@@ -131,6 +177,24 @@ class OpenGate:
     async def admit(self, principal: Principal, repository: str, manifest: Manifest) -> None: ...
 
 
+class NoUpstreams:
+    """Everything is pushed."""
+
+    async def check_push(self, by: Principal, repository: str) -> None: ...
+
+    async def refresh_tag(self, repository: str, tag: str) -> None: ...
+
+    async def fetch_manifest(self, repository: str, digest: Digest) -> bool:
+        return False
+
+    async def blob_size(self, repository: str, digest: Digest) -> int | None:
+        return None
+
+    @contextlib.asynccontextmanager
+    async def blob(self, repository: str, digest: Digest) -> AsyncIterator[Incoming | None]:
+        yield None
+
+
 class NothingLeaves:
     """Nothing is collected."""
 
@@ -147,3 +211,4 @@ class Hooks:
     meter: UploadMeter = field(default_factory=Unmetered)
     gate: PullGate = field(default_factory=OpenGate)
     keeper: Keeper = field(default_factory=NothingLeaves)
+    upstreams: Upstreams = field(default_factory=NoUpstreams)

@@ -143,6 +143,7 @@ class UploadService:
         Raises `ScopeInsufficient` if only the token, not the right, is in the way: the client can get another one.
         """
         await self._rights.require(principal, repository, PUSH)
+        await self._hooks.upstreams.check_push(principal, repository)
         tenant_id = await tenant_id_of(self._tenants, repository)
         if source is not None and not await self._rights.may(principal, source, PULL):
             if await self._rights.permits(principal, source, PULL):
@@ -194,6 +195,7 @@ class UploadService:
 
     async def _new(self, principal: Principal, repository: str) -> Upload:
         await self._rights.require(principal, repository, PUSH)
+        await self._hooks.upstreams.check_push(principal, repository)
         return self._upload(principal, repository, await tenant_id_of(self._tenants, repository))
 
     def _upload(self, principal: Principal, repository: str, tenant_id: str) -> Upload:
