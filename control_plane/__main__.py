@@ -1,9 +1,10 @@
-"""`longshore-server`: serve, worker, migrate, create-admin."""
+"""`longshore-server`: serve, worker, migrate, create-admin, collect-garbage."""
 
 from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +17,7 @@ from common.logging_setup import configure_logging
 from control_plane.app import build, open_backing
 from control_plane.migrations.migrate import current, upgrade
 from control_plane.process import serve, work
+from control_plane.registry.collection.console import collect_garbage
 from control_plane.settings import Settings, load_settings
 
 app = typer.Typer(
@@ -58,6 +60,19 @@ def migrate_command(config: Config = None, data: Data = None) -> None:
     typer.echo(f"database is at {asyncio.run(_migrate(settings.database_url))}")
 
 
+@app.command("collect-garbage")
+def collect_garbage_command(
+    config: Config = None,
+    data: Data = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go and why; change nothing.")] = False,
+    sweep: Annotated[bool, typer.Option("--sweep", help="Compare the whole store with the records, too.")] = False,
+) -> None:
+    """Collect what nobody needs and whose grace is over, now. The server does so by itself; both may run at once."""
+    settings = _settings(config, data, {})
+    for line in asyncio.run(_collect(settings, dry_run=dry_run, sweep=sweep)):
+        typer.echo(line)
+
+
 @app.command("create-admin")
 def create_admin_command(config: Config = None, data: Data = None) -> None:
     """Give the platform admin a new password and print it; for when the first one was lost."""
@@ -79,6 +94,17 @@ async def _reset_admin(settings: Settings) -> str:
         return (
             await plane.tenancy.accounts.ensure_platform_admin() or await plane.tenancy.accounts.reset_platform_admin()
         )
+    finally:
+        await backing.close()
+
+
+async def _collect(settings: Settings, *, dry_run: bool, sweep: bool) -> Sequence[str]:
+    await _check_database(settings)
+    clock = SystemClock()
+    backing = open_backing(settings, clock)
+    try:
+        plane = await build(settings, clock, backing)
+        return await collect_garbage(plane.collection.service, dry_run=dry_run, sweep=sweep)
     finally:
         await backing.close()
 
