@@ -99,7 +99,7 @@ class Principal:
     tenant: str | None = None
     at_most: Role | None = None
     robot: tuple[RobotScope, ...] | None = None
-    key_id: str | None = None
+    key_id: str | None = field(default=None, compare=False)
 
     @property
     def anonymous(self) -> bool:

@@ -8,31 +8,25 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-
-import structlog
+from datetime import datetime
 
 from common.clock import Clock
-from common.errors import Denied, Invalid, NotFound, Unauthenticated, Unavailable
+from common.errors import Denied, Invalid, NotFound, Unauthenticated
 from common.identifiers import is_id, new_id
 from control_plane.audit.service import AuditTrail
 from control_plane.cache import Cache
-from control_plane.database import Database
+from control_plane.database import Database, UnitOfWork
 from control_plane.tenants import api_key_store, store, user_store
 from control_plane.tenants.access import RANK, Permission, Principal, Role
 from control_plane.tenants.acting import act_of
+from control_plane.tenants.key_uses import KeyUses
 from control_plane.tenants.model import ApiKey, TenantSettings
 from control_plane.tenants.opaque import OpaqueSecret
 from control_plane.tenants.short_memory import ShortMemory
 from control_plane.tenants.standings import Standings
 from control_plane.web.paging import Page, PageRequest
 
-log = structlog.get_logger()
-
 KEY_PREFIX = "lsk_"
-_USE_RECORDED_EVERY = timedelta(minutes=1)
-# Bounds what this process remembers of recorded uses; forgetting costs one conditional update.
-_REMEMBERED_USES = 10_000
 
 
 class ApiKeyInvalid(Unauthenticated):
@@ -85,7 +79,7 @@ class ApiKeyService:
         self._clock = clock
         self._standings = standings
         self._memory = ShortMemory(cache, settings.standing_lifetime)
-        self._used: dict[str, float] = {}
+        self._uses = KeyUses(database, clock, _touch)
 
     async def create(
         self,
@@ -152,13 +146,24 @@ class ApiKeyService:
         known = await self._find(given.id) if given is not None else None
         if given is None or known is None or not given.matches(known.secret_hash):
             raise _invalid()
+        principal = await self._principal(given.id, known)
+        await self._uses.record(given.id)
+        return principal
+
+    async def principal(self, key_id: str) -> Principal:
+        """Whom a key speaks for that was shown before. Raises `ApiKeyInvalid` if it does not count any more."""
+        known = await self._find(key_id)
+        if known is None:
+            raise _invalid()
+        return await self._principal(key_id, known)
+
+    async def _principal(self, key_id: str, known: _Known) -> Principal:
         if known.expires_at is not None and known.expires_at <= self._clock.now().timestamp():
             raise _invalid()
         standing = await self._standings.get(known.user_id)
         if standing is None or standing.disabled:
             raise _invalid()
-        await self._record_use(given.id)
-        return standing.limited_to(known.tenant, known.role)
+        return standing.limited_to(known.tenant, known.role, key_id)
 
     async def _find(self, key_id: str) -> _Known | None:
         async def read() -> bytes | None:
@@ -169,20 +174,9 @@ class ApiKeyService:
         value = await self._memory.get(_cache_key(key_id), read)
         return _decode(value) if value is not None else None
 
-    async def _record_use(self, key_id: str) -> None:
-        # At most one write a minute and key, whatever the traffic; a write that fails must not refuse the request.
-        now = self._clock.monotonic()
-        if now - self._used.get(key_id, float("-inf")) < _USE_RECORDED_EVERY.total_seconds():
-            return
-        if len(self._used) >= _REMEMBERED_USES:
-            self._used.clear()
-        self._used[key_id] = now
-        moment = self._clock.now()
-        try:
-            async with self._database.transaction() as unit:
-                await api_key_store.touch_api_key(unit.connection, key_id, moment, moment - _USE_RECORDED_EVERY)
-        except Unavailable as error:
-            log.warning("use of an API key not recorded", key=key_id, error=str(error))
+
+async def _touch(unit: UnitOfWork, key_id: str, now: datetime, not_after: datetime) -> None:
+    await api_key_store.touch_api_key(unit.connection, key_id, now, not_after)
 
 
 def _cache_key(key_id: str) -> str:

@@ -19,13 +19,22 @@ from collections.abc import AsyncIterator
 from weakref import WeakValueDictionary
 
 from common.errors import Unauthenticated, Unavailable
+from control_plane.audit.model import Outcome
+from control_plane.audit.service import AuditTrail
 from control_plane.cache import Cache
 from control_plane.tenants.access import ANONYMOUS, Principal
+from control_plane.tenants.acting import login_act
 from control_plane.tenants.api_keys import KEY_PREFIX, ApiKeyService
 from control_plane.tenants.credentials import Credentials
 from control_plane.tenants.model import TenantSettings, User
+from control_plane.tenants.robot_keys import ROBOT_PREFIX, RobotKeys
 from control_plane.tenants.standings import Standings
+from control_plane.tenants.throttle import LoginThrottle
 from control_plane.tenants.tokens import AccessTokens, TokenInvalid
+
+_KEY_PREFIXES = (KEY_PREFIX, ROBOT_PREFIX)
+# The prefix and the id: what of a key may be looked at.
+_KEY_NAME_LENGTH = 36
 
 
 class HeaderInvalid(Unauthenticated):
@@ -33,7 +42,7 @@ class HeaderInvalid(Unauthenticated):
 
 
 class AuthService:
-    """Bearer access tokens, Bearer API keys, Basic with a password or an API key in its place."""
+    """Bearer access tokens, Bearer API keys and robots' keys, Basic with a password or a key in its place."""
 
     def __init__(
         self,
@@ -42,10 +51,16 @@ class AuthService:
         standings: Standings,
         tokens: AccessTokens,
         api_keys: ApiKeyService,
+        robot_keys: RobotKeys,
+        throttle: LoginThrottle,
+        trail: AuditTrail,
         settings: TenantSettings,
     ) -> None:
         self._cache = cache
         self._credentials = credentials
+        self._robot_keys = robot_keys
+        self._throttle = throttle
+        self._trail = trail
         self._standings = standings
         self._tokens = tokens
         self._api_keys = api_keys
@@ -60,7 +75,7 @@ class AuthService:
         scheme, _, value = authorization_header.strip().partition(" ")
         value = value.strip()
         if scheme.lower() == "bearer" and value:
-            return await self.authenticate_bearer(value)
+            return await self.authenticate_bearer(value, client)
         if scheme.lower() == "basic" and value:
             username, password = _parse_basic(value)
             return await self.authenticate_basic(username, password, client)
@@ -68,10 +83,10 @@ class AuthService:
             "the Authorization header is neither Bearer nor Basic", action="send an access token or an API key"
         )
 
-    async def authenticate_bearer(self, token: str) -> Principal:
-        """An access token or an API key. Raises `Unauthenticated`."""
-        if token.startswith(KEY_PREFIX):
-            return await self._api_keys.authenticate(token)
+    async def authenticate_bearer(self, token: str, client: str = "") -> Principal:
+        """An access token, an API key or a robot's key. Raises `Unauthenticated`, `LoginsThrottled`."""
+        if token.startswith(_KEY_PREFIXES):
+            return await self._by_key(token, token[:_KEY_NAME_LENGTH], client)
         found = await self._tokens.read(token)
         standing = await self._standings.get(found.user_id)
         if standing is None or standing.disabled or standing.token_generation != found.generation:
@@ -81,9 +96,9 @@ class AuthService:
         return standing.principal()
 
     async def authenticate_basic(self, username: str, password: str, client: str = "") -> Principal:
-        """A name with its password, or any name with an API key. Raises as `authenticate`."""
-        if password.startswith(KEY_PREFIX):
-            return await self._api_keys.authenticate(password)
+        """A name with its password, or any name with a key. Raises as `authenticate`."""
+        if password.startswith(_KEY_PREFIXES):
+            return await self._by_key(password, username, client)
         key = self._key(username, password)
         # A pull opens a dozen connections with the same password at once: one of them checks, the others learn.
         async with self._one_at_a_time(key):
@@ -96,6 +111,20 @@ class AuthService:
                     raise _ended()
                 principal = standing.principal()
         return principal
+
+    async def _by_key(self, key: str, name: str, client: str) -> Principal:
+        """A right key always opens: nobody guesses 256 bits, and a fleet of builders behind one address must not be
+        shut out by one of them that kept an old key. Wrong ones are counted, apart from passwords, and slowed down.
+        """
+        keys = self._robot_keys if key.startswith(ROBOT_PREFIX) else self._api_keys
+        try:
+            return await keys.authenticate(key)
+        except Unauthenticated:
+            name, client = f"key {name}", f"key {client}" if client else ""
+            await self._throttle.check(name, client)
+            await self._throttle.failed(name, client)
+            await self._trail.refused(login_act(None, "tenants.login_failed", Outcome.DENIED, "no such key"))
+            raise
 
     async def _recall(self, key: str) -> Principal | None:
         try:

@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 from common.errors import NotFound
 from control_plane.cache import Cache
 from control_plane.database import Database
-from control_plane.tenants import store
+from control_plane.tenants import group_store, store, user_store
 from control_plane.tenants.model import TenantNameInvalid, TenantSettings, check_tenant_name
 from control_plane.tenants.short_memory import ShortMemory
 
@@ -45,6 +45,21 @@ class TenantDirectory:
         if found is None:
             raise TenantUnknown(f"there is no tenant {name[:80]!r}", action="create it first")
         return found
+
+    async def user_ids_of(self, names: Collection[str]) -> Mapping[str, str]:
+        """By name; unknown ones are absent."""
+        async with self._database.reading() as connection:
+            return await user_store.ids_of(connection, [name for name in names if "\x00" not in name])
+
+    async def user_names_of(self, ids: Collection[str]) -> Mapping[str, str]:
+        """By id; unknown ones are absent."""
+        async with self._database.reading() as connection:
+            return await user_store.names_of(connection, ids)
+
+    async def group_ids_of(self, tenant_id: str) -> Mapping[str, str]:
+        """Of all groups of the tenant, by name."""
+        async with self._database.reading() as connection:
+            return await group_store.ids_of(connection, tenant_id)
 
     async def forget(self, name: str) -> None:
         """After the tenant was deleted; the next one of that name has another id."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from control_plane.jobs.periodic import Schedule
 from control_plane.jobs.running import Handler, RunningJob
+from control_plane.tenants.robots import RobotService
 from control_plane.tenants.sessions import SessionService
 from control_plane.tenants.signing_keys import SigningKeys
 
@@ -21,9 +22,9 @@ SCHEDULES = (
 )
 
 
-def build_handlers(sessions: SessionService, keys: SigningKeys) -> Mapping[str, Handler]:
+def build_handlers(sessions: SessionService, keys: SigningKeys, robots: RobotService) -> Mapping[str, Handler]:
     async def forget_expired(job: RunningJob) -> Mapping[str, Any] | None:
-        return {"rows": await sessions.forget_expired()}
+        return {"rows": await sessions.forget_expired(), "robot_keys": await robots.forget_ended()}
 
     async def rotate_key(job: RunningJob) -> Mapping[str, Any] | None:
         return {"key_id": await keys.rotate_when_older(_KEY_LIFE)}

@@ -17,6 +17,9 @@ from control_plane.tenants.access import Principal, RepositoryScope, Role, lesse
 # The first components of our own addresses: a repository under such a name could not be told from them.
 RESERVED_TENANTS = frozenset({"admin", "api", "v2"})
 MAX_TENANT_NAME = 64
+# Names within a tenant: of groups and robots.
+SHORT_NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
+SHORT_NAME_RULE = "use up to 64 lower-case letters, digits and . _ -, with a letter or digit at both ends"
 _USER_NAME = re.compile(r"[a-z0-9](?:[a-z0-9._@+-]{0,62}[a-z0-9])?")
 
 
@@ -26,6 +29,10 @@ class TenantNameInvalid(Invalid):
 
 class UserNameInvalid(Invalid):
     code = "user_name_invalid"
+
+
+class GroupNameInvalid(Invalid):
+    code = "group_name_invalid"
 
 
 class RegistryNameTaken(Invalid):
@@ -92,7 +99,7 @@ class Member:
 @dataclass(frozen=True, slots=True)
 class Standing:
     """What a user is allowed at this moment. `revoked` are the ids of access tokens that were ended before their time;
-    None means that they are too many to carry, and the table must be asked.
+    None means that they are too many to carry, and the table must be asked. `groups` are ids.
     """
 
     user_id: str
@@ -102,20 +109,32 @@ class Standing:
     token_generation: int
     roles: Mapping[str, Role]
     revoked: frozenset[str] | None = frozenset()
+    groups: frozenset[str] = frozenset()
 
-    def principal(self) -> Principal:
-        return Principal(self.user_id, self.name, self.platform_admin, dict(self.roles))
+    def principal(self, key_id: str | None = None) -> Principal:
+        return Principal(
+            self.user_id, self.name, self.platform_admin, dict(self.roles), groups=self.groups, key_id=key_id
+        )
 
-    def limited_to(self, tenant: str | None, role: Role | None) -> Principal:
+    def limited_to(self, tenant: str | None, role: Role | None, key_id: str | None = None) -> Principal:
         """The principal of an API key: without limits the user itself, with any of them never the platform admin."""
         if tenant is None and role is None:
-            return self.principal()
+            return self.principal(key_id)
         held: dict[str, Role] = dict(self.roles)
         if tenant is not None:
             own = Role.ADMIN if self.platform_admin else self.roles.get(tenant)
             held = {tenant: own} if own is not None else {}
         capped = {name: lesser(own, role) if role is not None else own for name, own in held.items()}
-        return Principal(self.user_id, self.name, roles=capped, limited=True)
+        return Principal(
+            self.user_id,
+            self.name,
+            roles=capped,
+            limited=True,
+            groups=self.groups,
+            tenant=tenant,
+            at_most=role,
+            key_id=key_id,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +151,16 @@ class ApiKey:
     expires_at: datetime | None
     last_used_at: datetime | None
     revoked_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Users of one tenant, to whom repositories of the tenant can be granted together."""
+
+    id: str
+    name: str
+    members: tuple[str, ...]
+    created_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,13 +213,17 @@ class Login:
 
 @dataclass(frozen=True, slots=True)
 class RegistryToken:
-    """What a genuine registry token says, before its user's standing is asked."""
+    """What a genuine registry token says, before it is asked whether who it was made for still stands behind it.
+
+    `key_id` is the key that asked for it, a robot's if `robot`; without one the user did. None of both: anonymous.
+    """
 
     user_id: str | None
     generation: int
-    platform_admin: bool
-    roles: Mapping[str, Role]
+    key_id: str | None
+    robot: bool
     scopes: tuple[RepositoryScope, ...]
+    expires_at: datetime
 
 
 def check_tenant_name(name: str) -> str:
@@ -218,4 +251,11 @@ def check_user_name(name: str) -> str:
             f"{name[:80]!r} cannot name a user",
             action="use up to 64 lower-case letters, digits and . _ @ + -, with a letter or digit at both ends",
         )
+    return name
+
+
+def check_group_name(name: str) -> str:
+    """`name` itself; raises `GroupNameInvalid`."""
+    if not SHORT_NAME.fullmatch(name):
+        raise GroupNameInvalid(f"{name[:80]!r} cannot name a group", action=SHORT_NAME_RULE)
     return name

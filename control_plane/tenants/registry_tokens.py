@@ -1,24 +1,38 @@
 """Tokens of the Docker registry protocol (distribution: spec/auth/jwt): fifteen minutes, for the repositories that were
 asked for and allowed.
 
-Invariant: a token carries at most what its principal may when it is made, and counts for at most what its user may when
-it is shown; so neither a limited API key nor a lost role is got around by asking for a token. The audience is the
-registry's name: these tokens open nothing else, and access tokens do not open the registry as one of these.
+Invariant: a token only narrows. It names the credential that asked for it (a user, an API key, a robot's key), and each
+time it is shown that credential is asked again: what was taken from it, or ended, is gone for its tokens too, and what
+the token was not made for stays closed. The audience is the registry's name: these tokens open nothing else, and access
+tokens do not open the registry as one of these.
+
+A token that ended may still be read for a while (`late`) by a caller that finishes what was begun with it; whether its
+credential still counts is asked then as ever.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from common.clock import Clock
 from common.errors import Invalid
 from common.identifiers import new_id
-from control_plane.tenants.access import ACTIONS, Principal, RepositoryScope, Role, lesser
-from control_plane.tenants.model import RegistryToken, Standing, TenantSettings
+from control_plane.tenants.access import Principal, RepositoryScope
+from control_plane.tenants.api_keys import ApiKeyService
+from control_plane.tenants.model import RegistryToken, TenantSettings
+from control_plane.tenants.robot_keys import RobotKeys
 from control_plane.tenants.standings import Standings
-from control_plane.tenants.tokens import TokenCodec, TokenInvalid
+from control_plane.tenants.tokens import TokenCodec, TokenInvalid, check_not_expired, moment_of
+
+# Verifying a signature takes 66 us and finding a token that was verified before less than one.
+_REMEMBERED = 4096
+# The scope for listing repositories has no repository (Docker: `registry:catalog:*`).
+_CATALOG = RepositoryScope("*", frozenset({"catalog"}))
+_ON_THE_DOT = timedelta(0)
 
 
 class ServiceUnknown(Invalid):
@@ -34,11 +48,22 @@ class IssuedToken(NamedTuple):
 
 
 class RegistryTokens:
-    def __init__(self, codec: TokenCodec, clock: Clock, standings: Standings, settings: TenantSettings) -> None:
+    def __init__(
+        self,
+        codec: TokenCodec,
+        clock: Clock,
+        standings: Standings,
+        api_keys: ApiKeyService,
+        robot_keys: RobotKeys,
+        settings: TenantSettings,
+    ) -> None:
         self._codec = codec
         self._clock = clock
         self._standings = standings
+        self._api_keys = api_keys
+        self._robot_keys = robot_keys
         self._settings = settings
+        self._verified: OrderedDict[str, RegistryToken] = OrderedDict()
 
     @property
     def service(self) -> str:
@@ -46,17 +71,15 @@ class RegistryTokens:
         return self._settings.registry_service
 
     async def issue(self, principal: Principal, service: str, scopes: Sequence[RepositoryScope]) -> IssuedToken:
-        """For as much of `scopes` as the principal may; what it may not is left out, as the protocol wants it.
-
-        Raises `ServiceUnknown`.
-        """
+        """For `scopes`, which the caller has cut down to what the principal may. Raises `ServiceUnknown`."""
         if service != self.service:
             raise ServiceUnknown(f"{service[:80]!r} is not this registry", action=f"ask for service {self.service}")
-        standing = await self._standings.get(principal.user_id) if principal.user_id is not None else None
-        granted = [scope for scope in (allowed(principal, wanted) for wanted in scopes) if scope.actions]
+        generation = 0
+        if principal.user_id is not None and principal.key_id is None:
+            standing = await self._standings.get(principal.user_id)
+            generation = standing.token_generation if standing is not None else 0
         now = self._clock.now()
         lifetime = int(self._settings.registry_lifetime.total_seconds())
-        roles = {scope.tenant: principal.role_in(scope.tenant) for scope in granted}
         claims = {
             "sub": principal.user_id or "",
             "name": principal.name,
@@ -64,64 +87,61 @@ class RegistryTokens:
             "iat": int(now.timestamp()),
             "nbf": int(now.timestamp()),
             "exp": int(now.timestamp()) + lifetime,
-            "gen": standing.token_generation if standing is not None else 0,
-            "adm": principal.platform_admin,
-            "roles": {tenant: role.value for tenant, role in roles.items() if role is not None},
-            "access": [
-                {"type": "repository", "name": scope.repository, "actions": sorted(scope.actions)} for scope in granted
-            ],
+            "gen": generation,
+            "key": principal.key_id,
+            "robot": principal.robot is not None,
+            "access": [_entry(scope) for scope in scopes],
         }
         return IssuedToken(await self._codec.sign(service, claims), lifetime, now)
 
-    async def verify(self, token: str) -> Principal:
-        """The principal, limited to the token's scopes. Raises `TokenInvalid`, `TokenExpired`."""
-        found = _parse(await self._codec.read(token, self.service))
+    async def verify(self, token: str, late: timedelta = _ON_THE_DOT) -> Principal:
+        """The principal, limited to the token's scopes; `late` is for how long after its end it still counts.
+
+        Raises `TokenInvalid`, `TokenExpired`, or what its key is refused with.
+        """
+        found = self._verified.get(token)
+        if found is None:
+            found = _parse(await self._codec.read(token, self.service, late), self._clock)
+            self._verified[token] = found
+            if len(self._verified) > _REMEMBERED:
+                self._verified.popitem(last=False)
+        check_not_expired(found.expires_at, self._clock, late)
+        return replace(await self._owner(found), scopes=found.scopes, limited=True)
+
+    async def _owner(self, found: RegistryToken) -> Principal:
         if found.user_id is None:
-            return Principal(scopes=found.scopes, limited=True)
+            return Principal()
+        if found.key_id is not None:
+            return await (self._robot_keys if found.robot else self._api_keys).principal(found.key_id)
         standing = await self._standings.get(found.user_id)
         if standing is None or standing.disabled or standing.token_generation != found.generation:
             raise _invalid()
-        return Principal(
-            standing.user_id,
-            standing.name,
-            standing.platform_admin and found.platform_admin,
-            _roles(standing, found.roles),
-            found.scopes,
-            limited=True,
-        )
+        return standing.principal()
 
 
-def allowed(principal: Principal, wanted: RepositoryScope) -> RepositoryScope:
-    """`wanted` with the actions that the principal may; pure. `*` becomes the actions that it stands for."""
-    asked = set(ACTIONS) if "*" in wanted.actions else wanted.actions
-    return RepositoryScope(
-        wanted.repository,
-        frozenset(
-            action
-            for action in asked
-            if (needed := ACTIONS.get(action)) is not None and principal.may_on(needed, wanted.repository)
-        ),
-    )
+def _entry(scope: RepositoryScope) -> dict[str, Any]:
+    if scope == _CATALOG:
+        return {"type": "registry", "name": "catalog", "actions": ["*"]}
+    return {"type": "repository", "name": scope.repository, "actions": sorted(scope.actions)}
 
 
-def _roles(standing: Standing, caps: Mapping[str, Role]) -> dict[str, Role]:
-    own = {tenant: Role.ADMIN if standing.platform_admin else standing.roles.get(tenant) for tenant in caps}
-    return {tenant: lesser(role, caps[tenant]) for tenant, role in own.items() if role is not None}
+def _scopes(entries: Sequence[Mapping[str, Any]]) -> Iterator[RepositoryScope]:
+    for entry in entries:
+        if entry["type"] == "repository":
+            yield RepositoryScope(str(entry["name"]), frozenset(map(str, entry["actions"])))
+        elif (entry["type"], entry["name"]) == ("registry", "catalog"):
+            yield _CATALOG
 
 
-def _parse(claims: Mapping[str, Any]) -> RegistryToken:
+def _parse(claims: Mapping[str, Any], clock: Clock) -> RegistryToken:
     try:
-        scopes = tuple(
-            RepositoryScope(str(entry["name"]), frozenset(map(str, entry["actions"])))
-            for entry in claims["access"]
-            if entry["type"] == "repository"
-        )
         return RegistryToken(
             user_id=claims["sub"] or None,
             generation=int(claims["gen"]),
-            platform_admin=claims["adm"] is True,
-            roles={str(tenant): Role(role) for tenant, role in claims["roles"].items()},
-            scopes=scopes,
+            key_id=claims["key"],
+            robot=claims["robot"] is True,
+            scopes=tuple(_scopes(claims["access"])),
+            expires_at=moment_of(claims["exp"], clock),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _invalid() from error

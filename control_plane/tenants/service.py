@@ -14,13 +14,14 @@ from common.errors import Conflict, NotFound
 from common.identifiers import new_id
 from control_plane.audit.service import AuditTrail
 from control_plane.database import Database, UnitOfWork
-from control_plane.tenants import store, user_store
+from control_plane.tenants import robot_store, store, user_store
 from control_plane.tenants.access import Permission, Principal, Role
 from control_plane.tenants.accounts import UserUnknown
 from control_plane.tenants.acting import act_of
 from control_plane.tenants.directory import TenantDirectory, TenantUnknown
 from control_plane.tenants.messages import MemberChanged, TenantCreated, TenantDeleted
 from control_plane.tenants.model import Member, Tenant, User, check_tenant_name
+from control_plane.tenants.robot_keys import RobotKeys
 from control_plane.tenants.standings import Standings
 from control_plane.web.paging import Page, PageRequest
 
@@ -54,6 +55,7 @@ class TenantService:
         clock: Clock,
         standings: Standings,
         directory: TenantDirectory,
+        robot_keys: RobotKeys,
         trail: AuditTrail,
         in_use: Sequence[TenantInUse] = (),
     ) -> None:
@@ -62,6 +64,7 @@ class TenantService:
         self._clock = clock
         self._standings = standings
         self._directory = directory
+        self._robot_keys = robot_keys
         self._in_use = tuple(in_use)
 
     async def create(self, principal: Principal, name: str, display_name: str = "") -> Tenant:
@@ -101,6 +104,7 @@ class TenantService:
             tenant = await self._locked(unit, name)
             held = [what for ask in self._in_use if (what := await ask(unit, tenant.id)) is not None]
             former = await store.member_ids(unit.connection, tenant.id)
+            keys = await robot_store.key_ids_in(unit.connection, tenant.id)
             # The database has the last word: what was added since we asked refers to the row.
             if held or not await store.remove_tenant(unit.connection, tenant.id):
                 raise TenantNotEmpty(
@@ -110,6 +114,7 @@ class TenantService:
             self._trail.record(unit, act_of(principal, "tenants.tenant_deleted", tenant=name))
         await self._directory.forget(name)
         await self._standings.forget(former)
+        await self._robot_keys.forget(keys)
 
     async def members(self, principal: Principal, name: str, page: PageRequest) -> Page[Member]:
         """Raises `TenantUnknown`."""

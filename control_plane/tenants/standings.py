@@ -49,7 +49,7 @@ class Standings:
 
 def _key(user_id: str) -> str:
     # The number is the form of the value: a newer version reads no older form.
-    return f"tenants/standing/1/{user_id}"
+    return f"tenants/standing/2/{user_id}"
 
 
 def _encode(standing: Standing) -> bytes:
@@ -60,12 +60,13 @@ def _encode(standing: Standing) -> bytes:
         standing.token_generation,
         {tenant: role.value for tenant, role in standing.roles.items()},
         sorted(standing.revoked) if standing.revoked is not None else None,
+        sorted(standing.groups),
     ]
     return json.dumps(fields, separators=(",", ":")).encode()
 
 
 def _decode(user_id: str, value: bytes) -> Standing:
-    name, platform_admin, disabled, generation, roles, revoked = json.loads(value)
+    name, platform_admin, disabled, generation, roles, revoked, groups = json.loads(value)
     return Standing(
         user_id=user_id,
         name=name,
@@ -74,4 +75,5 @@ def _decode(user_id: str, value: bytes) -> Standing:
         token_generation=generation,
         roles={tenant: Role(role) for tenant, role in roles.items()},
         revoked=frozenset(revoked) if revoked is not None else None,
+        groups=frozenset(groups),
     )

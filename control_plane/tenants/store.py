@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from control_plane.tenants.access import Role
 from control_plane.tenants.model import Member, Tenant
-from control_plane.tenants.tables import members, tenants, users
+from control_plane.tenants.tables import group_members, groups, members, tenants, users
 from control_plane.web.paging import Page, PageRequest
 
 
@@ -113,6 +113,11 @@ async def put_member(connection: AsyncConnection, tenant_id: str, user_id: str, 
 
 
 async def remove_member(connection: AsyncConnection, tenant_id: str, user_id: str) -> None:
+    """Out of the tenant's groups as well."""
+    of_tenant = select(groups.c.id).where(groups.c.tenant_id == tenant_id)
+    await connection.execute(
+        delete(group_members).where(group_members.c.user_id == user_id, group_members.c.group_id.in_(of_tenant))
+    )
     await connection.execute(delete(members).where(members.c.tenant_id == tenant_id, members.c.user_id == user_id))
 
 

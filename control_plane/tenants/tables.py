@@ -4,7 +4,7 @@ private keys sealed.
 
 from __future__ import annotations
 
-from sqlalchemy import Boolean, Column, ForeignKey, Index, Integer, LargeBinary, String, Table, Text
+from sqlalchemy import Boolean, Column, ForeignKey, Index, Integer, LargeBinary, String, Table, Text, UniqueConstraint
 
 from control_plane.database.schema import UtcDateTime, metadata
 
@@ -59,6 +59,52 @@ api_keys = Table(
     Column("revoked_at", UtcDateTime, nullable=True),
     Index("ix_api_keys_user_id", "user_id"),
     Index("ix_api_keys_tenant_id", "tenant_id"),
+)
+
+groups = Table(
+    "groups",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("tenant_id", _ID, ForeignKey("tenants.id", ondelete="CASCADE"), nullable=False),
+    Column("name", String(64), nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    UniqueConstraint("tenant_id", "name"),
+)
+
+group_members = Table(
+    "group_members",
+    metadata,
+    Column("group_id", _ID, ForeignKey("groups.id", ondelete="CASCADE"), primary_key=True),
+    Column("user_id", _ID, ForeignKey("users.id", ondelete="CASCADE"), primary_key=True),
+    Index("ix_group_members_user_id", "user_id"),
+)
+
+robots = Table(
+    "robots",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("tenant_id", _ID, ForeignKey("tenants.id", ondelete="CASCADE"), nullable=False),
+    Column("name", String(64), nullable=False),
+    Column("description", String(255), nullable=False),
+    # A JSON list of [pattern, [action, ...]]: read and replaced as a whole.
+    Column("scopes", Text, nullable=False),
+    Column("disabled", Boolean, nullable=False),
+    Column("expires_at", UtcDateTime, nullable=True),
+    Column("created_by", String(64), nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    UniqueConstraint("tenant_id", "name"),
+)
+
+robot_keys = Table(
+    "robot_keys",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("robot_id", _ID, ForeignKey("robots.id", ondelete="CASCADE"), nullable=False),
+    Column("secret_hash", String(64), nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("expires_at", UtcDateTime, nullable=True),
+    Column("last_used_at", UtcDateTime, nullable=True),
+    Index("ix_robot_keys_robot_id", "robot_id"),
 )
 
 signing_keys = Table(

@@ -15,9 +15,12 @@ from control_plane.tenants.api_keys import ApiKeyService
 from control_plane.tenants.authentication import AuthService
 from control_plane.tenants.credentials import Credentials
 from control_plane.tenants.directory import TenantDirectory
+from control_plane.tenants.groups import GroupService
 from control_plane.tenants.model import TenantSettings
 from control_plane.tenants.passwords import Passwords
 from control_plane.tenants.registry_tokens import RegistryTokens
+from control_plane.tenants.robot_keys import RobotKeys
+from control_plane.tenants.robots import RobotService
 from control_plane.tenants.service import TenantInUse, TenantService
 from control_plane.tenants.sessions import SessionService
 from control_plane.tenants.signing_keys import SigningKeys
@@ -38,6 +41,8 @@ class Tenancy:
     registry_tokens: RegistryTokens
     signing_keys: SigningKeys
     directory: TenantDirectory
+    robots: RobotService
+    groups: GroupService
 
 
 def build_tenancy(
@@ -54,18 +59,22 @@ def build_tenancy(
     standings = Standings(database, cache, clock, settings)
     passwords = Passwords(settings.hashing_slots)
     directory = TenantDirectory(database, cache, settings)
-    credentials = Credentials(database, passwords, LoginThrottle(cache, clock, settings), trail)
+    throttle = LoginThrottle(cache, clock, settings)
+    credentials = Credentials(database, passwords, throttle, trail)
     signing_keys = SigningKeys(database, box, clock, settings)
     codec = TokenCodec(signing_keys, clock, settings.issuer)
     tokens = AccessTokens(codec, clock, settings)
     api_keys = ApiKeyService(database, clock, cache, standings, settings, trail)
+    robot_keys = RobotKeys(database, clock, cache, settings)
     return Tenancy(
         accounts=AccountService(database, clock, passwords, credentials, standings, settings, trail),
-        tenants=TenantService(database, clock, standings, directory, trail, in_use),
+        tenants=TenantService(database, clock, standings, directory, robot_keys, trail, in_use),
         sessions=SessionService(database, clock, credentials, standings, tokens, settings, trail),
         api_keys=api_keys,
-        auth=AuthService(cache, credentials, standings, tokens, api_keys, settings),
-        registry_tokens=RegistryTokens(codec, clock, standings, settings),
+        auth=AuthService(cache, credentials, standings, tokens, api_keys, robot_keys, throttle, trail, settings),
+        registry_tokens=RegistryTokens(codec, clock, standings, api_keys, robot_keys, settings),
         signing_keys=signing_keys,
         directory=directory,
+        robots=RobotService(database, clock, robot_keys, trail),
+        groups=GroupService(database, clock, standings, trail),
     )

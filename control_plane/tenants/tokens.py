@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import jwt
@@ -51,8 +51,8 @@ class TokenCodec:
             {"iss": self._issuer, "aud": audience, **claims}, key.private, _ALGORITHM, headers={"kid": key.id}
         )
 
-    async def read(self, token: str, audience: str) -> dict[str, Any]:
-        """Raises `TokenInvalid`, `TokenExpired`."""
+    async def read(self, token: str, audience: str, late: timedelta = timedelta(0)) -> dict[str, Any]:
+        """`late`: for how long after its end a token is still read. Raises `TokenInvalid`, `TokenExpired`."""
         if len(token) > _MAX_TOKEN_LENGTH:
             raise _invalid()
         try:
@@ -74,10 +74,10 @@ class TokenCodec:
                     "verify_nbf": False,
                 },
             )
-            expires_at = _moment(claims["exp"], self._clock)
+            expires_at = moment_of(claims["exp"], self._clock)
         except (jwt.PyJWTError, ValueError, TypeError, OverflowError) as error:
             raise _invalid() from error
-        check_not_expired(expires_at, self._clock)
+        check_not_expired(expires_at, self._clock, late)
         return claims
 
 
@@ -118,7 +118,7 @@ class AccessTokens:
             id=str(claims["jti"]),
             user_id=str(claims["sub"]),
             generation=claims["gen"],
-            expires_at=_moment(claims["exp"], self._clock),
+            expires_at=moment_of(claims["exp"], self._clock),
         )
         self._verified[token] = found
         if len(self._verified) > _REMEMBERED:
@@ -126,8 +126,8 @@ class AccessTokens:
         return found
 
 
-def check_not_expired(expires_at: datetime, clock: Clock) -> None:
-    if clock.now() >= expires_at:
+def check_not_expired(expires_at: datetime, clock: Clock, late: timedelta = timedelta(0)) -> None:
+    if clock.now() - late >= expires_at:
         raise TokenExpired(
             f"the token expired at {expires_at:%Y-%m-%dT%H:%M:%SZ}", action="refresh it, or log in again"
         )
@@ -147,7 +147,7 @@ def _permissions(standing: Standing) -> list[str]:
     return sorted(permission.value for permission in granted)
 
 
-def _moment(seconds: object, clock: Clock) -> datetime:
+def moment_of(seconds: object, clock: Clock) -> datetime:
     if isinstance(seconds, bool) or not isinstance(seconds, int | float):
         raise TypeError("a NumericDate is a number")
     return datetime.fromtimestamp(seconds, tz=clock.now().tzinfo)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
@@ -11,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from control_plane.database.upserts import inserted
 from control_plane.tenants.access import Role
 from control_plane.tenants.model import Standing, User
-from control_plane.tenants.tables import members, revoked_tokens, tenants, users
+from control_plane.tenants.tables import group_members, members, revoked_tokens, tenants, users
 from control_plane.web.paging import Page, PageRequest
 
 # Beyond this many ended tokens of one user the standing does not carry their ids: 256 are 10 KB.
@@ -84,8 +85,18 @@ async def set_state(connection: AsyncConnection, user_id: str, *, disabled: bool
     )
 
 
+async def ids_of(connection: AsyncConnection, names: Collection[str]) -> dict[str, str]:
+    rows = await connection.execute(select(users.c.name, users.c.id).where(users.c.name.in_(names)))
+    return {row.name: row.id for row in rows}
+
+
+async def names_of(connection: AsyncConnection, ids: Collection[str]) -> dict[str, str]:
+    rows = await connection.execute(select(users.c.id, users.c.name).where(users.c.id.in_(ids)))
+    return {row.id: row.name for row in rows}
+
+
 async def read_standing(connection: AsyncConnection, user_id: str, now: datetime) -> Standing | None:
-    """Three look-ups by index; None if there is no such user."""
+    """Four look-ups by index; None if there is no such user."""
     row = (
         await connection.execute(
             select(users.c.name, users.c.platform_admin, users.c.disabled, users.c.token_generation).where(
@@ -114,6 +125,9 @@ async def read_standing(connection: AsyncConnection, user_id: str, now: datetime
         disabled=row.disabled,
         token_generation=row.token_generation,
         roles={tenant: Role(role) for tenant, role in held},
+        groups=frozenset(
+            await connection.scalars(select(group_members.c.group_id).where(group_members.c.user_id == user_id))
+        ),
         revoked=frozenset(ended) if len(ended) <= MOST_REVOKED else None,
     )
 

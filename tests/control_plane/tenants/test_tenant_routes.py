@@ -34,6 +34,12 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", "/api/v1/api-keys"): {"name": "ci", "tenant": "gamma"},
     ("POST", "/api/v1/tenants"): {"name": "mine"},
     ("PUT", "/api/v1/tenants/{name}/members/{username}"): {"role": "admin"},
+    ("POST", "/api/v1/tenants/{name}/robots"): {
+        "name": "mine",
+        "scopes": [{"repository": "gamma/*", "actions": ["pull"]}],
+    },
+    ("PATCH", "/api/v1/tenants/{name}/robots/{robot}"): {"disabled": True},
+    ("POST", "/api/v1/tenants/{name}/groups"): {"name": "mine"},
 }
 # Everybody who is signed in has these for themselves.
 OWN = {"/api/v1/auth/me", "/api/v1/auth/password", "/api/v1/api-keys", "/api/v1/tenants"}
@@ -73,7 +79,7 @@ def routes(tenancy: Tenancy) -> list[tuple[str, str]]:
 
 def address(path: str) -> str:
     key_id = "00000000-0000-7000-8000-000000000009"
-    return path.format(name="gamma", username="ada", key_id=key_id)
+    return path.format(name="gamma", username="ada", key_id=key_id, robot="ci", group="devs")
 
 
 async def test_no_route_answers_somebody_unknown(tenancy: Tenancy, client: AsyncClient) -> None:
@@ -112,7 +118,7 @@ async def test_every_route_is_named_in_the_walk(tenancy: Tenancy) -> None:
     known = set(routes(tenancy))
     assert set(BODIES) <= known
     assert {path for _, path in known} >= OPEN | OWN
-    assert len(known) == 21
+    assert len(known) == 33
 
 
 async def test_logging_in_staying_in_and_out(client: AsyncClient) -> None:
