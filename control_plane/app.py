@@ -72,6 +72,9 @@ from control_plane.tenants.model import TenantSettings
 from control_plane.tenants.tenancy import Tenancy, build_tenancy
 from control_plane.web.outbound import Outbound
 from control_plane.web.outbound_addresses import AddressPolicy
+from control_plane.webhooks import jobs as webhook_jobs
+from control_plane.webhooks.dispatcher import DispatchLimits
+from control_plane.webhooks.hooking import WebhookOptions, Webhooks, build_webhooks
 
 
 @dataclass(frozen=True)
@@ -124,6 +127,7 @@ class ControlPlane:
     backing: Backing
     auditing: Auditing
     tenancy: Tenancy
+    webhooks: Webhooks
     registry: RegistryService
     quota: Quota
     collection: Collection
@@ -148,16 +152,16 @@ def open_backing(settings: Settings, clock: Clock) -> Backing:
     return Backing(database, blobs, cache, queue, events, directory, outbound)
 
 
-def _directory(etcd: EtcdSettings, clock: Clock) -> ServiceRegistry:
-    if not etcd.endpoints:
-        return MemoryRegistry(MemoryDirectory())
-    options = etcd_options(etcd.endpoints, username=etcd.username, password=etcd.password, ca_file=etcd.ca_file)
 def _blobs(settings: Settings, clock: Clock) -> BlobStore:
     if settings.blobs.s3.bucket is None:
         return FilesystemBlobStore(settings.blob_directory)
     return open_s3(settings.blobs.s3, clock, random.random, settings.data / "spool")
 
 
+def _directory(etcd: EtcdSettings, clock: Clock) -> ServiceRegistry:
+    if not etcd.endpoints:
+        return MemoryRegistry(MemoryDirectory())
+    options = etcd_options(etcd.endpoints, username=etcd.username, password=etcd.password, ca_file=etcd.ca_file)
     return EtcdRegistry(options, clock)
 
 
@@ -174,6 +178,7 @@ async def build(settings: Settings, clock: Clock, backing: Backing) -> ControlPl
     tenancy = build_tenancy(
         database, clock, backing.cache, box, identities, in_use=(registry_holds,), trail=auditing.trail
     )
+    webhooks = _webhooks(settings, clock, backing, box, tenancy, auditing)
     metrics = CollectorRegistry()
     quota = _quota(settings, clock, backing, tenancy, metrics)
     pace = _pace(settings)
@@ -192,6 +197,7 @@ async def build(settings: Settings, clock: Clock, backing: Backing) -> ControlPl
         **_handlers(settings, clock, jobs, auditing, tenancy, registry, swarm, instances),
         **collection_jobs.build_handlers(collection.service),
         **quota_jobs.build_handlers(quota.recount),
+        **webhook_jobs.build_handlers(webhooks.service, timedelta(days=settings.webhooks.keep_days)),
     }
     schedules = (*_SCHEDULES, *collection_jobs.schedules(timedelta(days=settings.collection.sweep_days)))
     return ControlPlane(
@@ -200,6 +206,7 @@ async def build(settings: Settings, clock: Clock, backing: Backing) -> ControlPl
         backing=backing,
         auditing=auditing,
         tenancy=tenancy,
+        webhooks=webhooks,
         registry=registry,
         quota=quota,
         collection=collection,
@@ -216,6 +223,7 @@ _SCHEDULES = (
     *housekeeping.SCHEDULES,
     *audit_jobs.SCHEDULES,
     *tenant_jobs.SCHEDULES,
+    *webhook_jobs.SCHEDULES,
     *registry_jobs.SCHEDULES,
     *quota_jobs.SCHEDULES,
     *swarm_jobs.SCHEDULES,
@@ -268,6 +276,22 @@ def _auditing(settings: Settings, clock: Clock, database: Database, box: SealedB
     chosen = settings.audit
     options = TrailOptions(chosen.buffer_entries, flush_seconds=chosen.flush_seconds, strict=chosen.strict)
     return build_auditing(database, clock, box, options, keep=timedelta(days=chosen.keep_days))
+
+
+def _webhooks(
+    settings: Settings, clock: Clock, backing: Backing, box: SealedBox, tenancy: Tenancy, auditing: Auditing
+) -> Webhooks:
+    chosen = settings.webhooks
+    limits = DispatchLimits(
+        chosen.at_once,
+        chosen.at_once_per_webhook,
+        timeout_seconds=chosen.timeout_seconds,
+        patience=timedelta(days=chosen.disable_days),
+    )
+    source = chosen.source or settings.public.url or "urn:longshore"
+    options = WebhookOptions(source, timedelta(hours=chosen.retry_hours), limits)
+    outbound, trail = backing.outbound, auditing.trail
+    return build_webhooks(backing.database, clock, box, tenancy.directory, outbound, trail, random.random, options)
 
 
 async def _fleet(settings: Settings, clock: Clock, backing: Backing, box: SealedBox) -> Fleet:

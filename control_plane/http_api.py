@@ -39,6 +39,7 @@ from control_plane.web.access_log import AccessLog, HttpMetrics
 from control_plane.web.errors import install_error_handlers
 from control_plane.web.front import Front
 from control_plane.web.openapi import PROBLEMS, describe_problems
+from control_plane.webhooks.routes import build_router as webhooks_router
 
 VERSION = version("longshore")
 _PROBE_SECONDS = 2.0
@@ -63,6 +64,7 @@ def build_http(plane: ControlPlane, enrolment: Callable[[], str], attach: Callab
     api.include_router(_probes(plane))
     api.include_router(audit_router(plane.auditing.reading, plane.auditing.retention))
     api.include_router(tenants_router(plane.tenancy))
+    api.include_router(webhooks_router(plane.webhooks.service, plane.webhooks.dispatcher))
     advertised = Advertised(VERSION, plane.fleet.authority.ca_pem, enrolment, attach)
     fleet = plane.fleet
     api.include_router(fleet_router(fleet.idcs, fleet.members, fleet.join_tokens, advertised))
@@ -83,21 +85,21 @@ def _registry(plane: ControlPlane, refused: Refusals) -> ASGIApp:
         service=settings.registry.service,
         public_url=settings.public.url,
         accel_prefix=settings.registry.x_accel_prefix,
-        refused=refused,
-    )
         redirected=_redirected(settings.blobs.s3),
         redirect_seconds=settings.blobs.s3.redirect_seconds,
+        refused=refused,
+    )
     tenancy = plane.tenancy
     return registry_application(plane.registry, tenancy.auth, tenancy.auth, tenancy.registry_tokens, options)
 
 
-def _contents(plane: ControlPlane) -> list[Route]:
-    swarm = plane.swarm
 def _redirected(s3: S3Settings) -> Callable[[str], bool]:
     own = compile_patterns(s3.redirect_except)
     return lambda repository: s3.bucket is not None and s3.redirect and not own.match(repository)
 
 
+def _contents(plane: ControlPlane) -> list[Route]:
+    swarm = plane.swarm
     prefix = plane.settings.registry.x_accel_prefix
     return ContentRoutes(swarm.access, plane.registry, swarm.service, swarm.egress, prefix).routes()
 

@@ -120,9 +120,10 @@ async def _listen(lifecycle: Lifecycle, plane: ControlPlane) -> dict[str, str]:
 
 def _work(lifecycle: Lifecycle, plane: ControlPlane, *, jobs: bool) -> None:
     backing = plane.backing
-    lifecycle.spawn("outbox relay", relay_forever(backing.database, backing.events))
+    lifecycle.spawn("outbox relay", relay_forever(backing.database, backing.events, tap=plane.webhooks.tap))
     if jobs:
         lifecycle.spawn("jobs", plane.worker.run())
+        lifecycle.spawn("webhooks", plane.webhooks.dispatcher.run())
     lifecycle.spawn("periodic", plane.periodic.run())
     lifecycle.spawn("audit trail", plane.auditing.trail.run(random.random))
     lifecycle.spawn("audit sealer", plane.auditing.sealer.run(random.random))

@@ -224,6 +224,22 @@ class AuditSettings(_Part):
     keep_days: float = Field(default=90, ge=0, description="younger entries cannot be pruned, by nobody")
 
 
+class WebhookSettings(_Part):
+    """Events told to addresses that tenants and operators name; where to is bounded by `outbound.allow`."""
+
+    source: str | None = Field(
+        default=None,
+        min_length=1,
+        description="`source` of every event, a URI; default: `public.url`, else urn:longshore",
+    )
+    timeout_seconds: float = Field(default=10, gt=0, le=60, description="how long an address may take to answer")
+    retry_hours: float = Field(default=24, gt=0, le=168, description="how long a delivery that fails is tried again")
+    disable_days: float = Field(default=5, gt=0, description="a webhook that fails for so long is disabled")
+    keep_days: float = Field(default=7, gt=0, description="how long ended deliveries can be looked at")
+    at_once: int = Field(default=32, ge=1, le=500, description="most deliveries under way in one process")
+    at_once_per_webhook: int = Field(default=4, ge=1, le=50, description="most of them to one webhook")
+
+
 class LoggingSettings(_Part):
     level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="least weight of a line")
     style: Literal["console", "json"] = Field(default="console", description="for people, or one JSON object a line")
@@ -256,6 +272,7 @@ class Settings(BaseSettings):
     fleet: FleetSettings = FleetSettings()
     swarm: SwarmSettings = SwarmSettings()
     audit: AuditSettings = AuditSettings()
+    webhooks: WebhookSettings = WebhookSettings()
     logging: LoggingSettings = LoggingSettings()
 
     @classmethod

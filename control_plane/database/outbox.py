@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from datetime import datetime
 
 from sqlalchemy import Column, String, Table, insert
@@ -14,6 +15,8 @@ outbox = Table(
     "outbox",
     metadata,
     Column("id", BigId, primary_key=True, autoincrement=True),
+    # Names the message for ever; row numbers are used again on SQLite.
+    Column("message_id", String(36), nullable=False, default=lambda: str(uuid.uuid4())),
     Column("topic", String(128), nullable=False),
     Column("payload", Json, nullable=False),
     Column("announced_at", UtcDateTime, nullable=False),

@@ -9,10 +9,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
 
 import structlog
-from sqlalchemy import delete, select
+from sqlalchemy import Row, delete, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from common.backoff import Backoff
@@ -27,30 +30,52 @@ _BATCH = 100
 _WAITING = select(outbox).order_by(outbox.c.id).limit(_BATCH)
 
 
-async def relay_once(database: Database, bus: EventBus) -> int:
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """A message as the outbox holds it; `id` is the same however often it is published."""
+
+    id: str
+    topic: str
+    payload: Mapping[str, Any]
+    announced_at: datetime
+
+
+# Takes what must not be missed, before the bus does: the outbox forgets a message only after its tap returned.
+Tap = Callable[[Sequence[Announcement]], Awaitable[None]]
+
+
+async def _no_tap(_announcements: Sequence[Announcement]) -> None: ...
+
+
+async def relay_once(database: Database, bus: EventBus, tap: Tap = _no_tap) -> int:
     """Publish what is waiting; returns how many. Several replicas may run it: PostgreSQL rows are locked with SKIP
     LOCKED. Raises `Unavailable` when the bus or the database is away; what was not deleted is published again.
     """
     if database.is_sqlite:
-        return await _relay_without_locks(database, bus)
+        return await _relay_without_locks(database, bus, tap)
     async with database.transaction() as unit:
         rows = (await unit.connection.execute(_WAITING.with_for_update(skip_locked=True))).all()
-        for row in rows:
-            await bus.publish(Event(row.topic, row.payload))
+        await _publish(rows, bus, tap)
         await _forget(unit.connection, [row.id for row in rows])
     return len(rows)
 
 
-async def _relay_without_locks(database: Database, bus: EventBus) -> int:
+async def _relay_without_locks(database: Database, bus: EventBus, tap: Tap) -> int:
     """SQLite has one relay, and one writer: it must not stand still while the bus is slow."""
     async with database.reading() as connection:
         rows = (await connection.execute(_WAITING)).all()
-    for row in rows:
-        await bus.publish(Event(row.topic, row.payload))
+    await _publish(rows, bus, tap)
     if rows:
         async with database.transaction() as unit:
             await _forget(unit.connection, [row.id for row in rows])
     return len(rows)
+
+
+async def _publish(rows: Sequence[Row[Any]], bus: EventBus, tap: Tap) -> None:
+    if rows:
+        await tap([Announcement(row.message_id, row.topic, row.payload, row.announced_at) for row in rows])
+    for row in rows:
+        await bus.publish(Event(row.topic, row.payload))
 
 
 async def _forget(connection: AsyncConnection, ids: Sequence[int]) -> None:
@@ -63,6 +88,7 @@ async def relay_forever(
     bus: EventBus,
     poll_seconds: float = 1.0,
     chance: Callable[[], float] = random.random,
+    tap: Tap = _no_tap,
 ) -> None:
     """Wakes at once after a commit in this process; polls for those of others. An outage of the bus or the database is
     waited out.
@@ -71,7 +97,7 @@ async def relay_forever(
     while True:
         database.committed.clear()
         try:
-            while await relay_once(database, bus):
+            while await relay_once(database, bus, tap):
                 pass
         except Unavailable as error:
             log.warning("announcements delayed", error=str(error))

@@ -23,6 +23,7 @@ import control_plane.registry.quota.tables
 import control_plane.registry.tables
 import control_plane.swarm.tables
 import control_plane.tenants.tables
+import control_plane.webhooks.tables
 from control_plane.database.schema import UtcDateTime, metadata
 
 
