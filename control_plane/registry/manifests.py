@@ -31,7 +31,7 @@ IMAGE_TYPES = frozenset({DOCKER_MANIFEST, OCI_MANIFEST})
 INDEX_TYPES = frozenset({DOCKER_LIST, OCI_INDEX})
 MANIFEST_TYPES = IMAGE_TYPES | INDEX_TYPES
 
-_ARTIFACT_TYPE = re.compile(r"[\x20-\x7e]{0,255}")
+_ARTIFACT_TYPE = re.compile(r"[\x21-\x7e]{0,255}")
 _NOT_IN_IMAGE = ("manifests", "fsLayers", "signatures", "history", "blobs")
 _NOT_IN_INDEX = ("layers", "config", "fsLayers", "signatures", "history", "blobs")
 # Layers whose bytes a registry need not hold; the client fetches them from their `urls`.

@@ -60,8 +60,7 @@ def served_registry(root: Path) -> Iterator[ServedRegistry]:
 
 
 def _registry_tables() -> list[Table]:
-    names = ("repositories", "repository_grants", "blobs", "repository_blobs", "manifests", "manifest_references", "tags", "uploads")
-    return [getattr(tables, name) for name in names]
+    return [each for each in vars(tables).values() if isinstance(each, Table)]
 
 
 def _application(url: str, root: Path) -> Starlette:

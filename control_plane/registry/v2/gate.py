@@ -90,7 +90,9 @@ def _needed(exchange: Exchange, failure: Unauthenticated) -> list[RepositoryScop
 
 
 def _actions(kind: Kind, method: str) -> frozenset[str]:
-    if kind in (Kind.UPLOADS, Kind.UPLOAD):
+    # Whoever only asks for a blob is about to push it: with one token for both it needs no second login, which some
+    # clients never try (oras for Python sends its first token again). The token holds what its user may, no more.
+    if kind in (Kind.UPLOADS, Kind.UPLOAD) or (kind is Kind.BLOB and method == "HEAD"):
         return frozenset({PULL, PUSH})
     if method in _READS:
         return frozenset({PULL})

@@ -25,7 +25,8 @@ class ReferrerEndpoints:
         """GET and HEAD. `n` and `last` page as they do for tags; the specification only knows our `Link`."""
         subject = Digest.parse(exchange.target.item)
         limit, after = page_asked(exchange)
-        artifact_type = exchange.query.get(_FILTER) or None
+        # A "+" that the client did not escape arrives as a space, which no media type has; most have a "+".
+        artifact_type = exchange.query.get(_FILTER, "").replace(" ", "+") or None
         page = await self._referrers.page(
             principal,
             exchange.target.repository,

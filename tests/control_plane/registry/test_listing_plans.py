@@ -4,6 +4,7 @@ rows: see docs/decisions/0011; time itself is not asserted here.)
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -83,6 +84,7 @@ async def test_a_page_is_one_range_of_an_index(database: Database, listing: str)
     await fill(database)
     async with database.reading() as connection:
         listening: Any = Listening(connection)
+        found: Sequence[object]
         match listing:
             case "tags":
                 found = await manifest_store.tag_names(listening, "r0", "t002500", 100)

@@ -57,8 +57,22 @@ _SEGMENTS = (
 )
 _ITEMS = (str(DIGEST), "sha256:..", "sha256:../../etc/passwd", "sha512:" + "a" * 128, "md5:aa", "latest", "0" * 32)
 _NUMBERS = ("-1", "0", "1", "1000000000", "9" * 5000, "1e9", "0x10", "NaN", "", "\u0661", "1\0")
-_NAMES = ("Content-Range", "Content-Length", "Content-Type", "Range", "If-Range", "If-None-Match", "Accept", "Host")
-_NAMES += ("Authorization", "X-Forwarded-For", "Upload-Offset", "Expect", "Transfer-Encoding", "OCI-Subject")
+_NAMES = (
+    "Content-Range",
+    "Content-Length",
+    "Content-Type",
+    "Range",
+    "If-Range",
+    "If-None-Match",
+    "Accept",
+    "Host",
+    "Authorization",
+    "X-Forwarded-For",
+    "Upload-Offset",
+    "Expect",
+    "Transfer-Encoding",
+    "OCI-Subject",
+)
 
 _PARAMETERS = ("n", "last", "digest", "mount", "from", "tag", "artifactType", "digest-algorithm", "service", "scope")
 

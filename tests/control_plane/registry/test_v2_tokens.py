@@ -33,7 +33,7 @@ def basic(name: str, password: str = "secret") -> dict[str, str]:
     [
         ("GET", "/v2/", None),
         ("GET", f"/v2/{WEB}/manifests/latest", f"repository:{WEB}:pull"),
-        ("HEAD", f"/v2/{WEB}/blobs/{DIGEST}", f"repository:{WEB}:pull"),
+        ("HEAD", f"/v2/{WEB}/blobs/{DIGEST}", f"repository:{WEB}:pull,push"),
         ("GET", f"/v2/{WEB}/tags/list", f"repository:{WEB}:pull"),
         ("PUT", f"/v2/{WEB}/manifests/latest", f"repository:{WEB}:pull,push"),
         ("POST", f"/v2/{WEB}/blobs/uploads/", f"repository:{WEB}:pull,push"),
