@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -79,10 +79,12 @@ class Longshore:
         return replace(self, environment={**self.environment, **variables})
 
 
-def started(directory: Path, *, prints_password: bool = True) -> Plane:
+def started(directory: Path, *, prints_password: bool = True, environment: Mapping[str, str] | None = None) -> Plane:
     """A control plane on free ports that it comes back to when it is started again."""
     arguments = ["serve", "--http=127.0.0.1:0", "--enrolment=127.0.0.1:0", "--attach=127.0.0.1:0"]
-    service = Service("control-plane", "control_plane", [*arguments, f"--data={directory}"], directory)
+    service = Service(
+        "control-plane", "control_plane", [*arguments, f"--data={directory}"], directory, environment=environment or {}
+    )
     ready = service.start()
     service.arguments = [
         "serve",
