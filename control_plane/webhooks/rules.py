@@ -43,6 +43,9 @@ def after_failure(hook: Hook, answer: Answer, now: datetime, chance: float, pati
     if now - since > patience:
         days = patience.total_seconds() / 86400
         return Circuit(failures, since, None, f"it has failed for {days:g} days; the last time: {told(answer)}")
+    if hook.open_until is not None and hook.open_until > now:
+        # One of those that were under way together: it says nothing new.
+        return Circuit(hook.failures, since, hook.open_until)
     if failures < OPENS_AT:
         return Circuit(failures, since, None)
     pause = _grown(_OPEN_SECONDS, failures - OPENS_AT, _LONGEST_OPEN_SECONDS) * (0.5 + chance / 2)
