@@ -301,7 +301,7 @@ def upgrade() -> None:
         "quota_accounts",
         sa.Column("kind", sa.String(length=8), nullable=False),
         sa.Column("subject_id", sa.String(length=64), nullable=False),
-        sa.Column("own_limits", sa.Boolean(), server_default=sa.text("0"), nullable=False),
+        sa.Column("own_limits", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("max_storage_bytes", sa.BigInteger(), nullable=True),
         sa.Column("max_image_count", sa.BigInteger(), nullable=True),
         sa.Column("max_image_size_bytes", sa.BigInteger(), nullable=True),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, String, Table, false
+from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, String, Table, text
 
 from control_plane.database.schema import UtcDateTime, metadata
 
@@ -12,7 +12,7 @@ quota_accounts = Table(
     Column("kind", String(8), primary_key=True),
     Column("subject_id", String(64), primary_key=True),
     # False: the defaults of the settings are in force, and the three limits mean nothing.
-    Column("own_limits", Boolean, nullable=False, server_default=false()),
+    Column("own_limits", Boolean, nullable=False, server_default=text("false")),
     Column("max_storage_bytes", BigInteger),
     Column("max_image_count", BigInteger),
     Column("max_image_size_bytes", BigInteger),
