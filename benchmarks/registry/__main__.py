@@ -1,7 +1,8 @@
 """`make bench-registry`: every figure, one JSON line each. Needs wrk, docker-registry and nginx.
 
 Environment: BENCH_RUNS (3), BENCH_SECONDS (4, of each reading load), BENCH_BLOB_MIB (256), BENCH_CROWD_MIB (64, what
-each of 64 clients pushes), BENCH_ONLY (a part: reading, pushing, crowd, lists, s3), BENCH_FOLDER (/var/tmp).
+each of 64 clients pushes), BENCH_S3_MIB (5120), BENCH_FOLDER (/var/tmp), and BENCH_ONLY, one part of it: reading,
+pushing, crowd, lists or s3.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ class BenchSettings(BaseSettings):
     seconds: int = Field(default=4, validation_alias="BENCH_SECONDS", ge=1)
     blob_mib: int = Field(default=256, validation_alias="BENCH_BLOB_MIB", ge=1)
     crowd_mib: int = Field(default=64, validation_alias="BENCH_CROWD_MIB", ge=1)
+    s3_mib: int = Field(default=5120, validation_alias="BENCH_S3_MIB", ge=1)
     only: str | None = Field(default=None, validation_alias="BENCH_ONLY")
     folder: Path = Field(default=Path("/var/tmp"), validation_alias="BENCH_FOLDER")
 
@@ -54,7 +56,12 @@ def main() -> int:
                 print(f"# {name}", file=sys.stderr)
                 part(
                     Plan(
-                        Path(folder), settings.runs, settings.seconds, settings.blob_mib << 20, settings.crowd_mib << 20
+                        Path(folder),
+                        settings.runs,
+                        settings.seconds,
+                        settings.blob_mib << 20,
+                        settings.crowd_mib << 20,
+                        settings.s3_mib << 20,
                     )
                 )
     return 0

@@ -32,7 +32,6 @@ _MOST_START_SECONDS = 3.0
 def measure(plan: Plan) -> None:
     _engine(plan, "SQLite", plan.folder / "sqlite", None)
     with postgres_engine() as postgres:
-        postgres.start()
         _engine(plan, "PostgreSQL", plan.folder / "postgresql", postgres.create_database("bench"))
 
 

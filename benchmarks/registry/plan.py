@@ -24,6 +24,7 @@ class Plan:
     seconds: int
     blob_bytes: int
     crowd_bytes: int
+    s3_bytes: int
 
 
 def alternate(runs: int, targets: Sequence[Target], work: Callable[[Target], T]) -> dict[str, list[T]]:

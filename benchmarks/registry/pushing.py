@@ -64,6 +64,11 @@ class Pusher:
         where = urlsplit(answer)
         return where.path + (f"?{where.query}" if where.query else "")
 
+    def append(self, location: str, body: Iterator[bytes], size: int) -> str:
+        """Where it goes on from there."""
+        where = urlsplit(self._ask("PATCH", location, 202, body, size))
+        return where.path + (f"?{where.query}" if where.query else "")
+
     def finish(self, location: str, digest: str, body: Iterator[bytes], size: int) -> None:
         joint = "&" if "?" in location else "?"
         self._ask("PUT", f"{location}{joint}digest={digest}", 201, body, size)

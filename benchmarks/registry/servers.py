@@ -106,7 +106,8 @@ def longshore(root: Path, environment: dict[str, str] | None = None) -> Iterator
 
 def _own_token(port: int, password: str) -> str:
     headers = urllib3.make_headers(basic_auth=f"admin:{password}")
-    asked = {"service": "longshore-registry", "scope": f"repository:{REPOSITORY}:pull,push,delete"}
+    scopes = f"repository:{REPOSITORY}:pull,push,delete registry:catalog:*"
+    asked = {"service": "longshore-registry", "scope": scopes}
     answer = urllib3.request("GET", f"http://127.0.0.1:{port}/v2/token", fields=asked, headers=headers)
     return str(answer.json()["token"])
 
