@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from common.errors import Failure, Internal, Invalid
-from control_plane.cli import accounts, collection, fleet, images, instances, quota
+from control_plane.cli import accounts, audit, collection, fleet, images, instances, quota, webhooks
 from control_plane.cli.context import open_session, session_of
 from control_plane.cli.failures import exit_code
 
@@ -39,6 +39,8 @@ app.add_typer(fleet.host, name="host")
 app.add_typer(fleet.regional, name="regional")
 app.add_typer(fleet.join_token, name="join-token")
 app.add_typer(instances.instance, name="instance")
+app.add_typer(audit.audit, name="audit")
+app.add_typer(webhooks.webhook, name="webhook")
 
 
 def _print_version(wanted: bool) -> None:
