@@ -21,9 +21,9 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class UploadDocument:
-    """`size` counts the parts and the tail. `holder` writes to it until `until` (Unix seconds), or died doing so; it
-    may have written parts whose numbers lie above `floor` and that nobody knows of. `publishing` is the digest as which
-    a commit began to publish it. `complete` says that the content is whole, so that no part can be added.
+    """`size` counts the parts and the tail. `holder` writes to it until `until` (Unix seconds), or died doing so.
+    `publishing` is the digest as which a commit began to publish it. `complete` says that the content is whole, so that
+    no part can be added.
     """
 
     nonce: str
@@ -33,7 +33,6 @@ class UploadDocument:
     hash: str | None = None
     holder: str = ""
     until: float = 0.0
-    floor: int = 0
     publishing: str | None = None
     complete: bool = False
     aborted: bool = False

@@ -4,8 +4,9 @@ How the bytes go. `write` fills a spool to the length of the part; full ones are
 two at a time, while the next fills. The document is saved when an append ends, and every 64 MiB between
 (`_CHECKPOINT`), so that kill -9 costs at most those. It is saved under the condition that it is what we read: of two
 replicas that write to one upload, one gets `UploadBusy` and has changed nothing that counts. Parts are not written
-under a condition, so whoever finds that an earlier writer did not end well begins `_FENCE` numbers above its last: a
-late part of that writer cannot take the place of one of ours.
+under a condition: where a part begins and ends depends on nothing but its number, so that a late one of a writer that
+was given up has the same bytes as ours of that number. If a client sent other bytes the second time, putting the parts
+together fails by their ETags; and none is left out, which Ceph would refuse (InvalidPart).
 """
 
 from __future__ import annotations
@@ -31,8 +32,6 @@ from control_plane.blobs.s3.spool import Spool
 from control_plane.blobs.threads import BlobThreads
 
 _CHECKPOINT = 64 << 20
-# More parts than a writer can send after its last checkpoint: 64 MiB in the smallest parts, and those in flight.
-_FENCE = 32
 _IN_FLIGHT = 2
 _LEASE_SECONDS = 30.0
 
@@ -79,9 +78,7 @@ class HeldUpload:
         self._saved_tail = tail.size
         self._pending: deque[_Sent] = deque()
         self._claimed = False
-        self._number = max(document.floor, document.parts[-1].number if document.parts else 0) + 1
-        if document.holder:
-            self._number += _FENCE
+        self._number = len(document.parts) + 1
         self._length = self._part_length()
 
     def require_free(self) -> None:
@@ -124,13 +121,13 @@ class HeldUpload:
                 self.store(replace(document, holder="", until=0.0), self.tail, self.tail.size)
                 self._claimed = False
 
-    def fill(self) -> None:
-        """What is left becomes the last part; for uploads that have parts."""
+    def fill(self) -> UploadDocument:
+        """What is left becomes the last part, for uploads that have parts; the document that is then to be stored."""
         with self._broken_by_failure():
             if self.tail.size:
-                self._send_tail()
-            self._collect_all()
-            self.store(self._described(self.size, _written(self.hasher)), self.tail, 0)
+                self._parts.append(self._put_part(self._number, self.tail))
+                self._number += 1
+            return self._described(self.size, _written(self.hasher))
 
     def store(self, document: UploadDocument, tail: Spool, tail_bytes: int) -> None:
         """Write the document with the first bytes of `tail`, if it is still what we read."""
@@ -158,9 +155,7 @@ class HeldUpload:
         return found.etag
 
     def _described(self, size: int, hash_state: str | None) -> UploadDocument:
-        return replace(
-            self.document, size=size, parts=tuple(self._parts), hash=hash_state, floor=max(0, self._number - 1)
-        )
+        return replace(self.document, size=size, parts=tuple(self._parts), hash=hash_state)
 
     def _part_length(self) -> int:
         return part_bytes(self.size - self.tail.size, self._shop.part_bytes, equal=self._shop.equal_parts)
@@ -188,7 +183,7 @@ class HeldUpload:
         if document.multipart is None:
             document = replace(document, multipart=self._new_multipart())
         until = self._shop.now() + _LEASE_SECONDS
-        document = replace(document, holder=self._shop.instance, until=until, floor=max(0, self._number - 1))
+        document = replace(document, holder=self._shop.instance, until=until)
         self.store(document, self.tail, self._saved_tail)
         self._claimed = True
 

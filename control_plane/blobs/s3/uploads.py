@@ -74,23 +74,16 @@ class Uploads:
         return document.size
 
     def commit(self, held: HeldUpload, digest: Digest) -> int:
-        document, upload_id = held.document, held.upload_id
+        upload_id = held.upload_id
         digest.verify(self._digest(held, digest.algorithm))
-        again = document.publishing is not None
-        if document.parts and held.tail.size and not document.complete:
-            held.fill()
-        elif not document.parts and not document.complete:
+        document, again = held.document, held.document.publishing is not None
+        if document.parts and not document.complete:
+            document = held.fill()
+        elif not document.complete:
             objects.put(self._calls, content_key(upload_id), held.tail.body(), "storing the blob")
             document = replace(document, complete=True)
         until = self._shop.now() + _PUBLISH_LEASE_SECONDS
-        document = replace(
-            held.document,
-            complete=document.complete,
-            publishing=str(digest),
-            holder=self._shop.instance,
-            until=until,
-        )
-        held.store(document, held.tail, 0)
+        held.store(replace(document, publishing=str(digest), holder=self._shop.instance, until=until), held.tail, 0)
         self._put_together(held)
         self._contents.publish(digest, Pointer(content_key(upload_id), document.size), replace=not again)
         self._forget(upload_id)
@@ -177,7 +170,7 @@ class Uploads:
                 hasher.update(piece)
             return hasher.digest()
         if not held.document.complete:
-            held.fill()
+            held.store(held.fill(), held.tail, 0)
             self._put_together(held)
             held.store(replace(held.document, complete=True), held.tail, 0)
         return self._read_again(held, hasher)
