@@ -26,7 +26,7 @@ from control_plane.registry.referrers import ReferrerService
 from control_plane.registry.repositories import remove_repository
 from control_plane.registry.rights import Rights
 from control_plane.registry.uploads import UploadService
-from control_plane.tenants.access import Principal
+from control_plane.tenants.access import ANONYMOUS, Principal
 from control_plane.web.paging import Page, PageRequest
 
 # An index may hold indexes; nobody nests deeper, and digests cannot form a cycle.
@@ -64,7 +64,7 @@ class RegistryService:
         """What to fetch for a reference on a platform. With tag and digest the digest decides.
 
         Raises `RepositoryUnknown`, or `ManifestUnknown` also if an index has no image for the platform, or names one
-        that is not here.
+        that is not here; and what the pull gate refuses an image with, whoever asks.
         """
         async with self._database.reading() as connection:
             repository = await repository_store.find_repository(connection, reference.repository)
@@ -74,6 +74,8 @@ class RegistryService:
         for _ in range(_MAX_NESTING):
             parsed = _parsed(manifest)
             if not parsed.is_index:
+                # Nobody's rights open the gate here: it is a host that will run the image.
+                await self._hooks.gate.admit(ANONYMOUS, repository.name, manifest)
                 return _resolved(repository, reference, manifest, parsed)
             child = parsed.child_for(architecture, operating_system)
             if child is None:
