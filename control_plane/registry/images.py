@@ -121,13 +121,12 @@ class ImageService:
             for participant in self._hooks.participants:
                 await participant.tag_changing(unit, held, name, before, manifest.digest, by)
             await manifest_store.set_tag(unit.connection, held.repository_id, name, manifest.digest, now)
-            await unit.announce(_pushed(held, manifest, name))
+            await unit.announce(_pushed(held, manifest, name, by))
             if before is not None:
-                await unit.announce(
-                    TagMoved(held.tenant_id, held.name, name, previous=str(before), digest=str(manifest.digest))
-                )
+                moved = TagMoved(held.tenant_id, held.name, name, str(before), str(manifest.digest), by.name)
+                await unit.announce(moved)
         if is_new and not names:
-            await unit.announce(_pushed(held, manifest, None))
+            await unit.announce(_pushed(held, manifest, None, by))
 
     async def find(self, principal: Principal, repository: str, reference: str | Digest) -> Manifest:
         """`reference` is a tag or a digest. Raises what `Rights.require` does, `RepositoryUnknown`,
@@ -199,7 +198,7 @@ class ImageService:
             for participant in self._hooks.participants:
                 await participant.tag_changing(unit, held, tag, before, None, principal)
             await manifest_store.delete_tag(unit.connection, held.repository_id, tag)
-            await unit.announce(TagMoved(held.tenant_id, held.name, tag, previous=str(before), digest=None))
+            await unit.announce(TagMoved(held.tenant_id, held.name, tag, str(before), None, principal.name))
 
     async def delete_manifest(self, principal: Principal, repository: str, digest: Digest) -> None:
         """With every tag that names it; its blobs stay linked. Raises `ManifestUnknown`."""
@@ -237,11 +236,12 @@ class ImageService:
                 await participant.tag_changing(unit, held, tag, digest, None, by)
             await participant.manifest_removing(unit, held, digest, tags, by)
         await manifest_store.delete_tags_of(unit.connection, held.repository_id, digest)
+        name = by.name if by is not None else ""
         for tag in tags:
-            await unit.announce(TagMoved(held.tenant_id, held.name, tag, previous=str(digest), digest=None))
+            await unit.announce(TagMoved(held.tenant_id, held.name, tag, str(digest), None, name))
         await manifest_store.delete_manifest(unit.connection, held.repository_id, digest)
         await resize_indexes(unit.connection, held.repository_id, digest)
-        await unit.announce(ManifestDeleted(held.tenant_id, held.name, str(digest)))
+        await unit.announce(ManifestDeleted(held.tenant_id, held.name, str(digest), name))
 
     async def _held(self, unit: UnitOfWork, repository: str) -> Repository:
         held = await repository_store.hold_repository(unit.connection, repository, alone=True)
@@ -259,8 +259,8 @@ def _can_exist(tag: str) -> bool:
     return True
 
 
-def _pushed(held: Repository, manifest: Manifest, tag: str | None) -> ImagePushed:
-    return ImagePushed(held.tenant_id, held.name, str(manifest.digest), manifest.media_type, tag)
+def _pushed(held: Repository, manifest: Manifest, tag: str | None, by: Principal) -> ImagePushed:
+    return ImagePushed(held.tenant_id, held.name, str(manifest.digest), manifest.media_type, tag, by.name)
 
 
 def _unknown_manifest(repository: str, reference: str | Digest) -> ManifestUnknown:

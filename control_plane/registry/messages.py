@@ -1,4 +1,6 @@
-"""What the registry announces, in the unit of work that changed it. Digests are in their wire form."""
+"""What the registry announces, in the unit of work that changed it. Digests are in their wire form; `by` is the name of
+who did it, "" for periodic work.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +22,7 @@ class ImagePushed(Message):
     digest: str
     media_type: str
     tag: str | None
+    by: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,7 @@ class TagMoved(Message):
     tag: str
     previous: str
     digest: str | None
+    by: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,3 +46,4 @@ class ManifestDeleted(Message):
     tenant_id: str
     repository: str
     digest: str
+    by: str = ""
