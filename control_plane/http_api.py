@@ -25,7 +25,9 @@ from control_plane.catalogue.routes import build_router as catalogue_router
 from control_plane.fleet.routes import Advertised
 from control_plane.fleet.routes import build_router as fleet_router
 from control_plane.instances.routes import build_router as instances_router
+from control_plane.registry.access_routes import build_router as access_router
 from control_plane.registry.collection.routes import build_router as collection_router
+from control_plane.registry.granting import GrantService
 from control_plane.registry.patterns import compile_patterns
 from control_plane.registry.quota.routes import build_router as quota_router
 from control_plane.registry.routes import build_application as registry_application
@@ -69,6 +71,7 @@ def build_http(plane: ControlPlane, enrolment: Callable[[], str], attach: Callab
     fleet = plane.fleet
     api.include_router(fleet_router(fleet.idcs, fleet.members, fleet.join_tokens, advertised))
     api.include_router(catalogue_router(plane.registry))
+    api.include_router(access_router(_grants(plane)))
     api.include_router(collection_router(plane.collection))
     api.include_router(quota_router(plane.quota.service))
     api.include_router(swarm_router(plane.swarm.overview))
@@ -77,6 +80,10 @@ def build_http(plane: ControlPlane, enrolment: Callable[[], str], attach: Callab
     metrics = HttpMetrics(plane.metrics)
     api.add_middleware(AccessLog, clock=plane.clock, metrics=metrics)
     return Front(api, "/v2", AccessLog(_registry(plane, refused), clock=plane.clock, metrics=metrics))
+
+
+def _grants(plane: ControlPlane) -> GrantService:
+    return GrantService(plane.backing.database, plane.registry.rights, plane.tenancy.directory, plane.auditing.trail)
 
 
 def _registry(plane: ControlPlane, refused: Refusals) -> ASGIApp:

@@ -1,1 +1,1 @@
-"""Images as people see them. For now the listing of what the registry holds; versions, visibility and grants follow."""
+"""Images as people see them. For now the listing of what one may pull; versions and formats follow."""

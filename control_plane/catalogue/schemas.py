@@ -6,6 +6,7 @@ from datetime import datetime
 
 from pydantic import BaseModel
 
+from control_plane.registry.grants import Visibility
 from control_plane.registry.model import RepositoryContents
 
 
@@ -25,6 +26,8 @@ class ImageView(BaseModel):
     repository: str
     tags: list[TagView]
     size_bytes: int
+    visibility: Visibility
+    created_at: datetime
 
     @classmethod
     def of(cls, contents: RepositoryContents) -> ImageView:
@@ -41,4 +44,6 @@ class ImageView(BaseModel):
                 for tag in contents.tags
             ],
             size_bytes=contents.size_bytes,
+            visibility=Visibility(contents.visibility),
+            created_at=contents.created_at,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from control_plane.registry.access import unknown_repository
@@ -51,8 +51,8 @@ class RegistryTokens(Protocol):
         """
         ...
 
-    async def verify(self, token: str) -> Principal:
-        """Raises `Unauthenticated` for what is no such token."""
+    async def verify(self, token: str, late: timedelta = ...) -> Principal:
+        """Raises `Unauthenticated` for what is no such token, or one that ended more than `late` ago."""
         ...
 
 

@@ -5,15 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import ColumnElement, and_, false, or_, select
+from sqlalchemy import ColumnElement, and_, delete, false, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from control_plane.database.upserts import insert_or_replace
 from control_plane.registry.grants import (
     NO_ACCESS,
+    Filter,
     Grant,
     GranteeKind,
+    GrantRecord,
     Level,
+    Order,
     RepositoryAccess,
     Visibility,
     Visible,
@@ -62,6 +67,88 @@ async def find_access(connection: AsyncConnection, repository: str, now: datetim
         if row.kind is not None
     )
     return FoundAccess(Visibility(rows[0].visibility), grants)
+
+
+async def visibility_of(connection: AsyncConnection, repository_id: str) -> Visibility:
+    query = select(repositories.c.visibility).where(repositories.c.id == repository_id)
+    return Visibility((await connection.execute(query)).scalar_one())
+
+
+async def set_visibility(connection: AsyncConnection, repository_id: str, visibility: Visibility) -> None:
+    changed = update(repositories).where(repositories.c.id == repository_id)
+    await connection.execute(changed.values(visibility=visibility.value))
+
+
+async def grants_of(connection: AsyncConnection, repository_id: str, now: datetime) -> list[GrantRecord]:
+    """Those that have not expired, with ids for names."""
+    granted = repository_grants
+    query = select(granted).where(granted.c.repository_id == repository_id, _unexpired(now))
+    rows = await connection.execute(query.order_by(granted.c.kind, granted.c.grantee))
+    return [
+        GrantRecord(
+            GranteeKind(row.kind),
+            row.grantee,
+            row.grantee,
+            Level(row.level),
+            row.expires_at,
+            row.granted_by,
+            row.granted_at,
+        )
+        for row in rows
+    ]
+
+
+async def put_grant(connection: AsyncConnection, repository_id: str, record: GrantRecord) -> None:
+    row = {
+        "repository_id": repository_id,
+        "kind": record.kind.value,
+        "grantee": record.grantee,
+        "level": record.level.value,
+        "expires_at": record.expires_at,
+        "granted_by": record.granted_by,
+        "granted_at": record.granted_at,
+    }
+    await insert_or_replace(connection, repository_grants, [row])
+
+
+async def count_grants(connection: AsyncConnection, repository_id: str) -> int:
+    mine = repository_grants.c.repository_id == repository_id
+    return int(await connection.scalar(select(func.count()).select_from(repository_grants).where(mine)) or 0)
+
+
+async def delete_grant(connection: AsyncConnection, repository_id: str, kind: GranteeKind, grantee: str) -> bool:
+    granted = repository_grants.c
+    gone = delete(repository_grants).where(
+        granted.repository_id == repository_id, granted.kind == kind.value, granted.grantee == grantee
+    )
+    return (await connection.execute(gone)).rowcount > 0
+
+
+async def forget_expired(connection: AsyncConnection, repository_id: str, now: datetime) -> None:
+    mine = repository_grants.c.repository_id == repository_id
+    await connection.execute(delete(repository_grants).where(mine, repository_grants.c.expires_at <= now))
+
+
+def filtered(wanted: Filter) -> list[ColumnElement[bool]]:
+    """Conditions on `repositories` for a listing."""
+    conditions: list[ColumnElement[bool]] = []
+    if wanted.tenant is not None:
+        conditions.append(repositories.c.tenant == wanted.tenant)
+    if wanted.name is not None:
+        conditions.append(repositories.c.name.contains(wanted.name, autoescape=True))
+    if wanted.visibility is not None:
+        conditions.append(repositories.c.visibility == wanted.visibility.value)
+    return conditions
+
+
+def ordered(order: Order) -> Sequence[ColumnElement[Any]]:
+    name, created = repositories.c.name, repositories.c.created_at
+    return {
+        Order.NAME: [name.asc()],
+        Order.NAME_DOWN: [name.desc()],
+        Order.CREATED: [created.asc(), name.asc()],
+        Order.CREATED_DOWN: [created.desc(), name.asc()],
+    }[order]
 
 
 def pullable(visible: Visible, now: datetime) -> list[ColumnElement[bool]]:

@@ -5,7 +5,7 @@ A grant gives one user, one group or all members of one tenant a level on one re
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
@@ -14,6 +14,7 @@ from control_plane.tenants.access import ACTIONS, Permission
 
 # Beside those of tokens: changing who may do what with the repository. No token is ever issued for it.
 MANAGE = "manage"
+ACTIONS_SHOWN = (PULL, PUSH, DELETE, MANAGE)
 NEEDED = {**ACTIONS, MANAGE: Permission.TENANT_MANAGE}
 
 
@@ -56,6 +57,22 @@ class Grant:
 
 
 @dataclass(frozen=True, slots=True)
+class GrantRecord:
+    """A grant as people manage it. `grantee` is the id, `name` what people call it."""
+
+    kind: GranteeKind
+    grantee: str
+    name: str
+    level: Level
+    expires_at: datetime | None
+    granted_by: str
+    granted_at: datetime
+
+    def named(self, name: str) -> GrantRecord:
+        return replace(self, name=name)
+
+
+@dataclass(frozen=True, slots=True)
 class RepositoryAccess:
     """What one repository grants. One that does not exist grants nothing, like a private one without grants."""
 
@@ -88,3 +105,22 @@ class Visible:
 
 
 EVERYTHING = Visible(everything=True)
+
+
+class Order(StrEnum):
+    """Of a listing of repositories; ties are broken by name."""
+
+    NAME = "name:asc"
+    NAME_DOWN = "name:desc"
+    CREATED = "created_at:asc"
+    CREATED_DOWN = "created_at:desc"
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which of the visible repositories a listing shows, and in which order. `name` is a part of the full name."""
+
+    tenant: str | None = None
+    name: str | None = None
+    visibility: Visibility | None = None
+    order: Order = Order.NAME

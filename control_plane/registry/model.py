@@ -35,6 +35,13 @@ class Repository:
 
 
 @dataclass(frozen=True, slots=True)
+class ListedRepository:
+    repository: Repository
+    visibility: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
     """A manifest as it was pushed: its digest is the digest of `payload`, byte for byte."""
 
@@ -65,6 +72,8 @@ class RepositoryContents:
     repository: str
     tags: tuple[Tag, ...]
     size_bytes: int
+    visibility: str
+    created_at: datetime
 
 
 @dataclass(frozen=True, slots=True)

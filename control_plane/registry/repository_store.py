@@ -6,14 +6,14 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, delete, func, select
+from sqlalchemy import Select, delete, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from common.digest import Digest
 from control_plane.database.upserts import inserted
-from control_plane.registry.grant_store import pullable
-from control_plane.registry.grants import Visible
-from control_plane.registry.model import Repository
+from control_plane.registry.grant_store import filtered, ordered, pullable
+from control_plane.registry.grants import Filter, Visible
+from control_plane.registry.model import ListedRepository, Repository
 from control_plane.registry.tables import blobs, manifests, repositories, repository_blobs, tags
 
 # SQLite takes 32,766 parameters a statement, PostgreSQL 65,535; pages of this size stay far below.
@@ -67,13 +67,15 @@ async def repository_names(
 
 
 async def page_of_repositories(
-    connection: AsyncConnection, visible: Visible, now: datetime, tenant: str | None, offset: int, limit: int
-) -> tuple[list[Repository], int]:
-    """One page of what is visible (of one tenant) in order of name, and how many there are in all."""
-    query = _repositories().where(*pullable(visible, now), *_of(tenant))
+    connection: AsyncConnection, visible: Visible, now: datetime, wanted: Filter, offset: int, limit: int
+) -> tuple[list[ListedRepository], int]:
+    """One page of what is visible and wanted, and how many there are in all."""
+    query = select(repositories).where(*pullable(visible, now), *filtered(wanted))
     total = (await connection.execute(select(func.count()).select_from(query.subquery()))).scalar_one()
-    rows = await connection.execute(query.order_by(repositories.c.name).offset(offset).limit(limit))
-    return [Repository(row.id, row.name, row.tenant_id) for row in rows], total
+    rows = await connection.execute(query.order_by(*ordered(wanted.order)).offset(offset).limit(limit))
+    return [
+        ListedRepository(Repository(row.id, row.name, row.tenant_id), row.visibility, row.created_at) for row in rows
+    ], total
 
 
 async def count_with_images(connection: AsyncConnection, tenant_id: str) -> int:
@@ -173,10 +175,6 @@ async def repositories_with_blob(
 
 def _repositories() -> Select[Any]:
     return select(repositories.c.id, repositories.c.name, repositories.c.tenant_id)
-
-
-def _of(tenant: str | None) -> list[ColumnElement[bool]]:
-    return [] if tenant is None else [repositories.c.tenant == tenant]
 
 
 def _pages(values: Sequence[str]) -> Iterator[Sequence[str]]:

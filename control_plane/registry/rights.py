@@ -17,18 +17,20 @@ from collections.abc import Iterable
 
 from common.clock import Clock
 from common.errors import Denied, Unauthenticated
-from control_plane.database import Database
+from control_plane.database import Database, UnitOfWork
 from control_plane.registry import grant_store
 from control_plane.registry.access import access_permits, role_permits, unknown_repository
 from control_plane.registry.collaborators import TenantDirectory
 from control_plane.registry.failures import ScopeInsufficient
 from control_plane.registry.grants import EVERYTHING, MANAGE, NEEDED, RepositoryAccess, Visible
+from control_plane.registry.model import Repository
+from control_plane.registry.participants import Participant
 from control_plane.registry.recent import Recent
 from control_plane.registry.scopes import CATALOG, PULL
 from control_plane.tenants.access import Permission, Principal, RepositoryScope
 
-# A few hundred bytes each.
-_REMEMBERED = 20_000
+# Repositories and grants; a few hundred bytes each.
+_REMEMBERED = 50_000
 
 
 class Rights:
@@ -125,8 +127,21 @@ class Rights:
             found = await grant_store.find_access(connection, repository, self._clock.now())
         names = await self._tenants.names_of(found.tenant_ids) if found.tenant_ids else {}
         access = found.access(names)
-        self._known.keep(repository, access, begun)
+        self._known.keep(repository, access, begun, weight=1 + len(access.grants))
         return access
+
+
+class Forgetting(Participant):
+    """A name that is used again starts with what the new repository grants: nothing."""
+
+    def __init__(self, rights: Rights) -> None:
+        self._rights = rights
+
+    async def repository_made(self, unit: UnitOfWork, repository: Repository, by: Principal | None) -> None:
+        async def forget() -> None:
+            self._rights.forget(repository.name)
+
+        unit.after_commit(forget)
 
 
 def _confinement(principal: Principal) -> tuple[str, ...] | None:

@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from common.clock import Clock
 from common.digest import Digest
 from common.reference import Reference
@@ -17,14 +19,14 @@ from control_plane.registry.collaborators import TenantDirectory
 from control_plane.registry.completeness import Incomplete
 from control_plane.registry.contents import ContentService
 from control_plane.registry.failures import ManifestUnknown
-from control_plane.registry.grants import Visible
+from control_plane.registry.grants import Filter, Visible
 from control_plane.registry.images import ImageService
 from control_plane.registry.manifests import ParsedManifest, parse_manifest
 from control_plane.registry.model import Content, Manifest, Repository, RepositoryContents, ResolvedImage
 from control_plane.registry.participants import Hooks
 from control_plane.registry.referrers import ReferrerService
 from control_plane.registry.repositories import remove_repository
-from control_plane.registry.rights import Rights
+from control_plane.registry.rights import Forgetting, Rights
 from control_plane.registry.uploads import UploadService
 from control_plane.tenants.access import ANONYMOUS, Principal
 from control_plane.web.paging import Page, PageRequest
@@ -53,6 +55,7 @@ class RegistryService:
         self._hooks = hooks
         self._clock = clock
         self.rights = Rights(database, tenants, clock)
+        hooks = replace(hooks, participants=(*hooks.participants, Forgetting(self.rights)))
         self.uploads = UploadService(database, blobs, tenants, clock, hooks, self.rights)
         self.images = ImageService(database, tenants, clock, hooks, self.rights, incomplete)
         self.referrers = ReferrerService(database, self.rights)
@@ -101,23 +104,25 @@ class RegistryService:
         return await self.contents.content(digest)
 
     async def repositories(
-        self, visible: Visible, page: PageRequest, tenant: str | None = None
+        self, visible: Visible, page: PageRequest, wanted: Filter | None = None
     ) -> Page[RepositoryContents]:
-        """Visible repositories (of one tenant) with their tags, in order of name."""
+        """Visible repositories with their tags, in order of name if nothing else is wanted."""
         async with self._database.reading() as connection:
             found, total = await repository_store.page_of_repositories(
-                connection, visible, self._clock.now(), tenant, page.offset, page.limit
+                connection, visible, self._clock.now(), wanted or Filter(), page.offset, page.limit
             )
-            ids = [repository.repository_id for repository in found]
+            ids = [each.repository.repository_id for each in found]
             tags = await manifest_store.tags_of(connection, ids)
             sizes = await repository_store.linked_bytes(connection, ids)
         rows = [
             RepositoryContents(
-                repository.name,
-                tuple(tags.get(repository.repository_id, ())),
-                sizes.get(repository.repository_id, 0),
+                each.repository.name,
+                tuple(tags.get(each.repository.repository_id, ())),
+                sizes.get(each.repository.repository_id, 0),
+                each.visibility,
+                each.created_at,
             )
-            for repository in found
+            for each in found
         ]
         return Page(rows, total, page)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+from datetime import timedelta
 
 from starlette.requests import HTTPConnection
 
@@ -17,6 +18,7 @@ from common.reference import NameInvalid, check_repository_name
 from control_plane.registry.collaborators import RegistryTokens
 from control_plane.registry.failures import ScopeInsufficient
 from control_plane.registry.scopes import CATALOG, DELETE, PULL, PUSH, show_scopes
+from control_plane.registry.uploads import UPLOAD_LIFETIME
 from control_plane.registry.v2 import Options
 from control_plane.registry.v2.exchange import Exchange
 from control_plane.registry.v2.paths import Kind
@@ -26,6 +28,7 @@ from control_plane.web.addresses import client_of
 
 _HOST = re.compile(r"[A-Za-z0-9._\-\[\]:]{1,255}")
 _READS = frozenset({"GET", "HEAD"})
+_ON_THE_DOT = timedelta(0)
 
 
 class Gate:
@@ -40,16 +43,21 @@ class Gate:
         credentials = credentials_of(connection)
         if credentials is None:
             return ANONYMOUS
-        principal = await self.authenticate(credentials, client_of(connection))
+        # An upload that was begun with a token is finished with it, however long it takes: who owns the upload, and
+        # whether its owner still may push there, is asked for each of its requests anyway.
+        late = UPLOAD_LIFETIME if exchange.target.kind is Kind.UPLOAD else _ON_THE_DOT
+        principal = await self.authenticate(credentials, client_of(connection), late)
         exchange.scope["longshore.principal"] = principal
         return principal
 
-    async def authenticate(self, credentials: str, client: str) -> Principal:
-        """Bearer: a registry token first, for that is what nearly every request brings; then what the API takes."""
+    async def authenticate(self, credentials: str, client: str, late: timedelta = _ON_THE_DOT) -> Principal:
+        """Bearer: a registry token first, for that is what nearly every request brings; then what the API takes. `late`
+        is for how long after its end a registry token still counts.
+        """
         scheme, _, value = credentials.partition(" ")
         if scheme.lower() == "bearer":
             with contextlib.suppress(Unauthenticated):
-                return await self._tokens.verify(value.strip())
+                return await self._tokens.verify(value.strip(), late)
         return await self._authenticator.authenticate(credentials, client)
 
     def challenge(self, exchange: Exchange, failure: Unauthenticated) -> str:

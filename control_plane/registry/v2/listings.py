@@ -23,7 +23,7 @@ class ListingEndpoints:
 
     async def base(self, exchange: Exchange, principal: Principal) -> None:
         """`/v2/` tells clients that this is a registry, and whether their credentials are good."""
-        if principal.anonymous:
+        if principal.anonymous and principal.scopes is None:
             raise Unauthenticated("this needs a login", action="log in, for example with `docker login`")
         await exchange.answer_json({})
 

@@ -4,6 +4,9 @@ GET as the Docker token specification has it (token.md: Basic credentials, sever
 variant (oauth.md: form fields, `grant_type` password or refresh_token). We issue no refresh tokens: `offline_token` and
 `access_type` are accepted and answered without one; an API key serves as `refresh_token`, which is what clients keep
 after a login with it.
+
+Who asks without credentials gets a token for the public repositories among those it asks for: clients fetch a token
+before they pull, whether or not they have a login.
 """
 
 from __future__ import annotations
