@@ -105,13 +105,13 @@ class Reviewer:
         async with self._transaction() as unit:
             now = unit.clock.now()
             due = await trash_store.hold_due(unit.connection, now, _PURGE_BATCH)
-            names = await trash_store.purge_tags(unit.connection, now, _PURGE_BATCH)
-            if not due and not names:
-                return Tally()
             wanted = await self._wishes.wanted([digest for _, digest in due])
             over = [key for key in due if key[1] not in wanted]
             await trash_store.postpone(unit.connection, [key for key in due if key[1] in wanted], now + _WANTED_AGAIN)
             await trash_store.forget_manifests(unit.connection, over)
+            names = await trash_store.purge_tags(unit.connection, now, _PURGE_BATCH)
+            if not due and not names:
+                return Tally()
             tally = Tally(examined=len(due) + names, purged=len(over))
             await run_store.add(unit.connection, run_id, tally)
         return tally

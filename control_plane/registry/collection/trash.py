@@ -67,6 +67,8 @@ class TrashService:
             held = await repository_store.hold_repository(unit.connection, repository, alone=True)
             if held is None or held != found:
                 raise unknown_repository(repository)
+            if len(await self._with_children(unit, held, digest, hold=True)) < len(kept):
+                raise _not_kept(repository, reference)  # purged while we waited
             await self._link_again(unit, held, sizes, principal)
             if not kept:
                 return await self._undelete_tag(unit, held, digest, reference, principal)
@@ -127,8 +129,12 @@ class TrashService:
             raise _not_kept(found.name, reference)
         return digest
 
-    async def _with_children(self, unit: UnitOfWork, found: Repository, digest: Digest) -> list[Kept]:
-        """The manifest and those it refers to, as far as they are in the trash, each after what it refers to."""
+    async def _with_children(
+        self, unit: UnitOfWork, found: Repository, digest: Digest, *, hold: bool = False
+    ) -> list[Kept]:
+        """The manifest and those it refers to, as far as they are in the trash, each after what it refers to. `hold`
+        keeps them there until the transaction ends.
+        """
         order: dict[Digest, Kept] = {}
         seen: set[Digest] = set()
 
@@ -136,7 +142,7 @@ class TrashService:
             if each in seen or depth > _MAX_NESTING or len(seen) > _MAX_RESTORED:
                 return
             seen.add(each)
-            kept = await trash_store.find(unit.connection, found.repository_id, each)
+            kept = await trash_store.find(unit.connection, found.repository_id, each, hold=hold)
             if kept is not None:
                 for child in kept.children:
                     await visit(child, depth + 1)

@@ -141,9 +141,10 @@ async def live_tags(connection: AsyncConnection, repository_id: str, names: Sequ
     return set((await connection.execute(query)).scalars())
 
 
-async def find(connection: AsyncConnection, repository_id: str, digest: Digest) -> Kept | None:
+async def find(connection: AsyncConnection, repository_id: str, digest: Digest, *, hold: bool = False) -> Kept | None:
     key = (deleted_manifests.c.repository_id == repository_id) & (deleted_manifests.c.digest == str(digest))
-    row = (await connection.execute(select(deleted_manifests).where(key))).one_or_none()
+    query = select(deleted_manifests).where(key)
+    row = (await connection.execute(query.with_for_update() if hold else query)).one_or_none()
     if row is None:
         return None
     query = select(deleted_references.c.digest, deleted_references.c.kind).where(
@@ -242,8 +243,14 @@ async def postpone(connection: AsyncConnection, keys: Sequence[Key], until: date
 
 async def purge_tags(connection: AsyncConnection, now: datetime, limit: int) -> int:
     """Forget names whose manifest is not in the trash any more and whose time is over; returns how many."""
+    kept = select(deleted_manifests.c.digest).where(
+        deleted_manifests.c.repository_id == deleted_tags.c.repository_id,
+        deleted_manifests.c.digest == deleted_tags.c.digest,
+    )
     query = (
-        select(deleted_tags.c.repository_id, deleted_tags.c.name).where(deleted_tags.c.purge_after <= now).limit(limit)
+        select(deleted_tags.c.repository_id, deleted_tags.c.name)
+        .where(deleted_tags.c.purge_after <= now, ~kept.exists())
+        .limit(limit)
     )
     keys = [(row.repository_id, row.name) for row in await connection.execute(query.with_for_update(skip_locked=True))]
     if keys:
