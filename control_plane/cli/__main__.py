@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from common.errors import Failure, Internal, Invalid
-from control_plane.cli import accounts, audit, collection, fleet, images, instances, quota, webhooks
+from control_plane.cli import access, accounts, audit, collection, fleet, images, instances, quota, robots, webhooks
 from control_plane.cli.context import open_session, session_of
 from control_plane.cli.failures import exit_code
 
@@ -31,7 +31,10 @@ app.add_typer(accounts.tenant, name="tenant")
 app.add_typer(accounts.user, name="user")
 app.add_typer(accounts.api_key, name="api-key")
 collection.add_to(images.image)
+app.add_typer(robots.robot, name="robot")
+app.add_typer(robots.group, name="group")
 app.add_typer(images.image, name="image")
+app.add_typer(access.access, name="access")
 app.add_typer(collection.collection, name="collection")
 app.add_typer(quota.quota, name="quota")
 app.add_typer(fleet.idc, name="idc")

@@ -145,7 +145,8 @@ def audit_prune(
 
 def _verified(client: Client) -> dict[str, Any]:
     """The verdict over the whole chain, stretch by stretch."""
-    checked, position = 0, {}
+    checked = 0
+    position: dict[str, Any] = {}
     while True:
         verdict: dict[str, Any] = client.get("/api/v1/audit/verification", **position)["data"]
         checked += verdict["checked"]

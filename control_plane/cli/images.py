@@ -63,11 +63,15 @@ def image_pull(
 
 @image.command("list")
 def image_list(
-    context: typer.Context, tenant: Annotated[str | None, typer.Option(help="Only of this tenant.")] = None
+    context: typer.Context,
+    tenant: Annotated[str | None, typer.Option(help="Only of this tenant.")] = None,
+    name: Annotated[str | None, typer.Option(help="Only names that contain this.")] = None,
+    visibility: Annotated[str | None, typer.Option(help="Only public or only private ones.")] = None,
+    sort: Annotated[str | None, typer.Option(help="name or created_at, with :asc or :desc.")] = None,
 ) -> None:
-    """Repositories that you may see, with their tags."""
+    """Repositories that you may pull from, with their tags."""
     session = session_of(context)
-    rows = session.client.every("/api/v1/images", tenant=tenant)
+    rows = session.client.every("/api/v1/images", tenant=tenant, name=name, visibility=visibility, sort=sort)
     if session.output.as_json:
         session.output.rows(rows, {})
         return

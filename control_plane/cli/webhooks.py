@@ -103,9 +103,7 @@ def webhook_ping(context: typer.Context, webhook_id: str) -> None:
     """Send a test event."""
     session = session_of(context)
     made = session.client.post(f"{_path(webhook_id)}/ping")["data"]
-    session.output.item(
-        made, f"Delivery {made['id']} is on its way: longshore webhook delivery {webhook_id} {made['id']}"
-    )
+    session.output.item(made, f"Delivery {made['id']} is on its way.")
 
 
 @webhook.command("deliveries")

@@ -34,7 +34,7 @@ from control_plane.webhooks.sending import Sender
 
 log = structlog.get_logger()
 # The answer of an attempt must be written before another worker takes the delivery for abandoned.
-_LEASE_MARGIN_SECONDS = 20.0
+_LEASE_MARGIN_SECONDS = 5.0
 _WRITE_SECONDS = 15.0
 
 

@@ -141,7 +141,7 @@ async def test_pushing_announces_images_and_moved_tags_once(registry: RegistrySe
     await registry.images.push(ADA, WEB, first.payload, OCI_MANIFEST, tags=["latest"])
     second = await push_image(registry, "two", tag="latest")
     third = await push_image(registry, "three", tag=None)
-    pushed = {"tenant_id": "t-acme", "repository": WEB, "media_type": OCI_MANIFEST}
+    pushed = {"tenant_id": "t-acme", "repository": WEB, "media_type": OCI_MANIFEST, "by": "ada"}
     assert await announced(database) == [
         ("image_pushed", pushed | {"digest": str(first.digest), "tag": "latest"}),
         ("image_pushed", pushed | {"digest": str(second.digest), "tag": "latest"}),
@@ -153,6 +153,7 @@ async def test_pushing_announces_images_and_moved_tags_once(registry: RegistrySe
                 "tag": "latest",
                 "previous": str(first.digest),
                 "digest": str(second.digest),
+                "by": "ada",
             },
         ),
         ("image_pushed", pushed | {"digest": str(third.digest), "tag": None}),
