@@ -55,7 +55,13 @@ from control_plane.registry.participants import Hooks
 from control_plane.registry.quota import jobs as quota_jobs
 from control_plane.registry.quota.building import Quota, build_quota
 from control_plane.registry.quota.model import Defaults, Limits
+from control_plane.registry.retention import jobs as retention_jobs
+from control_plane.registry.retention.assembly import Retention, build_retention
+from control_plane.registry.retention.immutability import Immutability
+from control_plane.registry.retention.pulls import PullTimes
 from control_plane.registry.service import RegistryService
+from control_plane.registry.signatures.gate import SignatureGate
+from control_plane.registry.signatures.service import SignatureService
 from control_plane.sealing import SealedBox
 from control_plane.sealing.keyring import KeyRing
 from control_plane.settings import EtcdSettings, Settings
@@ -119,6 +125,18 @@ class Instances:
 
 
 @dataclass(frozen=True)
+class Policies:
+    """What tenants rule about their images."""
+
+    retention: Retention
+    signatures: SignatureService
+
+    async def tenant_going(self, unit: UnitOfWork, tenant_id: str) -> str | None:
+        await self.retention.service.tenant_going(unit, tenant_id)
+        return await self.signatures.tenant_going(unit, tenant_id)
+
+
+@dataclass(frozen=True)
 class ControlPlane:
     """Everything, wired. `metrics` is what /metrics shows."""
 
@@ -131,6 +149,7 @@ class ControlPlane:
     registry: RegistryService
     quota: Quota
     collection: Collection
+    policies: Policies
     fleet: Fleet
     swarm: Swarm
     instances: Instances
@@ -172,7 +191,7 @@ async def build(settings: Settings, clock: Clock, backing: Backing) -> ControlPl
     auditing = _auditing(settings, clock, database, box)
 
     async def registry_holds(unit: UnitOfWork, tenant_id: str) -> str | None:
-        return await registry.tenant_in_use(unit, tenant_id)
+        return await policies.tenant_going(unit, tenant_id) or await registry.tenant_in_use(unit, tenant_id)
 
     identities = TenantSettings(registry_service=settings.registry.service)
     tenancy = build_tenancy(
@@ -182,7 +201,9 @@ async def build(settings: Settings, clock: Clock, backing: Backing) -> ControlPl
     metrics = CollectorRegistry()
     quota = _quota(settings, clock, backing, tenancy, metrics)
     pace = _pace(settings)
-    takers = Hooks(participants=(quota.book, RegistryAuditing(auditing.trail)), meter=quota.meter)
+    gate, pulls = SignatureGate(database, backing.blobs, tenancy.directory, clock), PullTimes(database, clock)
+    participants = (Immutability(), quota.book, RegistryAuditing(auditing.trail), gate, pulls)
+    takers = Hooks(participants=participants, meter=quota.meter, gate=gate)
     hooks = hooked(takers, database, pace)
     incomplete = Incomplete(settings.registry.incomplete_manifests)
     registry = RegistryService(database, backing.blobs, tenancy.directory, clock, hooks, incomplete=incomplete)
@@ -190,6 +211,7 @@ async def build(settings: Settings, clock: Clock, backing: Backing) -> ControlPl
     fleet = await _fleet(settings, clock, backing, box)
     swarm = await _swarm(settings, clock, backing, box, registry, jobs, fleet, tenancy)
     instances = _instances(clock, database, registry, tenancy, swarm, fleet)
+    policies = _policies(clock, database, registry, tenancy, jobs, instances, gate, pulls)
     collection = open_collection(
         database, backing.blobs, registry, hooks, jobs, pace, wishes=swarm.service, metrics=metrics
     )
@@ -197,6 +219,7 @@ async def build(settings: Settings, clock: Clock, backing: Backing) -> ControlPl
         **_handlers(settings, clock, jobs, auditing, tenancy, registry, swarm, instances),
         **collection_jobs.build_handlers(collection.service),
         **quota_jobs.build_handlers(quota.recount),
+        **policies.retention.handlers,
         **webhook_jobs.build_handlers(webhooks.service, timedelta(days=settings.webhooks.keep_days)),
     }
     schedules = (*_SCHEDULES, *collection_jobs.schedules(timedelta(days=settings.collection.sweep_days)))
@@ -210,6 +233,7 @@ async def build(settings: Settings, clock: Clock, backing: Backing) -> ControlPl
         registry=registry,
         quota=quota,
         collection=collection,
+        policies=policies,
         fleet=fleet,
         swarm=swarm,
         instances=instances,
@@ -226,6 +250,7 @@ _SCHEDULES = (
     *webhook_jobs.SCHEDULES,
     *registry_jobs.SCHEDULES,
     *quota_jobs.SCHEDULES,
+    *retention_jobs.SCHEDULES,
     *swarm_jobs.SCHEDULES,
     *instance_jobs.SCHEDULES,
 )
@@ -292,6 +317,23 @@ def _webhooks(
     options = WebhookOptions(source, timedelta(hours=chosen.retry_hours), limits)
     outbound, trail = backing.outbound, auditing.trail
     return build_webhooks(backing.database, clock, box, tenancy.directory, outbound, trail, random.random, options)
+
+
+def _policies(
+    clock: Clock,
+    database: Database,
+    registry: RegistryService,
+    tenancy: Tenancy,
+    jobs: JobService,
+    instances: Instances,
+    gate: SignatureGate,
+    pulls: PullTimes,
+) -> Policies:
+    tenants = tenancy.directory
+    return Policies(
+        build_retention(database, tenants, jobs, registry.images, instances.reading, pulls, clock),
+        SignatureService(database, tenants, registry.rights, gate, clock),
+    )
 
 
 async def _fleet(settings: Settings, clock: Clock, backing: Backing, box: SealedBox) -> Fleet:

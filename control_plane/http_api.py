@@ -30,7 +30,9 @@ from control_plane.registry.collection.routes import build_router as collection_
 from control_plane.registry.granting import GrantService
 from control_plane.registry.patterns import compile_patterns
 from control_plane.registry.quota.routes import build_router as quota_router
+from control_plane.registry.retention.routes import build_router as retention_router
 from control_plane.registry.routes import build_application as registry_application
+from control_plane.registry.signatures.routes import build_router as signatures_router
 from control_plane.registry.v2 import Options
 from control_plane.settings import S3Settings
 from control_plane.swarm.content_routes import ContentRoutes
@@ -74,6 +76,9 @@ def build_http(plane: ControlPlane, enrolment: Callable[[], str], attach: Callab
     api.include_router(access_router(_grants(plane)))
     api.include_router(collection_router(plane.collection))
     api.include_router(quota_router(plane.quota.service))
+    retention = plane.policies.retention
+    api.include_router(retention_router(retention.rules, retention.service))
+    api.include_router(signatures_router(plane.policies.signatures))
     api.include_router(swarm_router(plane.swarm.overview))
     instances = plane.instances
     api.include_router(instances_router(instances.service, instances.reading, instances.overview))

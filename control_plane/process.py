@@ -129,6 +129,7 @@ def _work(lifecycle: Lifecycle, plane: ControlPlane, *, jobs: bool) -> None:
     lifecycle.spawn("audit sealer", plane.auditing.sealer.run(random.random))
     lifecycle.spawn("content keys", plane.swarm.keys.run())
     lifecycle.spawn("egress", plane.swarm.egress.run())
+    lifecycle.spawn("pull times", plane.policies.retention.pulls.run())
 
 
 @contextlib.asynccontextmanager
@@ -137,6 +138,7 @@ async def _flushed_at_the_end(plane: ControlPlane) -> AsyncIterator[None]:
     yield
     with contextlib.suppress(Unavailable):
         await plane.swarm.egress.flush()
+        await plane.policies.retention.pulls.flush()
 
 
 class _Server(uvicorn.Server):

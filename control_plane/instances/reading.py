@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
+from common.digest import Digest
 from common.errors import NotFound
 from common.identifiers import is_id
 from control_plane.database import Database
@@ -50,6 +51,11 @@ class InstanceReading:
         async with self._database.reading() as connection:
             found = await views.by_ids(connection, instance_ids)
         return await self._with_holdings(found)
+
+    async def running_images(self, repository: str) -> Collection[Digest]:
+        """Manifests of the repository that instances of any tenant are made of: what must not be deleted."""
+        async with self._database.reading() as connection:
+            return await views.manifests_in_use(connection, repository)
 
     async def _with_holdings(self, found: Sequence[Listed]) -> list[InstanceView]:
         hosts = {listed.instance.host_id for listed in found}

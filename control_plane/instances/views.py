@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, and_, func, select, true
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from common.digest import Digest
 from control_plane.fleet.tables import hosts, idcs
 from control_plane.instances.model import Instance, Phase, Status
 from control_plane.instances.store import STATUS_COLUMNS, instance_of, status_of
@@ -105,3 +106,10 @@ def _of_tenants(tenants: Collection[str] | None) -> ColumnElement[bool]:
 
 def _of(row: Any) -> Listed:
     return Listed(instance_of(row), status_of(row), row.host_name or "", row.idc_name or "")
+
+
+async def manifests_in_use(connection: AsyncConnection, repository: str) -> set[Digest]:
+    """Of that repository, by instances that are wanted or not gone from their hosts yet."""
+    image = instances.c.image
+    query = select(image["manifest"]["digest"].as_string()).where(image["repository"].as_string() == repository)
+    return {Digest.parse(text) for text in (await connection.execute(query.distinct())).scalars()}

@@ -20,6 +20,8 @@ import control_plane.instances.tables
 import control_plane.jobs.tables
 import control_plane.registry.collection.tables
 import control_plane.registry.quota.tables
+import control_plane.registry.retention.tables
+import control_plane.registry.signatures.tables
 import control_plane.registry.tables
 import control_plane.swarm.tables
 import control_plane.tenants.tables

@@ -201,6 +201,20 @@ def upgrade() -> None:
         sa.UniqueConstraint("name", name=op.f("uq_idcs_name")),
     )
     op.create_table(
+        "immutability_rules",
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("tenant_id", sa.String(length=36), nullable=False),
+        sa.Column("repositories", sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=False),
+        sa.Column("tags", sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=False),
+        sa.Column("except_tags", sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=False),
+        sa.Column("created_by", sa.String(length=255), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_immutability_rules")),
+    )
+    with op.batch_alter_table("immutability_rules", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_immutability_rules_tenant_id"), ["tenant_id"], unique=False)
+
+    op.create_table(
         "instances",
         sa.Column("id", sa.String(length=36), nullable=False),
         sa.Column("tenant_id", sa.String(length=36), nullable=False),
@@ -255,6 +269,13 @@ def upgrade() -> None:
             postgresql_where=sa.text("state IN ('queued', 'running')"),
         )
 
+    op.create_table(
+        "manifest_pulls",
+        sa.Column("repository_id", sa.String(length=36), nullable=False),
+        sa.Column("digest", sa.String(length=140), nullable=False),
+        sa.Column("pulled_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("repository_id", "digest", name=op.f("pk_manifest_pulls")),
+    )
     op.create_table(
         "metainfo",
         sa.Column("tenant_id", sa.String(length=36), nullable=False),
@@ -379,6 +400,31 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_repositories_tenant_id"), ["tenant_id"], unique=False)
 
     op.create_table(
+        "retention_policies",
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("tenant_id", sa.String(length=36), nullable=False),
+        sa.Column("name", sa.String(length=63), nullable=False),
+        sa.Column("definition", sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=False),
+        sa.Column("enabled", sa.Boolean(), nullable=False),
+        sa.Column("interval_hours", sa.Integer(), nullable=True),
+        sa.Column("next_run_at", sa.DateTime(timezone=True), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_retention_policies")),
+        sa.UniqueConstraint("tenant_id", "name", name=op.f("uq_retention_policies_tenant_id_name")),
+    )
+    with op.batch_alter_table("retention_policies", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_retention_policies_next_run_at"), ["next_run_at"], unique=False)
+
+    op.create_table(
+        "signature_policies",
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("tenant_id", sa.String(length=36), nullable=False),
+        sa.Column("name", sa.String(length=63), nullable=False),
+        sa.Column("definition", sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=False),
+        sa.Column("enabled", sa.Boolean(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_signature_policies")),
+        sa.UniqueConstraint("tenant_id", "name", name=op.f("uq_signature_policies_tenant_id_name")),
+    )
+    op.create_table(
         "signing_keys",
         sa.Column("id", sa.String(length=36), nullable=False),
         sa.Column("sequence", sa.Integer(), nullable=False),
@@ -403,6 +449,20 @@ def upgrade() -> None:
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_tenants")),
         sa.UniqueConstraint("name", name=op.f("uq_tenants_name")),
+    )
+    op.create_table(
+        "trusted_keys",
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("tenant_id", sa.String(length=36), nullable=False),
+        sa.Column("name", sa.String(length=63), nullable=False),
+        sa.Column("kind", sa.String(length=16), nullable=False),
+        sa.Column("pem", sa.Text(), nullable=False),
+        sa.Column("fingerprint", sa.String(length=64), nullable=False),
+        sa.Column("created_by", sa.String(length=255), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_trusted_keys")),
+        sa.UniqueConstraint("tenant_id", "fingerprint", name=op.f("uq_trusted_keys_tenant_id_fingerprint")),
+        sa.UniqueConstraint("tenant_id", "name", name=op.f("uq_trusted_keys_tenant_id_name")),
     )
     op.create_table(
         "uploads",
@@ -714,6 +774,29 @@ def upgrade() -> None:
         batch_op.create_index("ix_repository_grants_grantee", ["grantee"], unique=False)
 
     op.create_table(
+        "retention_runs",
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("policy_id", sa.String(length=36), nullable=False),
+        sa.Column("tenant_id", sa.String(length=36), nullable=False),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("started_by", sa.String(length=255), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("ended_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("repositories", sa.Integer(), nullable=False),
+        sa.Column("examined", sa.BigInteger(), nullable=False),
+        sa.Column("kept", sa.BigInteger(), nullable=False),
+        sa.Column("deleted", sa.BigInteger(), nullable=False),
+        sa.Column("skipped", sa.BigInteger(), nullable=False),
+        sa.Column("detail", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["policy_id"], ["retention_policies.id"], name=op.f("fk_retention_runs_policy_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_retention_runs")),
+    )
+    with op.batch_alter_table("retention_runs", schema=None) as batch_op:
+        batch_op.create_index("ix_retention_runs_policy_id", ["policy_id", "created_at"], unique=False)
+
+    op.create_table(
         "revoked_tokens",
         sa.Column("id", sa.String(length=36), nullable=False),
         sa.Column("user_id", sa.String(length=36), nullable=False),
@@ -940,6 +1023,10 @@ def downgrade() -> None:
         batch_op.drop_index("ix_revoked_tokens_expires_at")
 
     op.drop_table("revoked_tokens")
+    with op.batch_alter_table("retention_runs", schema=None) as batch_op:
+        batch_op.drop_index("ix_retention_runs_policy_id")
+
+    op.drop_table("retention_runs")
     with op.batch_alter_table("repository_grants", schema=None) as batch_op:
         batch_op.drop_index("ix_repository_grants_grantee")
 
@@ -1009,9 +1096,15 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f("ix_uploads_started_at"))
 
     op.drop_table("uploads")
+    op.drop_table("trusted_keys")
     op.drop_table("tenants")
     op.drop_table("swarm_secrets")
     op.drop_table("signing_keys")
+    op.drop_table("signature_policies")
+    with op.batch_alter_table("retention_policies", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_retention_policies_next_run_at"))
+
+    op.drop_table("retention_policies")
     with op.batch_alter_table("repositories", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_repositories_tenant_id"))
         batch_op.drop_index(batch_op.f("ix_repositories_tenant"))
@@ -1037,6 +1130,7 @@ def downgrade() -> None:
     op.drop_table("missing_blobs")
     op.drop_table("metainfo_failures")
     op.drop_table("metainfo")
+    op.drop_table("manifest_pulls")
     with op.batch_alter_table("jobs", schema=None) as batch_op:
         batch_op.drop_index(
             "uq_jobs_active_key",
@@ -1052,6 +1146,10 @@ def downgrade() -> None:
         batch_op.drop_index("ix_instances_host_id")
 
     op.drop_table("instances")
+    with op.batch_alter_table("immutability_rules", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_immutability_rules_tenant_id"))
+
+    op.drop_table("immutability_rules")
     op.drop_table("idcs")
     with op.batch_alter_table("host_contents", schema=None) as batch_op:
         batch_op.drop_index("ix_host_contents_digest")
