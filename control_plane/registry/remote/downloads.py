@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from types import TracebackType
 from typing import Self
 
@@ -24,12 +24,12 @@ _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18})")
 class Download:
     """`size` is the whole blob's. From `start` > 0 on nothing is verified here: the caller has the beginning."""
 
-    def __init__(self, transport: Transport, repository: str, digest: Digest, start: int) -> None:
+    def __init__(self, transport: Transport, repository: str, digest: Digest, start: int, *, verify: bool) -> None:
         self._transport = transport
         self._repository = repository
         self._digest = digest
         self._at = start
-        self._hasher = digest.hasher() if start == 0 else None
+        self._hasher = digest.hasher() if verify and start == 0 else None
         self._stack = contextlib.AsyncExitStack()
         self._answer: aiohttp.ClientResponse | None = None
         self.size = 0
@@ -47,7 +47,7 @@ class Download:
     ) -> None:
         await self._stack.aclose()
 
-    async def pieces(self) -> AsyncIterator[bytes]:
+    async def pieces(self) -> AsyncGenerator[bytes, None]:
         """All that is left, as it arrives. Raises `RemoteUntrue` instead of ending if it is not what the digest names,
         `RemoteAway` when the connection broke again and again.
         """

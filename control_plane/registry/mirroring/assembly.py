@@ -1,0 +1,41 @@
+"""Putting the parts together. `Mirroring.attach` once the registry is made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from common.clock import Clock
+from control_plane.database import Database
+from control_plane.registry.collaborators import TenantDirectory
+from control_plane.registry.mirroring.directory import PATIENCE, MirrorDirectory
+from control_plane.registry.mirroring.pull_through import PullThrough
+from control_plane.registry.mirroring.service import MirrorService
+from control_plane.registry.remote.model import Patience
+from control_plane.sealing import SealedBox
+from control_plane.web.outbound import Outbound
+
+
+@dataclass(frozen=True, slots=True)
+class Mirroring:
+    """`pull_through` is the registry's hook; enter it where requests are served."""
+
+    service: MirrorService
+    pull_through: PullThrough
+
+
+def open_mirroring(
+    database: Database,
+    tenants: TenantDirectory,
+    box: SealedBox,
+    outbound: Outbound,
+    clock: Clock,
+    random: Callable[[], float],
+    spools: Path,
+    patience: Patience = PATIENCE,
+) -> Mirroring:
+    """`spools`: directory of what is being fetched, as large as all fetches of a moment."""
+    directory = MirrorDirectory(database, box, outbound, clock, random, patience)
+    service = MirrorService(database, tenants, box, outbound, directory, clock)
+    return Mirroring(service, PullThrough(directory, database, clock, spools))
