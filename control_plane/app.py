@@ -51,6 +51,7 @@ from control_plane.registry.collection import jobs as collection_jobs
 from control_plane.registry.collection.model import Pace
 from control_plane.registry.collection.service import Collection, hooked, open_collection
 from control_plane.registry.completeness import Incomplete
+from control_plane.registry.mirroring.assembly import Mirroring, open_mirroring
 from control_plane.registry.participants import Hooks
 from control_plane.registry.quota import jobs as quota_jobs
 from control_plane.registry.quota.building import Quota, build_quota
@@ -148,6 +149,7 @@ class ControlPlane:
     webhooks: Webhooks
     registry: RegistryService
     quota: Quota
+    mirroring: Mirroring
     collection: Collection
     policies: Policies
     fleet: Fleet
@@ -191,6 +193,7 @@ async def build(settings: Settings, clock: Clock, backing: Backing) -> ControlPl
     auditing = _auditing(settings, clock, database, box)
 
     async def registry_holds(unit: UnitOfWork, tenant_id: str) -> str | None:
+        await mirroring.service.tenant_goes(unit, tenant_id)
         return await policies.tenant_going(unit, tenant_id) or await registry.tenant_in_use(unit, tenant_id)
 
     identities = TenantSettings(registry_service=settings.registry.service)
@@ -203,10 +206,12 @@ async def build(settings: Settings, clock: Clock, backing: Backing) -> ControlPl
     pace = _pace(settings)
     gate, pulls = SignatureGate(database, backing.blobs, tenancy.directory, clock), PullTimes(database, clock)
     participants = (Immutability(), quota.book, RegistryAuditing(auditing.trail), gate, pulls)
-    takers = Hooks(participants=participants, meter=quota.meter, gate=gate)
+    mirroring = open_mirroring(database, tenancy.directory, box, backing.outbound, clock, settings.data / "spool")
+    takers = Hooks(participants=participants, meter=quota.meter, gate=gate, upstreams=mirroring.pull_through)
     hooks = hooked(takers, database, pace)
     incomplete = Incomplete(settings.registry.incomplete_manifests)
     registry = RegistryService(database, backing.blobs, tenancy.directory, clock, hooks, incomplete=incomplete)
+    mirroring.pull_through.attach(registry)
     jobs = JobService(database, backing.queue, clock)
     fleet = await _fleet(settings, clock, backing, box)
     swarm = await _swarm(settings, clock, backing, box, registry, jobs, fleet, tenancy)
@@ -232,6 +237,7 @@ async def build(settings: Settings, clock: Clock, backing: Backing) -> ControlPl
         webhooks=webhooks,
         registry=registry,
         quota=quota,
+        mirroring=mirroring,
         collection=collection,
         policies=policies,
         fleet=fleet,

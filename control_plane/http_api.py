@@ -28,6 +28,7 @@ from control_plane.instances.routes import build_router as instances_router
 from control_plane.registry.access_routes import build_router as access_router
 from control_plane.registry.collection.routes import build_router as collection_router
 from control_plane.registry.granting import GrantService
+from control_plane.registry.mirroring.routes import build_router as mirrors_router
 from control_plane.registry.patterns import compile_patterns
 from control_plane.registry.quota.routes import build_router as quota_router
 from control_plane.registry.retention.routes import build_router as retention_router
@@ -76,6 +77,7 @@ def build_http(plane: ControlPlane, enrolment: Callable[[], str], attach: Callab
     api.include_router(access_router(_grants(plane)))
     api.include_router(collection_router(plane.collection))
     api.include_router(quota_router(plane.quota.service))
+    api.include_router(mirrors_router(plane.mirroring.service))
     retention = plane.policies.retention
     api.include_router(retention_router(retention.rules, retention.service))
     api.include_router(signatures_router(plane.policies.signatures))

@@ -112,6 +112,7 @@ async def _listen(lifecycle: Lifecycle, plane: ControlPlane) -> dict[str, str]:
 
     await lifecycle.enter(_flushed_at_the_end(plane))
     await lifecycle.enter(plane.auditing.drained())
+    await lifecycle.enter(plane.mirroring.pull_through)
     http = build_http(plane, lambda: advertised(enrolment.address), lambda: advertised(attach.address))
     address = await lifecycle.enter(_http_listener(settings.listeners.http, http, plane))
     await lifecycle.enter(plane.fleet)

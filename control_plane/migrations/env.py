@@ -19,6 +19,7 @@ import control_plane.fleet.tables
 import control_plane.instances.tables
 import control_plane.jobs.tables
 import control_plane.registry.collection.tables
+import control_plane.registry.mirroring.tables
 import control_plane.registry.quota.tables
 import control_plane.registry.retention.tables
 import control_plane.registry.signatures.tables

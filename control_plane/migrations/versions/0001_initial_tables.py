@@ -295,6 +295,36 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("tenant_id", "digest", name=op.f("pk_metainfo_failures")),
     )
     op.create_table(
+        "mirrors",
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("tenant_id", sa.String(length=36), nullable=False),
+        sa.Column(
+            "tenant",
+            sa.String(length=255).with_variant(sa.String(length=255, collation="C"), "postgresql"),
+            nullable=False,
+        ),
+        sa.Column(
+            "name",
+            sa.String(length=255).with_variant(sa.String(length=255, collation="C"), "postgresql"),
+            nullable=False,
+        ),
+        sa.Column("upstream_url", sa.String(length=512), nullable=False),
+        sa.Column("upstream_path", sa.String(length=255), nullable=False),
+        sa.Column("username", sa.String(length=255), server_default="", nullable=False),
+        sa.Column("sealed", sa.LargeBinary(), nullable=True),
+        sa.Column("ca_pem", sa.Text(), server_default="", nullable=False),
+        sa.Column("auth_hosts", sa.Text(), server_default="", nullable=False),
+        sa.Column("tag_ttl_seconds", sa.Integer(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("revision", sa.Integer(), server_default="1", nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_mirrors")),
+        sa.UniqueConstraint("name", name=op.f("uq_mirrors_name")),
+    )
+    with op.batch_alter_table("mirrors", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_mirrors_tenant"), ["tenant"], unique=False)
+        batch_op.create_index(batch_op.f("ix_mirrors_tenant_id"), ["tenant_id"], unique=False)
+
+    op.create_table(
         "missing_blobs",
         sa.Column("digest", sa.String(length=140), nullable=False),
         sa.Column("size", sa.BigInteger(), nullable=False),
@@ -1128,6 +1158,11 @@ def downgrade() -> None:
     op.drop_table("periodic_ticks")
     op.drop_table("outbox")
     op.drop_table("missing_blobs")
+    with op.batch_alter_table("mirrors", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_mirrors_tenant_id"))
+        batch_op.drop_index(batch_op.f("ix_mirrors_tenant"))
+
+    op.drop_table("mirrors")
     op.drop_table("metainfo_failures")
     op.drop_table("metainfo")
     op.drop_table("manifest_pulls")

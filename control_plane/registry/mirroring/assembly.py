@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,8 +32,8 @@ def open_mirroring(
     box: SealedBox,
     outbound: Outbound,
     clock: Clock,
-    random: Callable[[], float],
     spools: Path,
+    random: Callable[[], float] = random.random,
     patience: Patience = PATIENCE,
 ) -> Mirroring:
     """`spools`: directory of what is being fetched, as large as all fetches of a moment."""

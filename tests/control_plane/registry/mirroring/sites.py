@@ -87,7 +87,7 @@ async def open_site(
     outbound = Outbound(policy or AddressPolicy.of(["127.0.0.1"]))
     tenants, people = Directory("acme", "birch"), Credentials()
     box = SealedBox(KeyRing.load_or_create(root / "keys"))
-    mirroring = open_mirroring(database, tenants, box, outbound, clock, random.Random(3).random, root / "spools", HASTY)
+    mirroring = open_mirroring(database, tenants, box, outbound, clock, root / "spools", random.Random(3).random, HASTY)
     registry = RegistryService(database, store, tenants, clock, Hooks(upstreams=mirroring.pull_through))
     mirroring.pull_through.attach(registry)
     application = Starlette(routes=build_routes(registry, people, people, people, Options()))
@@ -185,4 +185,4 @@ async def proxied(port: int) -> AsyncIterator[Proxy]:
 async def until(condition: Callable[[], bool], seconds: float = 10) -> None:
     async with asyncio.timeout(seconds):
         while not condition():
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(0.005)  # noqa: ASYNC110  what is waited for is not ours
