@@ -12,7 +12,20 @@ from typing import Annotated, NoReturn
 import typer
 
 from common.errors import Failure, Internal, Invalid
-from control_plane.cli import access, accounts, audit, collection, fleet, images, instances, quota, robots, webhooks
+from control_plane.cli import (
+    access,
+    accounts,
+    audit,
+    collection,
+    fleet,
+    images,
+    instances,
+    quota,
+    retention,
+    robots,
+    signatures,
+    webhooks,
+)
 from control_plane.cli.context import open_session, session_of
 from control_plane.cli.failures import exit_code
 
@@ -37,6 +50,11 @@ app.add_typer(images.image, name="image")
 app.add_typer(access.access, name="access")
 app.add_typer(collection.collection, name="collection")
 app.add_typer(quota.quota, name="quota")
+app.add_typer(retention.immutability, name="immutability")
+app.add_typer(retention.retention, name="retention")
+app.add_typer(signatures.trusted_key, name="trusted-key")
+app.add_typer(signatures.signature_policy, name="signature-policy")
+app.command("attachments")(signatures.attachments)
 app.add_typer(fleet.idc, name="idc")
 app.add_typer(fleet.host, name="host")
 app.add_typer(fleet.regional, name="regional")
