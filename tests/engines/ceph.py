@@ -71,6 +71,8 @@ osd_data = {directory}/osd
 osd_fast_shutdown = false
 osd_objectstore = memstore
 memstore_device_bytes = 6442450944
+# A gateway that was killed is waited for so long by the next write of a bucket (30 by default).
+osd_client_watch_timeout = 3
 [client.rgw.a]
 rgw_frontends = beast endpoint=127.0.0.1:{port}
 rgw_data = {directory}/rgw

@@ -12,19 +12,24 @@ import functools
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, IncompleteReadError
 from botocore.exceptions import ConnectionError as BotoConnectionError
-from types_boto3_s3 import S3Client
+from urllib3.exceptions import HTTPError
 
 from common.backoff import Backoff
 from common.clock import Clock
 from control_plane.blobs import DiskFull, StorageFailed
 
+if TYPE_CHECKING:  # only those who develop have the types of boto3
+    from types_boto3_s3 import S3Client
+
 T = TypeVar("T")
+# How a connection breaks; reading a body line by line lets urllib3's own errors through.
+BROKEN = (BotoConnectionError, HTTPClientError, IncompleteReadError, HTTPError, OSError)
 _ABSENT = frozenset({"404", "NoSuchKey", "NoSuchUpload", "NotFound"})
 # 409: AWS says so when two conditional writes meet; the later one may try again.
 _PASSING_STATUS = frozenset({408, 409, 429})
@@ -123,7 +128,7 @@ def _answers(doing: str) -> Iterator[None]:
         yield
     except ClientError as error:
         raise _meaning(doing, error) from error
-    except (BotoConnectionError, HTTPClientError, IncompleteReadError, OSError) as error:
+    except BROKEN as error:
         raise _Passing(str(error)) from error
     except BotoCoreError as error:
         raise StorageFailed(f"{doing} failed: {error}", action="look at the settings of blobs.s3") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import datetime
 from functools import partial
 from typing import IO, NamedTuple
@@ -28,7 +29,7 @@ def bare(etag: str) -> str:
 def read(calls: S3Calls, key: str, doing: str) -> Found | None:
     def get() -> Found:
         answer = calls.client.get_object(Bucket=calls.bucket, Key=key)
-        with answer["Body"] as body:
+        with closing(answer["Body"]) as body:
             return Found(body.read(), bare(answer["ETag"]))
 
     try:

@@ -9,12 +9,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
-from botocore.exceptions import HTTPClientError, IncompleteReadError
 from botocore.response import StreamingBody
 
 from common.digest import Digest
 from control_plane.blobs import BlobDamaged, StorageFailed
-from control_plane.blobs.s3.calls import Absent, S3Calls
+from control_plane.blobs.s3.calls import BROKEN, Absent, S3Calls
 from control_plane.blobs.s3.contents import Contents
 from control_plane.blobs.threads import BlobThreads, finished
 
@@ -118,5 +117,5 @@ def _read(body: StreamingBody, length: int) -> bytes:
     """Less than `length`, perhaps nothing, where the connection broke."""
     try:
         return body.read(length)
-    except (HTTPClientError, IncompleteReadError, OSError):
+    except BROKEN:
         return b""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -53,7 +54,7 @@ class Uploads:
         def get() -> HeldUpload:
             answer = self._calls.client.get_object(Bucket=self._calls.bucket, Key=upload_key(upload_id))
             tail = self._shop.spool()
-            with answer["Body"] as body:
+            with closing(answer["Body"]) as body:
                 document = parse_upload(body.readline())
                 while piece := body.read(_PIECE):
                     tail.write(piece)
@@ -149,7 +150,7 @@ class Uploads:
     def _document(self, upload_id: str) -> UploadDocument | None:
         def get() -> bytes:
             answer = self._calls.client.get_object(Bucket=self._calls.bucket, Key=upload_key(upload_id))
-            with answer["Body"] as body:
+            with closing(answer["Body"]) as body:
                 return body.readline()
 
         try:
@@ -184,7 +185,7 @@ class Uploads:
             def get(asked: str = asked) -> bytes:
                 key = content_key(held.upload_id)
                 answer = self._calls.client.get_object(Bucket=self._calls.bucket, Key=key, Range=asked)
-                with answer["Body"] as body:
+                with closing(answer["Body"]) as body:
                     return body.read()
 
             hasher.update(self._calls.call("reading the upload again", get))
