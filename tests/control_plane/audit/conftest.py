@@ -21,13 +21,13 @@ def box() -> SealedBox:
 
 
 @pytest.fixture
-def build(database: Database, clock: ManualClock, box: SealedBox) -> BuildAuditing:
-    def again(other: Database | None = None, **options: object) -> Auditing:
-        return build_auditing(other or database, clock, box, TrailOptions(**options), timedelta(days=30))  # type: ignore[arg-type]
+def build(clock: ManualClock, box: SealedBox) -> BuildAuditing:
+    def again(database: Database, **options: object) -> Auditing:
+        return build_auditing(database, clock, box, TrailOptions(**options), timedelta(days=30))  # type: ignore[arg-type]
 
     return again
 
 
 @pytest.fixture
-def auditing(build: BuildAuditing) -> Auditing:
-    return build()
+def auditing(database: Database, build: BuildAuditing) -> Auditing:
+    return build(database)

@@ -73,8 +73,8 @@ async def test_what_is_noted_is_written_by_a_flush(auditing: Auditing) -> None:
     assert [sealed.entry.client for sealed in await chain(auditing)] == ["192.0.2.9"]
 
 
-async def test_a_full_buffer_counts_and_tells_what_it_lost(build: BuildAuditing) -> None:
-    auditing = build(capacity=10)
+async def test_a_full_buffer_counts_and_tells_what_it_lost(database: Database, build: BuildAuditing) -> None:
+    auditing = build(database, capacity=10)
     for number in range(25):
         auditing.trail.note(push(number))
     assert (auditing.trail.waiting, auditing.trail.lost) == (10, 15)
@@ -128,8 +128,8 @@ async def test_a_flush_whose_commit_was_not_heard_of_is_sealed_once(
     assert len(await chain(auditing)) == 1
 
 
-async def test_the_flusher_writes_at_once_when_a_batch_is_full(build: BuildAuditing) -> None:
-    auditing = build(batch=5, flush_seconds=3600.0)
+async def test_the_flusher_writes_at_once_when_a_batch_is_full(database: Database, build: BuildAuditing) -> None:
+    auditing = build(database, batch=5, flush_seconds=3600.0)
     running = asyncio.ensure_future(auditing.trail.run(lambda: 0.5))
     await asyncio.sleep(0)
     for number in range(5):
@@ -168,8 +168,8 @@ async def test_ten_thousand_notes_a_second_do_not_hold_up_the_loop(auditing: Aud
     assert longest < 0.25
 
 
-async def test_a_strict_trail_writes_a_denial_before_it_is_answered(build: BuildAuditing) -> None:
-    auditing = build(strict=True)
+async def test_a_strict_trail_writes_a_denial_before_it_is_answered(database: Database, build: BuildAuditing) -> None:
+    auditing = build(database, strict=True)
     await auditing.trail.refused(Act("denied", ANONYMOUS, outcome=Outcome.DENIED))
     assert auditing.trail.waiting == 0
     assert await auditing.sealer.seal_all() == 1
