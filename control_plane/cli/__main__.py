@@ -20,6 +20,7 @@ from control_plane.cli import (
     fleet,
     images,
     instances,
+    mirrors,
     quota,
     retention,
     robots,
@@ -50,6 +51,7 @@ app.add_typer(images.image, name="image")
 app.add_typer(access.access, name="access")
 app.add_typer(collection.collection, name="collection")
 app.add_typer(quota.quota, name="quota")
+app.add_typer(mirrors.mirror, name="mirror")
 app.add_typer(retention.immutability, name="immutability")
 app.add_typer(retention.retention, name="retention")
 app.add_typer(signatures.trusted_key, name="trusted-key")
