@@ -38,7 +38,7 @@ from control_plane.registry.v2 import Options
 from control_plane.settings import S3Settings
 from control_plane.swarm.content_routes import ContentRoutes
 from control_plane.swarm.routes import build_router as swarm_router
-from control_plane.tenants.auditing import AuditSight, Refusals
+from control_plane.tenants.auditing import AuditSight, CallsNoted, Refusals
 from control_plane.tenants.routes import build_router as tenants_router
 from control_plane.web.access_log import AccessLog, HttpMetrics
 from control_plane.web.errors import install_error_handlers
@@ -85,6 +85,7 @@ def build_http(plane: ControlPlane, enrolment: Callable[[], str], attach: Callab
     instances = plane.instances
     api.include_router(instances_router(instances.service, instances.reading, instances.overview))
     metrics = HttpMetrics(plane.metrics)
+    api.add_middleware(CallsNoted, trail=plane.auditing.trail)
     api.add_middleware(AccessLog, clock=plane.clock, metrics=metrics)
     return Front(api, "/v2", AccessLog(_registry(plane, refused), clock=plane.clock, metrics=metrics))
 

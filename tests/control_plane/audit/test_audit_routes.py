@@ -19,7 +19,7 @@ from control_plane.database import Database
 from control_plane.tenants import store as tenant_store
 from control_plane.tenants.access import ANONYMOUS, Principal, RobotScope, Role
 from control_plane.tenants.acting import operator_of
-from control_plane.tenants.auditing import AuditSight, Refusals
+from control_plane.tenants.auditing import AuditSight, CallsNoted, Refusals
 from control_plane.tenants.model import Tenant
 from control_plane.tenants.principals import CurrentPrincipal
 from control_plane.web.access_log import AccessLog, HttpMetrics
@@ -60,6 +60,13 @@ async def client(database: Database, auditing: Auditing, clock: ManualClock) -> 
     async def forbidden(principal: CurrentPrincipal) -> None:
         raise Denied(f"{principal.name} may not", action="ask")
 
+    @api.put("/api/v1/repositories/{repository:path}/-/retention")
+    async def change(principal: CurrentPrincipal, repository: str) -> str:
+        if principal.name != "ada":
+            raise Denied(f"{principal.name} may not", action="ask")
+        return repository
+
+    api.add_middleware(CallsNoted, trail=auditing.trail)
     api.add_middleware(AccessLog, clock=clock, metrics=HttpMetrics(CollectorRegistry()))
     transport = httpx.ASGITransport(api, client=("2001:db8::7", 4711))
     async with httpx.AsyncClient(transport=transport, base_url="http://longshore.test") as opened:
@@ -185,3 +192,19 @@ async def test_a_denial_is_recorded_with_who_and_where(
     assert vera["details"] == {"method": "GET", "path": "/api/v1/forbidden"}
     assert vera["error"].startswith("denied: vera may not")
     assert (forged["operator_type"], forged["error"][:15]) == ("anonymous", "unauthenticated")
+
+
+async def test_a_management_call_is_noted_if_it_changed_something(
+    client: httpx.AsyncClient, auditing: Auditing
+) -> None:
+    path = "/api/v1/repositories/acme/web/front/-/retention"
+    assert (await client.put(path, headers=as_("ada"))).status_code == 200
+    assert (await client.put(path, headers=as_("vera"))).status_code == 403
+    assert (await client.put(path + "/none", headers=as_("ada"))).status_code == 404
+    await auditing.trail.flush()
+    await auditing.sealer.seal_all()
+    page = (await client.get("/api/v1/audit?operation=api.call", headers=as_("ada"))).json()["data"]
+    assert [(each["operator"], each["tenant"], each["repository"]) for each in page] == [
+        ("ada", "acme", "acme/web/front")
+    ]
+    assert (page[0]["subject"], page[0]["details"]) == (path, {"method": "PUT", "status": 200})

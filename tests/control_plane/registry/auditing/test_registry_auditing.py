@@ -77,14 +77,14 @@ async def test_a_change_that_another_participant_refuses_leaves_no_entry(
 async def test_a_pull_is_noted_without_a_query(database: Database, clock: ManualClock, trail: AuditTrail) -> None:
     registry = audited(database, clock, trail)
     image = await push_image(registry)
-    await registry.images.find(ADA, WEB, image.digest)
+    registry.images.note_pull(ADA, WEB, await registry.images.find(ADA, WEB, image.digest))
     statements: list[str] = []
 
     def note(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
         statements.append(statement)
 
     event.listen(database.engine.sync_engine, "before_cursor_execute", note)
-    await registry.images.find(ADA, WEB, image.digest)
+    registry.images.note_pull(ADA, WEB, await registry.images.find(ADA, WEB, image.digest))
     event.remove(database.engine.sync_engine, "before_cursor_execute", note)
     assert statements == []
     assert trail.waiting == 2
