@@ -186,6 +186,10 @@ def _directory(etcd: EtcdSettings, clock: Clock) -> ServiceRegistry:
     return EtcdRegistry(options, clock)
 
 
+def _identities(settings: Settings) -> TenantSettings:
+    return TenantSettings(registry_service=settings.registry.service)
+
+
 async def build(settings: Settings, clock: Clock, backing: Backing) -> ControlPlane:
     """The database must be migrated. Makes what the first start makes: master key, CA, signing keys."""
     database = backing.database
@@ -196,9 +200,8 @@ async def build(settings: Settings, clock: Clock, backing: Backing) -> ControlPl
         await mirroring.service.tenant_goes(unit, tenant_id)
         return await policies.tenant_going(unit, tenant_id) or await registry.tenant_in_use(unit, tenant_id)
 
-    identities = TenantSettings(registry_service=settings.registry.service)
     tenancy = build_tenancy(
-        database, clock, backing.cache, box, identities, in_use=(registry_holds,), trail=auditing.trail
+        database, clock, backing.cache, box, _identities(settings), in_use=(registry_holds,), trail=auditing.trail
     )
     webhooks = _webhooks(settings, clock, backing, box, tenancy, auditing)
     metrics = CollectorRegistry()
@@ -210,8 +213,8 @@ async def build(settings: Settings, clock: Clock, backing: Backing) -> ControlPl
     takers = Hooks(participants=participants, meter=quota.meter, gate=gate, upstreams=mirroring.pull_through)
     hooks = hooked(takers, database, pace)
     incomplete = Incomplete(settings.registry.incomplete_manifests)
-    registry = RegistryService(database, backing.blobs, tenancy.directory, clock, hooks, incomplete=incomplete)
-    mirroring.pull_through.attach(registry)
+    alone = settings.redis.url is None  # without Redis there are no replicas
+    registry = RegistryService(database, backing.blobs, tenancy.directory, clock, hooks, incomplete, alone=alone)
     jobs = JobService(database, backing.queue, clock)
     fleet = await _fleet(settings, clock, backing, box)
     swarm = await _swarm(settings, clock, backing, box, registry, jobs, fleet, tenancy)
@@ -237,7 +240,7 @@ async def build(settings: Settings, clock: Clock, backing: Backing) -> ControlPl
         webhooks=webhooks,
         registry=registry,
         quota=quota,
-        mirroring=mirroring,
+        mirroring=mirroring.attached(registry),
         collection=collection,
         policies=policies,
         fleet=fleet,

@@ -1,4 +1,4 @@
-"""Putting the parts together. `Mirroring.attach` once the registry is made."""
+"""Putting the parts together. `Mirroring.attached` once the registry is made."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from control_plane.registry.mirroring.directory import PATIENCE, MirrorDirectory
 from control_plane.registry.mirroring.pull_through import PullThrough
 from control_plane.registry.mirroring.service import MirrorService
 from control_plane.registry.remote.model import Patience
+from control_plane.registry.service import RegistryService
 from control_plane.sealing import SealedBox
 from control_plane.web.outbound import Outbound
 
@@ -24,6 +25,11 @@ class Mirroring:
 
     service: MirrorService
     pull_through: PullThrough
+
+    def attached(self, registry: RegistryService) -> Mirroring:
+        """Itself, with what is fetched stored in this registry, which was made with `pull_through` among its hooks."""
+        self.pull_through.attach(registry)
+        return self
 
 
 def open_mirroring(
