@@ -45,7 +45,12 @@ class ImageService:
         hooks: Hooks,
         rights: Rights,
         incomplete: Incomplete,
+        *,
+        alone: bool = False,
     ) -> None:
+        """`alone`: no other process moves tags, so that what a tag means may be remembered. Replicas ask the database
+        each time: a host that pulls a tag from one, pushed a moment ago to another, must not get what it meant before.
+        """
         self._database = database
         self._tenants = tenants
         self._clock = clock
@@ -53,6 +58,7 @@ class ImageService:
         self._rights = rights
         self._incomplete = incomplete
         self._recent: Recent[tuple[str, Digest], Manifest] = Recent(clock, _RECENT_BYTES)
+        self._tagged: Recent[tuple[str, str], Manifest] = Recent(clock, _RECENT_BYTES if alone else 0)
 
     async def push(
         self,
@@ -121,6 +127,7 @@ class ImageService:
             for participant in self._hooks.participants:
                 await participant.tag_changing(unit, held, name, before, manifest.digest, by)
             await manifest_store.set_tag(unit.connection, held.repository_id, name, manifest.digest, now)
+            self._forget_tag(unit, held.name, name)
             await unit.announce(_pushed(held, manifest, name, by))
             if before is not None:
                 moved = TagMoved(held.tenant_id, held.name, name, str(before), str(manifest.digest), by.name)
@@ -173,8 +180,21 @@ class ImageService:
         if not _can_exist(tag):
             return None
         await self._hooks.upstreams.refresh_tag(repository, tag)
+        known = self._tagged.get((repository, tag))
+        if known is not None:
+            return known
+        begun = self._tagged.begin()
         async with self._database.reading() as connection:
-            return await manifest_store.find_by_tag(connection, repository, tag)
+            found = await manifest_store.find_by_tag(connection, repository, tag)
+        if found is not None:
+            self._tagged.keep((repository, tag), found, begun, len(found.payload))
+        return found
+
+    def _forget_tag(self, unit: UnitOfWork, repository: str, tag: str) -> None:
+        async def forget() -> None:
+            self._tagged.forget((repository, tag))
+
+        unit.after_commit(forget)
 
     async def tag_names(self, principal: Principal, repository: str, after: str, limit: int) -> list[str]:
         """In byte order, from the one after `after`. Raises what `Rights.require` does, `RepositoryUnknown`."""
@@ -198,6 +218,7 @@ class ImageService:
             for participant in self._hooks.participants:
                 await participant.tag_changing(unit, held, tag, before, None, principal)
             await manifest_store.delete_tag(unit.connection, held.repository_id, tag)
+            self._forget_tag(unit, held.name, tag)
             await unit.announce(TagMoved(held.tenant_id, held.name, tag, str(before), None, principal.name))
 
     async def delete_manifest(self, principal: Principal, repository: str, digest: Digest) -> None:
@@ -238,6 +259,7 @@ class ImageService:
         await manifest_store.delete_tags_of(unit.connection, held.repository_id, digest)
         name = by.name if by is not None else ""
         for tag in tags:
+            self._forget_tag(unit, held.name, tag)
             await unit.announce(TagMoved(held.tenant_id, held.name, tag, str(digest), None, name))
         await manifest_store.delete_manifest(unit.connection, held.repository_id, digest)
         await resize_indexes(unit.connection, held.repository_id, digest)

@@ -38,7 +38,7 @@ _MAX_NESTING = 4
 class RegistryService:
     """`hooks`: what else must hold or be recorded when the registry changes; without, nothing else does. `rights` is
     the check that every use of a repository goes through. `incomplete`: which manifests are taken without all of their
-    contents.
+    contents. `alone`: this is the only process that changes it.
     """
 
     def __init__(
@@ -49,6 +49,8 @@ class RegistryService:
         clock: Clock,
         hooks: Hooks | None = None,
         incomplete: Incomplete = Incomplete.INDEXES,
+        *,
+        alone: bool = False,
     ) -> None:
         hooks = hooks or Hooks()
         self._database = database
@@ -57,7 +59,7 @@ class RegistryService:
         self.rights = Rights(database, tenants, clock)
         hooks = replace(hooks, participants=(*hooks.participants, Forgetting(self.rights)))
         self.uploads = UploadService(database, blobs, tenants, clock, hooks, self.rights)
-        self.images = ImageService(database, tenants, clock, hooks, self.rights, incomplete)
+        self.images = ImageService(database, tenants, clock, hooks, self.rights, incomplete, alone=alone)
         self.referrers = ReferrerService(database, self.rights)
         self.contents = ContentService(database, blobs, clock, hooks, self.rights)
 
