@@ -16,6 +16,8 @@ BREACHES = [
     ("Services meet only over proto", "agent/health.py", "import regional.model"),
     ("domains form a chain", "control_plane/tenants/service.py", "import control_plane.fleet.service"),
     ("domains form a chain", "control_plane/utils.py", ""),
+    ("domains form a chain", "control_plane/audit/service.py", "import control_plane.tenants.access"),
+    ("domains form a chain", "control_plane/webhooks/fanout.py", "import control_plane.registry.messages"),
     ("every domain reads top to bottom", "control_plane/jobs/store.py", "import control_plane.jobs.service"),
     ("agent reads top to bottom", "agent/wire.py", "import agent.session"),
     ("regional reads top to bottom", "regional/cooldown.py", "import regional.edge"),
