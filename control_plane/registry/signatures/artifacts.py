@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from common.digest import Digest, DigestInvalid
 from control_plane.registry.signatures.claims import BUNDLE_PREFIX, DSSE, IN_TOTO, SIGNATURE_ANNOTATION, SIMPLE_SIGNING
 from control_plane.registry.signatures.documents import document_of, list_at, member_at, text_at
-from control_plane.registry.signatures.model import AttachmentKind
+from control_plane.registry.signatures.model import ArtifactKind
 from control_plane.registry.signatures.notation import COSE, JWS, NOTATION
 
 MAX_LAYERS = 16
@@ -46,7 +46,7 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    kind: AttachmentKind
+    kind: ArtifactKind
     form: str
     layers: tuple[Layer, ...]
 
@@ -94,20 +94,20 @@ def read_artifact(payload: bytes) -> Artifact:
     return Artifact(kind, form, layers)
 
 
-def _kind(artifact_type: str, types: set[str], predicate: str | None) -> tuple[AttachmentKind, str]:
+def _kind(artifact_type: str, types: set[str], predicate: str | None) -> tuple[ArtifactKind, str]:
     if SIMPLE_SIGNING in types:
-        return AttachmentKind.SIGNATURE, "cosign"
+        return ArtifactKind.SIGNATURE, "cosign"
     if any(each.startswith(BUNDLE_PREFIX) for each in types):
         is_signature = predicate is None or predicate.startswith("https://sigstore.dev/cosign/sign/")
-        return (AttachmentKind.SIGNATURE if is_signature else AttachmentKind.ATTESTATION), "sigstore-bundle"
+        return (ArtifactKind.SIGNATURE if is_signature else ArtifactKind.ATTESTATION), "sigstore-bundle"
     if artifact_type == NOTATION:
-        return AttachmentKind.SIGNATURE, "notation-cose" if COSE in types else "notation-jws"
+        return ArtifactKind.SIGNATURE, "notation-cose" if COSE in types else "notation-jws"
     if DSSE in types:
-        return AttachmentKind.ATTESTATION, "dsse"
+        return ArtifactKind.ATTESTATION, "dsse"
     if IN_TOTO in types:
-        return AttachmentKind.ATTESTATION, "in-toto"
+        return ArtifactKind.ATTESTATION, "in-toto"
     found = next((_SBOMS[each] for each in sorted({*types, artifact_type}) if each in _SBOMS), None)
-    return (AttachmentKind.SBOM, found) if found else (AttachmentKind.OTHER, artifact_type or "unknown")
+    return (ArtifactKind.SBOM, found) if found else (ArtifactKind.OTHER, artifact_type or "unknown")
 
 
 def _layer(entry: object) -> Layer | None:

@@ -78,7 +78,7 @@ class SignaturePolicy:
         return compile_patterns(self.repositories).match(repository.partition("/")[2])
 
 
-class AttachmentKind(StrEnum):
+class ArtifactKind(StrEnum):
     SIGNATURE = "signature"
     ATTESTATION = "attestation"
     SBOM = "sbom"
@@ -98,11 +98,11 @@ class Proof:
 
 
 @dataclass(frozen=True, slots=True)
-class Attachment:
+class AttachedArtifact:
     """`form` names the format; `verified_by` are the trusted keys with a valid signature in it."""
 
     digest: Digest
-    kind: AttachmentKind
+    kind: ArtifactKind
     form: str
     size_bytes: int
     pushed_at: datetime

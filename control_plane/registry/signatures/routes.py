@@ -7,7 +7,7 @@ from fastapi import APIRouter, status
 from common.digest import Digest
 from common.reference import check_repository_name
 from control_plane.registry.signatures.schemas import (
-    AttachmentView,
+    AttachedArtifactView,
     SignaturePolicyBody,
     SignaturePolicyView,
     TrustedKeyBody,
@@ -31,10 +31,10 @@ def build_router(signatures: SignatureService) -> APIRouter:
     @router.get("/api/v1/repositories/{repository:path}/-/manifests/{digest}/attachments")
     async def list_attachments(
         principal: CurrentPrincipal, repository: str, digest: str, page: PageQuery
-    ) -> Listing[AttachmentView]:
+    ) -> Listing[AttachedArtifactView]:
         """Signatures, attestations, SBOMs and others that refer to the image, and which trusted keys signed them."""
         name, parsed = check_repository_name(repository), Digest.parse(digest)
-        return Listing.of(page_of(await signatures.attachments(principal, name, parsed), page), AttachmentView.of)
+        return Listing.of(page_of(await signatures.attachments(principal, name, parsed), page), AttachedArtifactView.of)
 
     return router
 

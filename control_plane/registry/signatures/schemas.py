@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from control_plane.registry.signatures.keys import MAX_PEM
 from control_plane.registry.signatures.model import (
     MAX_KEYS,
-    Attachment,
-    AttachmentKind,
+    ArtifactKind,
+    AttachedArtifact,
     Identity,
     KeyKind,
     SignaturePolicy,
@@ -109,11 +109,11 @@ class SignerView(BaseModel):
     fingerprint: str
 
 
-class AttachmentView(BaseModel):
+class AttachedArtifactView(BaseModel):
     """`size_bytes` is that of its contents; `verified_by` are the tenant's trusted keys that signed it."""
 
     digest: str
-    kind: AttachmentKind
+    kind: ArtifactKind
     format: str
     size_bytes: int
     pushed_at: datetime
@@ -121,7 +121,7 @@ class AttachmentView(BaseModel):
     verified_by: list[SignerView]
 
     @classmethod
-    def of(cls, attachment: Attachment) -> AttachmentView:
+    def of(cls, attachment: AttachedArtifact) -> AttachedArtifactView:
         return cls(
             digest=str(attachment.digest),
             kind=attachment.kind,

@@ -33,7 +33,7 @@ from control_plane.registry.signatures.failures import (
 )
 from control_plane.registry.signatures.gate import SignatureGate
 from control_plane.registry.signatures.keys import read_key
-from control_plane.registry.signatures.model import Attachment, SignaturePolicy, TrustedKey
+from control_plane.registry.signatures.model import AttachedArtifact, SignaturePolicy, TrustedKey
 from control_plane.tenants.access import Permission, Principal
 
 _MOST_KEYS = 200
@@ -149,7 +149,7 @@ class SignatureService:
                 raise _unknown_policy(policy_id)
         self._gate.forget_all()
 
-    async def attachments(self, principal: Principal, repository: str, digest: Digest) -> Sequence[Attachment]:
+    async def attachments(self, principal: Principal, repository: str, digest: Digest) -> Sequence[AttachedArtifact]:
         """Oldest first, at most `evidence.MAX_ATTACHED`; verified with every trusted key of the owning tenant. Raises
         what `Rights.require` does, `RepositoryUnknown`, `ManifestUnknown`.
         """
@@ -168,7 +168,7 @@ class SignatureService:
             if keys[proof.key_id] not in known:
                 known.append(keys[proof.key_id])
         return [
-            Attachment(
+            AttachedArtifact(
                 digest=each.digest,
                 kind=artifact.kind,
                 form=artifact.form,

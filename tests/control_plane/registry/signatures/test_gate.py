@@ -141,11 +141,12 @@ async def test_a_signed_index_covers_its_images_and_signed_images_their_index(wo
     await world.demand(await world.trust("ci", KEY))
     payload, images = await push_index(world.registry)
     digests = [image.digest for image in images.values()]
-    assert not any([await pulls(world, each) for each in ("multi", *digests)])
+    references: list[str | Digest] = ["multi", *digests]
+    assert not any([await pulls(world, each) for each in references])
     await cosign(world.registry, KEY, digests[0], by_subject=True)
-    assert [await pulls(world, each) for each in ("multi", *digests)] == [False, True, False]
+    assert [await pulls(world, each) for each in references] == [False, True, False]
     await cosign(world.registry, KEY, digests[1], by_subject=True)
-    assert all([await pulls(world, each) for each in ("multi", *digests)])
+    assert all([await pulls(world, each) for each in references])
     single = await push_image(world.registry, "single", tag=None)
     outer = index_manifest([(single.payload, "amd64")])
     await world.registry.images.push(ADA, WEB, outer, OCI_INDEX, tags=["outer"])
@@ -172,11 +173,12 @@ async def test_an_image_dressed_up_as_a_signature_is_not_handed_out(world: World
     await world.demand(await world.trust("ci", KEY))
     subject = (Digest.of(b"whatever"), 1)
     tar = b"bin/sh\x00" + b"\x00" * 600
-    for layers in (
+    dresses: list[list[tuple[str, bytes, dict[str, str]]]] = [
         [(SIMPLE_SIGNING, tar, {})],
         [(DSSE, b"{}", {}), (DSSE, tar, {})],
         [(SIMPLE_SIGNING, b"{}", {}), ("application/vnd.oci.image.layer.v1.tar", tar, {})],
-    ):
+    ]
+    for layers in dresses:
         digest = await attach(
             world.registry, layers, subject=subject, artifact_type="application/vnd.dev.cosign.artifact.sig.v1+json"
         )

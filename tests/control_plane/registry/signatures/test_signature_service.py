@@ -18,7 +18,7 @@ from control_plane.registry.signatures.failures import (
     PolicyNameTaken,
     PolicyUnknown,
 )
-from control_plane.registry.signatures.model import AttachmentKind, SignaturePolicy
+from control_plane.registry.signatures.model import ArtifactKind, SignaturePolicy
 from tests.control_plane.registry.people import ADA, BOB, OTTO, VERA
 from tests.control_plane.registry.pushing import WEB, push_image
 from tests.control_plane.registry.signatures.conftest import World
@@ -42,10 +42,10 @@ async def test_what_is_attached_is_shown_with_who_signed_it(world: World) -> Non
     )
     found = await world.signatures.attachments(VERA, WEB, image.digest)
     assert [(each.digest, each.kind, each.form, [one.key_id for one in each.verified_by]) for each in found] == [
-        (signature, AttachmentKind.SIGNATURE, "cosign", [trusted.key_id]),
-        (stranger, AttachmentKind.SIGNATURE, "cosign", []),
-        (provenance, AttachmentKind.ATTESTATION, "sigstore-bundle", [trusted.key_id]),
-        (sbom, AttachmentKind.SBOM, "spdx", []),
+        (signature, ArtifactKind.SIGNATURE, "cosign", [trusted.key_id]),
+        (stranger, ArtifactKind.SIGNATURE, "cosign", []),
+        (provenance, ArtifactKind.ATTESTATION, "sigstore-bundle", [trusted.key_id]),
+        (sbom, ArtifactKind.SBOM, "spdx", []),
     ]
     assert found[0].tag == f"sha256-{image.digest.hex}.sig"
     assert found[3].size_bytes == 2
@@ -134,4 +134,5 @@ async def test_keys_and_policies_of_a_tenant_go_with_it(world: World) -> None:
     await world.demand(await world.trust("ci", new_key()))
     async with world.database.transaction() as unit:
         assert await world.signatures.tenant_going(unit, "t-acme") is None
-    assert await world.signatures.policies(ADA, "acme") == await world.signatures.keys(ADA, "acme") == []
+    assert await world.signatures.policies(ADA, "acme") == []
+    assert await world.signatures.keys(ADA, "acme") == []

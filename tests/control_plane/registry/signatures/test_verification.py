@@ -20,7 +20,7 @@ from control_plane.registry.signatures.claims import COSIGN_PREDICATE, DSSE, SIM
 from control_plane.registry.signatures.failures import KeyInvalid
 from control_plane.registry.signatures.keys import Verifier, read_key, verifies
 from control_plane.registry.signatures.model import (
-    AttachmentKind,
+    ArtifactKind,
     Identity,
     KeyKind,
     Proof,
@@ -164,7 +164,7 @@ def test_a_notation_header_that_is_not_right_proves_nothing() -> None:
     expiry = "io.cncf.notary.expiry"
     good = {expiry: "2026-02-01T00:00:00Z", "crit": ["io.cncf.notary.signingScheme", expiry]}
     assert proven(Evidence(ARTIFACT, JWS, notation_envelope(AUTHORITY, IMAGE, **good)), by=verifier(AUTHORITY))
-    for wrong in (
+    wrongs: tuple[dict[str, Any], ...] = (
         {"alg": "none"},
         {"alg": "HS256"},
         {"alg": "PS256"},
@@ -177,7 +177,8 @@ def test_a_notation_header_that_is_not_right_proves_nothing() -> None:
         {expiry: "2025-12-31T00:00:00Z"},
         {expiry: "2026-12-31T00:00:00"},
         {expiry: 7},
-    ):
+    )
+    for wrong in wrongs:
         assert (
             proven(Evidence(ARTIFACT, JWS, notation_envelope(AUTHORITY, IMAGE, **wrong)), by=verifier(AUTHORITY)) == ()
         )
@@ -331,29 +332,30 @@ def test_what_could_run_is_never_taken_for_an_attachment() -> None:
     layer = {"mediaType": SIMPLE_SIGNING, "digest": str(OTHER), "size": 1}
     image_layer = layer | {"mediaType": "application/vnd.oci.image.layer.v1.tar+gzip"}
     assert looks_attached(encode({"layers": [layer]}))
-    for document in (
+    documents: tuple[dict[str, Any], ...] = (
         {"layers": [layer, image_layer], "artifactType": "application/vnd.dev.cosign.artifact.sig.v1+json"},
         {"layers": []},
         {"layers": [layer], "manifests": []},
         {"config": {"mediaType": "application/vnd.cncf.notary.signature"}},
         {"layers": [layer | {"mediaType": None}]},
         {"layers": [7]},
-    ):
+    )
+    for document in documents:
         assert not looks_attached(encode(document))
 
 
 @pytest.mark.parametrize(
     ("artifact_type", "layer_type", "kind", "form"),
     [
-        (None, SIMPLE_SIGNING, AttachmentKind.SIGNATURE, "cosign"),
-        (BUNDLE, BUNDLE, AttachmentKind.SIGNATURE, "sigstore-bundle"),
-        ("application/vnd.cncf.notary.signature", JWS, AttachmentKind.SIGNATURE, "notation-jws"),
-        ("application/vnd.cncf.notary.signature", "application/cose", AttachmentKind.SIGNATURE, "notation-cose"),
-        (None, DSSE, AttachmentKind.ATTESTATION, "dsse"),
-        (None, "application/vnd.in-toto+json", AttachmentKind.ATTESTATION, "in-toto"),
-        ("application/spdx+json", "application/octet-stream", AttachmentKind.SBOM, "spdx"),
-        (None, "application/vnd.cyclonedx+json", AttachmentKind.SBOM, "cyclonedx"),
-        ("application/x", "application/y", AttachmentKind.OTHER, "application/x"),
+        (None, SIMPLE_SIGNING, ArtifactKind.SIGNATURE, "cosign"),
+        (BUNDLE, BUNDLE, ArtifactKind.SIGNATURE, "sigstore-bundle"),
+        ("application/vnd.cncf.notary.signature", JWS, ArtifactKind.SIGNATURE, "notation-jws"),
+        ("application/vnd.cncf.notary.signature", "application/cose", ArtifactKind.SIGNATURE, "notation-cose"),
+        (None, DSSE, ArtifactKind.ATTESTATION, "dsse"),
+        (None, "application/vnd.in-toto+json", ArtifactKind.ATTESTATION, "in-toto"),
+        ("application/spdx+json", "application/octet-stream", ArtifactKind.SBOM, "spdx"),
+        (None, "application/vnd.cyclonedx+json", ArtifactKind.SBOM, "cyclonedx"),
+        ("application/x", "application/y", ArtifactKind.OTHER, "application/x"),
     ],
 )
 def test_attachments_are_told_apart(artifact_type: str | None, layer_type: str, kind: str, form: str) -> None:
