@@ -54,10 +54,11 @@ class FaultyGateway:
         return sum(1 for each, target in self.requests if each == method and part in target)
 
     async def serve(self, client: asyncio.StreamReader, answer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-            await self._exchange(client, answer)
-        with contextlib.suppress(OSError):
-            answer.close()
+        try:
+            with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+                await self._exchange(client, answer)
+        finally:
+            await _close(answer)
 
     async def _exchange(self, client: asyncio.StreamReader, answer: asyncio.StreamWriter) -> None:
         head = await client.readuntil(b"\r\n\r\n")
@@ -108,7 +109,7 @@ class FaultyGateway:
                 return
             await self._relay(reader, answer, fault)
         finally:
-            writer.close()
+            await _close(writer)
 
     async def _relay(self, reader: asyncio.StreamReader, answer: asyncio.StreamWriter, fault: Fault | None) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
@@ -126,6 +127,12 @@ class FaultyGateway:
             await answer.drain()
 
 
+async def _close(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
+
+
 @contextlib.contextmanager
 def faulty_gateway(upstream: S3Bucket) -> Iterator[FaultyGateway]:
     """In a thread with a loop of its own."""
@@ -136,9 +143,10 @@ def faulty_gateway(upstream: S3Bucket) -> Iterator[FaultyGateway]:
         gateway.port = server.sockets[0].getsockname()[1]
         await stop.wait()
         server.close()
-        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+        serving = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in serving:
             task.cancel()
-        await asyncio.sleep(0)
+        await asyncio.gather(*serving, return_exceptions=True)
 
     thread = threading.Thread(target=loop.run_until_complete, args=(run(),), daemon=True)
     thread.start()

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import random
 import signal
 import sys
 import uuid
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from common.clock import Clock, SystemClock
 from common.digest import Digest, DigestMismatch
 from control_plane.blobs import BlobDamaged, BlobTooLarge, StorageFailed, UploadBusy
-from control_plane.blobs.s3.calls import S3Options
-from control_plane.blobs.s3.documents import Discarded, parse_pointer
+from control_plane.blobs.s3.documents import Discarded
 from control_plane.blobs.s3.layout import (
     LARGEST_OBJECT,
     LARGEST_PART,
@@ -43,31 +40,8 @@ from tests.conformance.blob_store import (
     whole,
 )
 from tests.control_plane.blobs.s3_faults import Fault, faulty_gateway
+from tests.control_plane.blobs.s3_stores import ClockAhead, content_of, keys, multiparts, opened
 from tests.engines.ceph import S3Bucket
-
-
-def options(bucket: S3Bucket, **changes: object) -> S3Options:
-    given: dict[str, object] = {
-        "bucket": bucket.name,
-        "endpoint": bucket.endpoint,
-        "access_key_id": bucket.access_key_id,
-        "secret_key": bucket.secret_key,
-        "addressing": "path",
-        "part_bytes": 5 << 20,
-        **changes,
-    }
-    return S3Options(**given)  # type: ignore[arg-type]
-
-
-def opened(bucket: S3Bucket, clock: Clock | None = None, **changes: object) -> S3BlobStore:
-    # Delays between tries are a tenth of what they would be.
-    return S3BlobStore(options(bucket, **changes), clock or SystemClock(), lambda: random.random() / 10)
-
-
-def content_of(bucket: S3Bucket, digest: Digest) -> str:
-    """The key of the bytes that are the blob."""
-    pointer = bucket.client().get_object(Bucket=bucket.name, Key=blob_key(digest))["Body"].read()
-    return parse_pointer(pointer).content
 
 
 class TestS3BlobStore(BlobStoreContract):
@@ -83,15 +57,6 @@ class TestS3BlobStore(BlobStoreContract):
             s3.client().put_object(Bucket=s3.name, Key=content_of(s3, digest), Body=data)
 
         return damage
-
-
-def keys(bucket: S3Bucket, prefix: str = "") -> list[str]:
-    answer = bucket.client().list_objects_v2(Bucket=bucket.name, Prefix=prefix)
-    return [entry["Key"] for entry in answer.get("Contents", [])]
-
-
-def multiparts(bucket: S3Bucket) -> list[str]:
-    return [each["UploadId"] for each in bucket.client().list_multipart_uploads(Bucket=bucket.name).get("Uploads", [])]
 
 
 @pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
@@ -251,7 +216,7 @@ async def test_more_parts_than_the_store_takes_are_refused(s3: S3Bucket, monkeyp
 _PUSHING = """
 import asyncio, sys
 sys.path.insert(0, sys.argv[1])
-from tests.control_plane.blobs.test_s3_blobs import opened
+from tests.control_plane.blobs.s3_stores import opened
 from tests.engines.ceph import S3Bucket
 
 async def endless():
@@ -293,11 +258,3 @@ async def test_an_upload_survives_kill_9_of_its_process(s3: S3Bucket) -> None:
         async for piece in reader.read(0, len(data)):
             hasher.update(piece)
     assert hasher.hexdigest() == Digest.of(data).hex
-
-
-class ClockAhead(SystemClock):
-    def __init__(self, by: timedelta) -> None:
-        self._by = by
-
-    def now(self) -> datetime:
-        return super().now() + self._by

@@ -11,7 +11,7 @@ from common.digest import Digest
 from control_plane.blobs import BlobStore, StorageFailed, UploadUnknown
 from tests.conformance.blob_store import FAR_AHEAD, content, ids, pieces, stored, uploaded, whole
 from tests.control_plane.blobs.s3_faults import Fault, FaultyGateway, faulty_gateway
-from tests.control_plane.blobs.test_s3_blobs import ClockAhead, content_of, keys, multiparts, opened
+from tests.control_plane.blobs.s3_stores import ClockAhead, content_of, keys, multiparts, opened
 from tests.engines.ceph import CephEngine, S3Bucket
 
 DATA = content((5 << 20) + 7)
