@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Sequence
 
 from common.clock import Clock
 from common.digest import Digest
+from common.errors import QuotaExceeded
 from control_plane.database import Database, UnitOfWork
 from control_plane.registry.model import Upload
 from control_plane.registry.quota import store
@@ -47,16 +48,16 @@ class QuotaMeter:
     ) -> AsyncIterator[bytes]:
         covered: int | None = None  # without limits all is
         if await self._is_limited(upload):
-            covered = await self._already_paid(upload, digest)
-            if declared is not None and offset + declared > covered:
+            covered = 0
+            if declared:
                 # The steps are for those who come with many small requests.
                 ahead = STEP_BYTES if offset else 0
-                covered = await self._cover(upload, offset + declared, offset + declared + ahead)
+                covered = await self._covered(upload, offset + declared, offset + declared + ahead, digest)
         end = offset
         async for chunk in chunks:
             end += len(chunk)
             if covered is not None and end > covered:
-                covered = await self._cover(upload, end, end + STEP_BYTES)
+                covered = await self._covered(upload, end, end + STEP_BYTES, digest)
             yield chunk
 
     async def closed(self, unit: UnitOfWork, upload_ids: Sequence[str]) -> None:
@@ -79,22 +80,37 @@ class QuotaMeter:
             recent.keep(key, known, begun)
         return known
 
+    async def _covered(self, upload: Upload, need: int, wish: int, digest: Digest | None) -> int:
+        """How many bytes of the upload there is room for, at least `need`. Raises `QuotaExceeded`."""
+        with self._ledger.counting():
+            try:
+                return await self._reserved(upload, need, wish)
+            except QuotaExceeded:
+                paid = await self._already_paid(upload, digest)
+                if paid < need:
+                    raise
+                return paid
+
     async def _already_paid(self, upload: Upload, digest: Digest | None) -> int:
         if digest is None:
             return 0
         async with self._database.reading() as connection:
             return await store.charged_size(connection, upload.tenant_id, digest) or 0
 
-    async def _cover(self, upload: Upload, need: int, wish: int) -> int:
+    async def _reserved(self, upload: Upload, need: int, wish: int) -> int:
         """Have at least `need` bytes reserved for the upload; returns how many are. Raises `QuotaExceeded`."""
-        tenant_id, user_id = upload.tenant_id, upload.user_id
+        upload_id, tenant_id, user_id = upload.upload_id, upload.tenant_id, upload.user_id
+        subjects, tenant = subjects_of(tenant_id, user_id), upload.repository.partition("/")[0]
+        now = self._clock.now()
         async with self._database.transaction() as unit:
-            have = await store.hold_reservation(
-                unit.connection, upload.upload_id, tenant_id, user_id, self._clock.now()
-            )
+            if need == wish and await store.first_reservation(
+                unit.connection, upload_id, tenant_id, user_id, need, now
+            ):
+                await self._ledger.reserve_all(unit, subjects, need, tenant)
+                return need
+            have = await store.hold_reservation(unit.connection, upload_id, tenant_id, user_id, now)
             if have >= need:
                 return have
-            step = Step(upload.repository.partition("/")[0], have, need, wish)
-            more = await self._ledger.reserve(unit, subjects_of(tenant_id, user_id), step)
-            await store.set_reservation(unit.connection, upload.upload_id, have + more)
+            more = await self._ledger.reserve(unit, subjects, Step(tenant, have, need, wish))
+            await store.set_reservation(unit.connection, upload_id, have + more)
             return have + more

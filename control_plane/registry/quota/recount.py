@@ -147,4 +147,5 @@ class Recount:
                 )
                 for account in held
             ]
-            await self._ledger.write(unit, mended)
+            await store.write_figures(unit.connection, mended)
+            await self._ledger.warn(unit, mended)

@@ -114,7 +114,7 @@ class QuotaService:
             await store.hold_accounts(unit.connection, [subject], self._ledger.defaults)
             await store.write_limits(unit.connection, subject, limits)
             changed = await store.hold_accounts(unit.connection, [subject], self._ledger.defaults)
-            await self._ledger.write(unit, changed)
+            await self._ledger.warn(unit, changed)
             chosen = limits or Limits()
             await unit.announce(
                 QuotaChanged(

@@ -6,13 +6,13 @@ from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, bindparam, delete, func, select, update
+from sqlalchemy import Row, and_, bindparam, delete, func, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from common.digest import Digest
 from control_plane.database.locks import hold_rows
-from control_plane.database.upserts import insert_into, insert_or_ignore, insert_or_replace
-from control_plane.registry.quota.model import Account, Defaults, Kind, Limits, Subject
+from control_plane.database.upserts import insert_into, insert_or_ignore, insert_or_replace, inserted
+from control_plane.registry.quota.model import Account, Change, Defaults, Kind, Limits, Subject
 from control_plane.registry.quota.tables import quota_accounts, quota_charges, quota_reservations
 from control_plane.registry.tables import manifests, repositories
 
@@ -29,6 +29,40 @@ async def hold_accounts(
         await insert_or_ignore(connection, quota_accounts, missing)
         rows = await hold_rows(connection, quota_accounts, keys)
     return [_account(row, defaults) for row in rows]
+
+
+async def change_accounts(
+    connection: AsyncConnection, subjects: Collection[Subject], change: Change, defaults: Defaults
+) -> list[Account]:
+    """The same change to each of them, whatever comes of it; how they are then, held until the transaction ends. One
+    statement: what many pushes of a tenant wait for each other for.
+    """
+    rows = await _changed(connection, subjects, change)
+    if len(rows) < len(subjects):
+        found = {Subject(Kind(row.kind), row.subject_id) for row in rows}
+        missing = sorted(set(subjects) - found)
+        keys = [{"kind": each.kind.value, "subject_id": each.subject_id} for each in missing]
+        await insert_or_ignore(connection, quota_accounts, keys)
+        rows = [*rows, *await _changed(connection, missing, change)]
+    return [_account(row, defaults) for row in rows]
+
+
+async def _changed(connection: AsyncConnection, subjects: Collection[Subject], change: Change) -> Sequence[Row[Any]]:
+    table = quota_accounts
+    keys = [(subject.kind.value, subject.subject_id) for subject in subjects]
+    chosen: Any = tuple_(table.c.kind, table.c.subject_id).in_(keys)
+    statement = update(table)
+    if connection.dialect.name != "sqlite":
+        # An UPDATE alone locks its rows in whatever order it finds them.
+        held = select(table.c.kind, table.c.subject_id).where(chosen).order_by(table.c.kind, table.c.subject_id)
+        locked = held.with_for_update().cte("held")
+        chosen = and_(table.c.kind == locked.c.kind, table.c.subject_id == locked.c.subject_id)
+    statement = statement.where(chosen).values(
+        used_bytes=table.c.used_bytes + change.used_bytes,
+        reserved_bytes=table.c.reserved_bytes + change.reserved_bytes,
+        image_count=table.c.image_count + change.images,
+    )
+    return (await connection.execute(statement.returning(*table.columns))).all()
 
 
 async def write_figures(connection: AsyncConnection, accounts: Iterable[Account]) -> None:
@@ -139,6 +173,14 @@ async def hold_reservation(
         index_elements=["upload_id"], set_={"renewed_at": now, "missing_since": None}
     )
     return int((await connection.execute(statement.returning(quota_reservations.c.bytes))).scalar_one())
+
+
+async def first_reservation(
+    connection: AsyncConnection, upload_id: str, tenant_id: str, user_id: str, size: int, now: datetime
+) -> bool:
+    """False if the upload has one."""
+    row = {"upload_id": upload_id, "tenant_id": tenant_id, "user_id": user_id, "bytes": size, "renewed_at": now}
+    return await inserted(connection, quota_reservations, row)
 
 
 async def set_reservation(connection: AsyncConnection, upload_id: str, size: int) -> None:
