@@ -27,6 +27,7 @@ from common.errors import Failure, Unavailable
 from control_plane.web.outbound_addresses import AddressPolicy, AddressRefused, UrlInvalid, check_url
 
 MAX_HOPS = 5
+Origin = tuple[str, str | None, int | None]
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _DNS_SECONDS = 5.0
 _CONNECT_SECONDS = 10.0
@@ -134,7 +135,7 @@ class Outbound:
                     if target is None:
                         yield answer
                         return
-                if _origin(self.check(target)) != _origin(parts):
+                if self._next_origin(host, target) != _origin(parts):
                     sent = dict(headers or {})
                 url = target
             raise RedirectRefused(f"{host} redirects more than {MAX_HOPS} times", action="check the address")
@@ -147,6 +148,12 @@ class Outbound:
         for session in self._sessions.values():
             await session.close()
         self._sessions.clear()
+
+    def _next_origin(self, host: str, target: str) -> Origin:
+        try:
+            return _origin(self.check(target))
+        except UrlInvalid as failure:
+            raise RedirectRefused(f"{host} redirects astray: {failure.detail}", action="check the address") from None
 
     def _session(self, scheme: str) -> aiohttp.ClientSession:
         session = self._sessions.get(scheme)
@@ -200,7 +207,7 @@ def _redirect_of(method: str, url: str, answer: aiohttp.ClientResponse) -> str |
     return target
 
 
-def _origin(parts: SplitResult) -> tuple[str, str | None, int | None]:
+def _origin(parts: SplitResult) -> Origin:
     return parts.scheme, parts.hostname, parts.port or _PORTS[parts.scheme]
 
 

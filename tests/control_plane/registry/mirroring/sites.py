@@ -184,5 +184,5 @@ async def proxied(port: int) -> AsyncIterator[Proxy]:
 
 async def until(condition: Callable[[], bool], seconds: float = 10) -> None:
     async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.005)  # noqa: ASYNC110  what is waited for is not ours
+        while not condition():  # noqa: ASYNC110  what is waited for is not ours
+            await asyncio.sleep(0.005)
