@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query, status
 
 from control_plane.registry.mirroring.schemas import MirrorChange, MirrorCreate, MirrorView
 from control_plane.registry.mirroring.service import MirrorService
+from control_plane.tenants.access import Permission
 from control_plane.tenants.principals import CurrentPrincipal
 from control_plane.web.envelope import Envelope, Listing
 from control_plane.web.paging import PageQuery
@@ -21,11 +22,13 @@ def build_router(mirrors: MirrorService) -> APIRouter:
     @router.get("")
     async def list_mirrors(principal: CurrentPrincipal, page: PageQuery, tenant: _Tenant = None) -> Listing[MirrorView]:
         """In order of name."""
+        principal.require(Permission.PLATFORM_READ)
         return Listing.of(await mirrors.list(principal, tenant, page), MirrorView.of)
 
     @router.post("", status_code=status.HTTP_201_CREATED)
     async def create_mirror(principal: CurrentPrincipal, body: MirrorCreate) -> Envelope[MirrorView]:
         """From now on the repositories beneath the name show what the upstream has. Nothing may be there yet."""
+        principal.require(Permission.PLATFORM_READ)
         return Envelope(data=MirrorView.of(await mirrors.create(principal, body.to_plan())))
 
     # `/-/` ends the name, as no component of a name can be "-".
