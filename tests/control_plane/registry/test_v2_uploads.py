@@ -17,7 +17,7 @@ from control_plane.blobs.memory import MemoryBlobStore
 from control_plane.registry.routes import build_routes
 from control_plane.registry.service import RegistryService
 from control_plane.registry.v2 import Options
-from tests.control_plane.registry.people import Credentials
+from tests.control_plane.registry.people import ADA, Credentials
 from tests.control_plane.registry.pushing import WEB
 
 DATA = b"0123456789" * 100
@@ -336,3 +336,32 @@ async def test_any_order_of_chunks_ends_in_the_content_or_in_a_refusal(
     assert answer.status_code == (201 if held == len(whole) else 400)
     if held == len(whole):
         assert await content(client, Digest.of(whole)) == whole
+
+
+async def test_a_client_that_drips_is_told_so(local_registry: RegistryService, credentials: Credentials) -> None:
+    """A byte now and then is no upload (slowloris)."""
+    upload = await local_registry.uploads.start(ADA, WEB)
+    options = Options(idle_seconds=0.2)
+    impatient = Starlette(routes=build_routes(local_registry, credentials, credentials, credentials, options))
+    dripped, sent = 0, []
+
+    async def receive() -> Any:
+        nonlocal dripped
+        await asyncio.sleep(0.02)
+        dripped += 1
+        return {"type": "http.request", "body": b"x", "more_body": True}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "method": "PATCH",
+        "path": f"/v2/{WEB}/blobs/uploads/{upload.upload_id}",
+        "query_string": b"",
+        "headers": [(b"authorization", b"Bearer ada"), (b"transfer-encoding", b"chunked")],
+    }
+    async with asyncio.timeout(5):
+        await impatient(scope, receive, send)
+    assert sent[0]["status"] == 408
+    assert 0 < await local_registry.uploads.size(ADA, WEB, upload.upload_id) <= dripped <= 11
