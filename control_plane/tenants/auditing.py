@@ -49,7 +49,7 @@ class Refusals:
             outcome=Outcome.DENIED,
             error=f"{failure.code}: {failure.detail}",
             # Never the query: it may hold what must not be kept.
-            details={"method": scope["method"], "path": scope["path"][:_MAX_PATH]},
+            details={"method": scope.get("method", ""), "path": scope["path"][:_MAX_PATH]},
         )
         try:
             await self._trail.refused(act)

@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from common.clock import Clock
 from control_plane.web.errors import answer_unexpected
-from control_plane.web.origin import bound, request_id_of
+from control_plane.web.origin import bind, release, request_id_of
 
 log = structlog.get_logger()
 
@@ -99,8 +99,11 @@ class AccessLog:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        with bound(scope):
+        token = bind(scope)
+        try:
             await self._logged(scope, receive, send)
+        finally:
+            release(token)
 
     async def _logged(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

@@ -14,7 +14,7 @@ import ipaddress
 import re
 import secrets
 from collections.abc import Iterator
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from dataclasses import dataclass
 
 from starlette.types import Scope
@@ -36,14 +36,23 @@ class Origin:
 NOWHERE = Origin()
 
 
+def bind(scope: Scope) -> Token[Scope | None]:
+    """Until `release`, `current_origin` tells of this connection; tasks that are started meanwhile inherit it."""
+    return _bound.set(scope)
+
+
+def release(token: Token[Scope | None]) -> None:
+    _bound.reset(token)
+
+
 @contextlib.contextmanager
 def bound(scope: Scope) -> Iterator[None]:
-    """Within, `current_origin` tells of this connection; tasks that are started within inherit it."""
-    token = _bound.set(scope)
+    """The same as a block."""
+    token = bind(scope)
     try:
         yield
     finally:
-        _bound.reset(token)
+        release(token)
 
 
 def current_scope() -> Scope | None:

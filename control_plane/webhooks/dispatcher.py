@@ -127,6 +127,8 @@ class Dispatcher:
         except (Unavailable, TimeoutError) as error:
             # The lease lapses and it is sent again, under the same id.
             log.warning("outcome of a webhook delivery not written", delivery=delivery.id, error=str(error))
+        except Exception as error:  # one delivery's mishap must not end those of all others
+            log.error("webhook delivery failed", delivery=delivery.id, exc_info=error)
         finally:
             self._busy[hook.id] -= 1
             if not self._busy[hook.id]:
@@ -145,6 +147,11 @@ class Dispatcher:
 
     async def _settle(self, hook: Hook, delivery: Delivery, made: Attempt, answer: Answer) -> None:
         async with asyncio.timeout(_WRITE_SECONDS), self._database.transaction() as unit:
+            # Read anew and held: other deliveries of the hook end at the same time, here and on other workers, and
+            # somebody may be deleting it.
+            present = await store.find_hook(unit.connection, hook.id, lock=True)
+            if present is None or not await store.hold_delivery(unit.connection, delivery.id):
+                return
             await store.add_attempt(unit.connection, delivery.id, made)
             if answer.delivered:
                 state, now = DeliveryState.DELIVERED, self._clock.now()
@@ -152,7 +159,7 @@ class Dispatcher:
                 await store.hook_succeeded(unit.connection, hook.id)
             else:
                 await self._put_off(unit, delivery, made, answer)
-                await self._failed(unit, hook.id, answer)
+                await self._failed(unit, present, answer)
 
     async def _put_off(self, unit: UnitOfWork, delivery: Delivery, made: Attempt, answer: Answer) -> None:
         now = self._clock.now()
@@ -163,11 +170,10 @@ class Dispatcher:
         else:
             await store.put_off(unit.connection, delivery.id, again, answer.status, told(answer))
 
-    async def _failed(self, unit: UnitOfWork, hook_id: str, answer: Answer) -> None:
-        # Locked and read anew: other deliveries of the hook end at the same time, here and on other workers.
-        hook = await store.find_hook(unit.connection, hook_id, lock=True)
-        if hook is None or not hook.active:
+    async def _failed(self, unit: UnitOfWork, hook: Hook, answer: Answer) -> None:
+        if not hook.active:
             return
+        hook_id = hook.id
         circuit = after_failure(hook, answer, self._clock.now(), self._chance(), self._limits.patience)
         await store.hook_failed(unit.connection, hook_id, circuit)
         if circuit.disabled_reason:

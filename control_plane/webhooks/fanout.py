@@ -49,6 +49,9 @@ class Fanout:
         made, dropped = self._planned(offered, hooks, waiting)
         if made or dropped:
             async with self._database.transaction() as unit:
+                # One that was deleted meanwhile wants no more.
+                left = await store.hold_hooks(unit.connection, {each.hook_id for each in made})
+                made = [each for each in made if each.hook_id in left]
                 await store.add_deliveries(unit.connection, made)
                 await store.count_dropped(unit.connection, dropped)
         if dropped:

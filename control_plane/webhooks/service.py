@@ -187,6 +187,7 @@ class WebhookService:
         owned = await self.get(principal, hook_id)
         made = self._fanout.ping(owned.hook)
         async with self._database.transaction() as unit:
+            await self._locked(unit, hook_id)
             await store.add_deliveries(unit.connection, [made])
         return made
 

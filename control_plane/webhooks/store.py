@@ -55,6 +55,12 @@ async def listening(connection: AsyncConnection, tenant_ids: Collection[str]) ->
     return [_hook(row) for row in await connection.execute(query)]
 
 
+async def hold_hooks(connection: AsyncConnection, hook_ids: Collection[str]) -> frozenset[str]:
+    """Those that are still there; nobody deletes them until the transaction ends."""
+    query = select(hooks.c.id).where(hooks.c.id.in_(hook_ids)).with_for_update(read=True, key_share=True)
+    return frozenset(await connection.scalars(query))
+
+
 async def backlogs(connection: AsyncConnection, hook_ids: Collection[str]) -> Mapping[str, int]:
     query = (
         select(deliveries.c.hook_id, func.count().label("waiting"))
@@ -78,6 +84,12 @@ async def find_delivery(connection: AsyncConnection, hook_id: str, delivery_id: 
     query = select(deliveries).where(deliveries.c.id == delivery_id, deliveries.c.hook_id == hook_id)
     row = (await connection.execute(query)).first()
     return _delivery(row) if row is not None else None
+
+
+async def hold_delivery(connection: AsyncConnection, delivery_id: str) -> bool:
+    """False if it is gone. Hold its hook first: deleting one takes them in that order."""
+    query = select(deliveries.c.id).where(deliveries.c.id == delivery_id).with_for_update()
+    return (await connection.execute(query)).first() is not None
 
 
 async def page_of_deliveries(

@@ -12,6 +12,7 @@ from control_plane.database import Database
 from control_plane.database.relay import relay_once
 from control_plane.events.memory import MemoryEventBus
 from control_plane.web.paging import PageRequest
+from control_plane.webhooks import store
 from control_plane.webhooks.cloudevents import signature
 from control_plane.webhooks.model import Delivery, DeliveryState
 from tests.control_plane.webhooks.conftest import ADA, ROOT, SECRET, ImagePushed, Inward, OpenSite, Site
@@ -259,3 +260,36 @@ async def test_an_address_inside_is_refused_when_named_and_when_sent_to(
     assert receiver.received == []
     (waiting,) = await deliveries(site, made.owned.hook.id)
     assert "address_refused" in waiting.last_error or "url_invalid" in waiting.last_error
+
+
+async def test_a_hook_that_is_deleted_under_way_takes_everything_with_it(site: Site, receiver: Receiver) -> None:
+    made = await site.hook(receiver)
+    await site.push()
+    receiver.hangs = True
+    delivering = asyncio.ensure_future(site.deliver())
+    await receiver.until(1)
+    await site.webhooks.service.delete(ADA, made.owned.hook.id)
+    receiver.released.set()
+    assert await delivering == 1
+    await site.push()
+    assert await site.deliver() == 0
+
+
+async def test_a_hook_that_is_deleted_while_its_delivery_is_made_does_not_hold_the_relay(
+    site: Site, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = await site.hook(receiver)
+    async with receiving() as other:
+        await site.hook(other)
+        read = store.backlogs
+
+        async def read_then_deleted(*arguments: object) -> object:
+            found = await read(*arguments)  # type: ignore[arg-type]
+            await site.webhooks.service.delete(ADA, made.owned.hook.id)
+            return found
+
+        with monkeypatch.context() as racing:
+            racing.setattr(store, "backlogs", read_then_deleted)
+            await site.push()
+        await site.deliver()
+        assert (len(receiver.received), len(other.received)) == (0, 1)
