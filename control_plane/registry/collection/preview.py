@@ -60,7 +60,7 @@ class Previewer:
                 known = facts[review.digest]
                 if known.trashed_until is not None and known.trashed_until <= at:
                     known = replace(known, trashed_until=None)  # purged by then
-                decision = judge_link(known, at)
+                decision = judge_link(known, self._pace, at)
                 size = known.size or 0
                 yield (
                     Candidate(decision.verdict.value, name, review.digest, size, review.reason, review.review_after),

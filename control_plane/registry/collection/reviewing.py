@@ -137,7 +137,7 @@ class Reviewer:
         self, unit: UnitOfWork, repository: Repository, due: Sequence[LinkReview], facts: dict[Digest, LinkFacts]
     ) -> Tally:
         now, connection = unit.clock.now(), unit.connection
-        decisions = {each.digest: judge_link(facts[each.digest], now) for each in due}
+        decisions = {each.digest: judge_link(facts[each.digest], self._pace, now) for each in due}
         for until, digests in _postponed(decisions).items():
             await review_store.postpone_links(connection, repository.repository_id, digests, until)
         over = _judged(decisions, Verdict.UNLINK)

@@ -12,11 +12,11 @@ _LONGEST_RETRY = timedelta(hours=6)
 _LOOK_AGAIN = timedelta(hours=1)
 
 
-def judge_link(facts: LinkFacts, now: datetime) -> Decision:
+def judge_link(facts: LinkFacts, pace: Pace, now: datetime) -> Decision:
     if facts.size is None or facts.referenced:
         return Decision(Verdict.DROP)
     if facts.trashed_until is not None:
-        return Decision(Verdict.POSTPONE, _later(facts.trashed_until, now))
+        return Decision(Verdict.POSTPONE, _later(facts.trashed_until, pace, now))
     return Decision(Verdict.UNLINK)
 
 
@@ -27,7 +27,7 @@ def judge_blob(facts: BlobFacts, pace: Pace, now: datetime, *, wanted: bool) -> 
     if wanted:
         return Decision(Verdict.POSTPONE, now + _LOOK_AGAIN)
     if facts.trashed_until is not None:
-        return Decision(Verdict.POSTPONE, _later(facts.trashed_until, now))
+        return Decision(Verdict.POSTPONE, _later(facts.trashed_until, pace, now))
     if facts.condemned_at is None:
         return Decision(Verdict.CONDEMN, now + max(pace.reprieve, pace.settle))
     ripe = facts.condemned_at + pace.reprieve
@@ -41,6 +41,6 @@ def retry_at(now: datetime, attempts: int, chance: float) -> datetime:
     return now + wait * (0.5 + chance / 2)
 
 
-def _later(due: datetime, now: datetime) -> datetime:
+def _later(due: datetime, pace: Pace, now: datetime) -> datetime:
     # The trash may be late; looking at its blobs in every pass until it has been emptied would be for nothing.
-    return due if due > now else now + _FIRST_RETRY
+    return due if due > now else now + min(_FIRST_RETRY, pace.grace)
