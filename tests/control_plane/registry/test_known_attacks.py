@@ -42,6 +42,7 @@ from control_plane.tenants.routes import build_router as tenants_router
 from control_plane.tenants.tenancy import Tenancy, build_tenancy
 from control_plane.web.errors import install_error_handlers
 from tests.control_plane.registry.people import image_manifest
+from tests.control_plane.tenants.conftest import counted_queries
 
 ADMIN = Principal("admin", "root", platform_admin=True)
 PASSWORD = "correct horse battery"
@@ -58,6 +59,7 @@ class Centre:
     tenancy: Tenancy
     registry: RegistryService
     grants: GrantService
+    database: Database
     client: httpx.AsyncClient
     keys: dict[str, str]
 
@@ -121,7 +123,7 @@ async def centre(
     app.state.authenticator = tenancy.auth
     install_error_handlers(app)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://centre.test") as client:
-        made = Centre(tenancy, registry, grants, client, keys)
+        made = Centre(tenancy, registry, grants, database, client, keys)
         for data in (CONFIG, SECRET):
             path = f"/v2/{WEB}/blobs/uploads/?digest={Digest.of(data)}"
             assert (await client.post(path, content=data, headers=made.basic("ada"))).status_code == 201
@@ -350,6 +352,22 @@ async def test_an_upload_outlives_its_token_but_not_the_right_to_push(centre: Ce
     assert (await centre.client.put(path, headers=token)).status_code == 401
 
 
+# -- and none of it costs a pull anything --
+
+
+async def test_a_pull_that_was_made_before_asks_the_database_nothing(centre: Centre) -> None:
+    await centre.grants.put(ADMIN, WEB, GranteeKind.USER, "bob", Level.READ)
+    robot = await centre.tenancy.robots.create(ADMIN, "acme", "ci", [RobotScope("acme/*", frozenset({"pull"}))])
+    centre.keys["robot/acme/ci"] = robot.text
+    path = f"/v2/{WEB}/manifests/{Digest.of(PAYLOAD)}"
+    for name in ("ada", "bob", "robot/acme/ci"):
+        token = await centre.token(name, f"repository:{WEB}:pull")
+        assert (await centre.client.get(path, headers=token)).status_code == 200
+        with counted_queries(centre.database) as seen:
+            assert (await centre.client.get(path, headers=token)).status_code == 200
+        assert seen.statements == [], name
+
+
 # -- creating is not updating: CVE-2026-31801; switches that are not looked at: CVE-2026-41888 --
 
 
@@ -477,9 +495,7 @@ async def test_guessing_at_the_token_endpoint_is_slowed_down(centre: Centre, clo
     async def tried(password: str, name: str = "ada") -> int:
         return (await centre.client.get("/v2/token?service=longshore", headers=basic(name, password))).status_code
 
-    assert (
-        await asyncio.gather(*(tried(key, "robot/acme/ci") for _ in range(10))) == [401] * 10
-    )
+    assert await asyncio.gather(*(tried(key, "robot/acme/ci") for _ in range(10))) == [401] * 10
     assert await tried(key, "robot/acme/ci") == 429
     statuses = [await tried("wrong") for _ in range(11)]
     assert statuses == [401] * 10 + [429]
