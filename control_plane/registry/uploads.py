@@ -81,7 +81,7 @@ class UploadService:
         except BaseException:
             await self._end([upload.upload_id])
             raise
-        return await self._settle(upload, digest, size, principal, began)
+        return await self._settle(upload, digest, size, principal, began, is_session=False)
 
     async def append(
         self,
@@ -130,7 +130,7 @@ class UploadService:
         except DigestMismatch:
             await self._end([upload_id])
             raise
-        return await self._settle(upload, digest, size, principal, began)
+        return await self._settle(upload, digest, size, principal, began, is_session=True)
 
     async def cancel(self, principal: Principal, repository: str, upload_id: str) -> None:
         await self._find(principal, repository, upload_id)
@@ -158,9 +158,8 @@ class UploadService:
             await repository_store.hold_repository(unit.connection, repository, alone=False)
             if await blob_lives.revive(unit.connection, digest) != size or self._is_late(began):
                 return None
-            upload = self._upload(principal, repository, tenant_id)
             held = await ensure_repository(unit, self._hooks, repository, tenant_id, principal)
-            await self._link(unit, held, upload, digest, size, principal)
+            await self._link(unit, held, digest, size, principal)
         return Pushed(repository, digest, size)
 
     async def expire(self, lifetime: timedelta = UPLOAD_LIFETIME) -> int:
@@ -253,8 +252,10 @@ class UploadService:
     def _is_late(self, began: datetime) -> bool:
         return self._clock.now() - began > blob_lives.PUBLISH_WITHIN
 
-    async def _settle(self, upload: Upload, digest: Digest, size: int, by: Principal, began: datetime) -> Pushed:
-        """The bytes are published: link them."""
+    async def _settle(
+        self, upload: Upload, digest: Digest, size: int, by: Principal, began: datetime, *, is_session: bool
+    ) -> Pushed:
+        """The bytes are published: link them. A session has a row, which remembers how it ended."""
         try:
             async with self._database.transaction() as unit:
                 held = await ensure_repository(unit, self._hooks, upload.repository, upload.tenant_id, by)
@@ -264,19 +265,18 @@ class UploadService:
                         f"upload {upload.upload_id} stood still for too long and its bytes were collected",
                         action="start a new upload",
                     )
-                await self._link(unit, held, upload, digest, size, by)
+                if is_session:
+                    await upload_store.finish_upload(unit.connection, upload.upload_id, digest, size)
+                # What was reserved for the upload is given back together with what it became being charged.
+                await self._hooks.meter.closed(unit, [upload.upload_id])
+                await self._link(unit, held, digest, size, by)
         except QuotaExceeded:
             # Only if a limit came down while the bytes came in. What nobody links is collected.
             await self._end([upload.upload_id])
             raise
         return Pushed(upload.repository, digest, size)
 
-    async def _link(
-        self, unit: UnitOfWork, held: Repository, upload: Upload, digest: Digest, size: int, by: Principal
-    ) -> None:
-        await upload_store.finish_upload(unit.connection, upload.upload_id, digest, size)
-        # What was reserved for the upload is given back together with what it became being charged.
-        await self._hooks.meter.closed(unit, [upload.upload_id])
+    async def _link(self, unit: UnitOfWork, held: Repository, digest: Digest, size: int, by: Principal) -> None:
         if await repository_store.link_blob(unit.connection, held.repository_id, digest, self._clock.now()):
             for participant in self._hooks.participants:
                 await participant.blob_linked(unit, held, digest, size, by)
