@@ -19,8 +19,8 @@ _KNOWN_PAIRS: Mapping[str, frozenset[str]] = {
     "registry.gitlab.com": frozenset({"gitlab.com"}),
 }
 _MAX_LENGTH = 8192
-_SCHEME = re.compile(r"\s*,?\s*([A-Za-z]+)(?:\s+|$)")
-_PARAMETER = re.compile(r'\s*,?\s*([A-Za-z_]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))')
+_SCHEME = re.compile(r"[\s,]*([A-Za-z]+)(?:\s+|$)")
+_PARAMETER = re.compile(r'[\s,]*([A-Za-z_]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))')
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,13 +12,23 @@ import aiohttp
 from common.backoff import Backoff
 from common.digest import Digest, DigestInvalid
 from common.errors import RateLimited, Unavailable
-from control_plane.registry.remote.failures import RemoteDenied, RemoteMissing, RemoteRejected, RemoteUntrue
+from control_plane.registry.remote.failures import RemoteAway, RemoteDenied, RemoteMissing, RemoteRejected, RemoteUntrue
 from control_plane.registry.remote.transport import Transport
 
 # From `start` to `end` (exclusive) of the blob; called again from where the registry has got to.
 Source = Callable[[int, int], AsyncIterator[bytes]]
 
 _CHUNK = 64 << 20
+
+
+class UploadLost(RemoteAway):
+    """The registry does not know the upload any more. Distribution says so too of one that got further than its last
+    answer that reached us (its `_state` names the offset), so that it begins anew.
+    """
+
+    code = "remote_upload_lost"
+
+
 _MAX_BREAKS = 5
 
 
@@ -50,11 +60,24 @@ class Pushing:
             try:
                 await self._whole(repository, digest, size, source, chunk_bytes)
             except (Unavailable, RateLimited) as failure:
-                if size > chunk_bytes or isinstance(failure, RemoteUntrue) or backoff.failures >= _MAX_BREAKS:
+                if isinstance(failure, RemoteUntrue):
+                    raise
+                if await self._has(repository, digest, size):
+                    return  # only the answer to the last request was lost
+                again = size <= chunk_bytes or isinstance(failure, UploadLost)
+                if not again or backoff.failures >= _MAX_BREAKS:
                     raise
                 await self._transport.clock.sleep(backoff.next_delay())
             else:
                 return
+
+    async def _has(self, repository: str, digest: Digest, size: int) -> bool:
+        path = f"/v2/{repository}/blobs/{digest}"
+        try:
+            async with self._transport.exchange("HEAD", path, _scope(repository), tries=1) as answer:
+                return answer.headers.get("Content-Length") == str(size)
+        except (RemoteMissing, RemoteRejected, RemoteDenied, Unavailable, RateLimited):
+            return False
 
     async def _whole(self, repository: str, digest: Digest, size: int, source: Source, chunk_bytes: int) -> None:
         scope = _scope(repository)
@@ -64,6 +87,10 @@ class Pushing:
             if size > chunk_bytes:
                 location, at = await self._chunks(location, scope, size, source, chunk_bytes)
             await self._finish(location, scope, digest, at, size, source)
+        except RemoteMissing as failure:
+            raise UploadLost(
+                f"{self._transport.endpoint.host} lost an upload: {failure.detail}", action="push again"
+            ) from failure
         except Exception:
             await self._cancel(location, scope)
             raise

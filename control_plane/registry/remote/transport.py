@@ -152,7 +152,7 @@ class Transport:
             return RemoteBusy(
                 f"{host} is asked too often ({said})",
                 action="wait, or use credentials",
-                retry_after_seconds=wait or 1.0,
+                retry_after_seconds=1.0 if wait is None else wait,
             )
         if status >= 500:
             wait = retry_after(answer.headers.get("Retry-After"), self.clock)

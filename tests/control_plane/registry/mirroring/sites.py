@@ -128,6 +128,9 @@ class Proxy:
         self.refusing = False
         self.connections = 0
         self.pause_at: int | None = None
+        # The answer with this number is lost, with its connection, after the registry has acted.
+        self.drop_answer: int | None = None
+        self._answers = 0
         self.paused = asyncio.Event()
         self.go = asyncio.Event()
         self._upstream = port
@@ -154,6 +157,10 @@ class Proxy:
     async def _answer(self, there: asyncio.StreamReader, writer: asyncio.StreamWriter, left: int | None) -> None:
         sent = 0
         while data := await there.read(16_384):
+            if data.startswith(b"HTTP/1.1 "):
+                self._answers += 1
+                if self._answers - 1 == self.drop_answer:
+                    return
             if left is not None and sent + len(data) >= left:
                 writer.write(data[: left - sent])
                 with contextlib.suppress(OSError):
@@ -176,10 +183,18 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 @contextlib.asynccontextmanager
 async def proxied(port: int) -> AsyncIterator[Proxy]:
     proxy = Proxy(port)
-    server = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
-    proxy.port = server.sockets[0].getsockname()[1]
-    yield proxy
-    server.close()
+    async with asyncio.TaskGroup() as group:
+        serving: list[asyncio.Task[None]] = []
+
+        def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            serving.append(group.create_task(proxy.serve(reader, writer)))
+
+        server = await asyncio.start_server(accepted, "127.0.0.1", 0)
+        proxy.port = server.sockets[0].getsockname()[1]
+        yield proxy
+        server.close()
+        for task in serving:
+            task.cancel()
 
 
 async def until(condition: Callable[[], bool], seconds: float = 10) -> None:
