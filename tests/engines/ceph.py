@@ -74,7 +74,7 @@ memstore_device_bytes = 6442450944
 # A gateway that was killed is waited for so long by the next write of a bucket (30 by default).
 osd_client_watch_timeout = 3
 [client.rgw.a]
-rgw_frontends = beast endpoint=127.0.0.1:{port}
+rgw_frontends = beast endpoint=127.0.0.1:{port} tcp_nodelay=1
 rgw_data = {directory}/rgw
 rgw_enable_usage_log = false
 rgw_enable_quota_threads = false

@@ -37,11 +37,11 @@ class Contents:
         self._calls = calls
 
     def find(self, digest: Digest) -> Named | None:
-        found = objects.read(self._calls, blob_key(digest), "looking up the blob")
+        found = objects.described(self._calls, blob_key(digest), "looking up the blob")
         if found is None:
             return None
         try:
-            return Named(parse_pointer(found.data), found.etag)
+            return Named(parse_pointer(found.note), found.etag)
         except ValueError as error:
             # Somebody else wrote into our bucket. Nothing is served of it; a push replaces it.
             log.error("a blob's name is not ours", digest=str(digest), error=str(error))
@@ -70,10 +70,11 @@ class Contents:
         """`pointer` becomes the blob, or what somebody else published meanwhile does and ours is discarded. Without
         `replace` (an earlier try may have been overtaken long ago) whatever is there stays.
         """
-        key, body, seen = blob_key(digest), pointer.encode(), None
+        key, seen = blob_key(digest), None
+        body = pointer.encode()
         for attempt in range(_TRIES):
             try:
-                objects.write(self._calls, key, body, "publishing the blob", replacing=seen)
+                objects.write(self._calls, key, body, "publishing the blob", replacing=seen, note=body.decode("ascii"))
                 return
             except Changed:
                 named = self.find(digest)

@@ -47,7 +47,7 @@ class UploadDocument:
 
 @dataclass(frozen=True, slots=True)
 class Pointer:
-    """Which content is a blob."""
+    """Which content is a blob. Written twice, as the bytes and as the note of the same object: the note is read."""
 
     content: str
     size: int
@@ -76,7 +76,7 @@ def parse_upload(line: bytes) -> UploadDocument:
         raise ValueError(f"not an upload's document: {error}") from error
 
 
-def parse_pointer(data: bytes) -> Pointer:
+def parse_pointer(data: str | bytes) -> Pointer:
     found = _object(data)
     try:
         return Pointer(str(found["content"]), int(found["size"]))
@@ -92,7 +92,7 @@ def parse_discarded(data: bytes) -> tuple[str, Digest]:
         raise ValueError(f"not a note of a discarded content: {error}") from error
 
 
-def _object(data: bytes) -> dict[str, Any]:
+def _object(data: str | bytes) -> dict[str, Any]:
     found = json.loads(data)
     if not isinstance(found, dict):
         raise ValueError("not an object")

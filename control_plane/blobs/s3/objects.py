@@ -10,9 +10,18 @@ from typing import IO, NamedTuple
 
 from control_plane.blobs.s3.calls import Absent, S3Calls
 
+_NOTE = "longshore"
+
 
 class Found(NamedTuple):
     data: bytes
+    etag: str
+
+
+class Described(NamedTuple):
+    """`note` is what the writer wrote beside the bytes."""
+
+    note: str
     etag: str
 
 
@@ -38,19 +47,41 @@ def read(calls: S3Calls, key: str, doing: str) -> Found | None:
         return None
 
 
-def write(calls: S3Calls, key: str, body: bytes | IO[bytes], doing: str, *, replacing: str | None) -> str:
+def described(calls: S3Calls, key: str, doing: str) -> Described | None:
+    """Without the bytes. Where it pays: Ceph sends an answer with a body in two packets, and where Nagle's algorithm is
+    left on (`tcp_nodelay`, off by default) the second waits 40 ms: 44.7 ms against 1.5.
+    """
+
+    def head() -> Described:
+        answer = calls.client.head_object(Bucket=calls.bucket, Key=key)
+        return Described(answer["Metadata"].get(_NOTE, ""), bare(answer["ETag"]))
+
+    try:
+        return calls.call(doing, head)
+    except Absent:
+        pass
+    # The answer to a HEAD cannot say that it is the bucket that is missing, and then nothing is known of the object.
+    read(calls, key, doing)
+    return None
+
+
+def write(
+    calls: S3Calls, key: str, body: bytes | IO[bytes], doing: str, *, replacing: str | None, note: str = ""
+) -> str:
     """Replace the object whose ETag is `replacing`, or make it where that is None; returns the new ETag.
 
     Raises `Changed`.
     """
+    beside = {_NOTE: note} if note else {}
+    client, bucket = calls.client, calls.bucket
 
     def put() -> str:
         if not isinstance(body, bytes):
             body.seek(0)
         if replacing is None:
-            answer = calls.client.put_object(Bucket=calls.bucket, Key=key, Body=body, IfNoneMatch="*")
+            answer = client.put_object(Bucket=bucket, Key=key, Body=body, Metadata=beside, IfNoneMatch="*")
         else:
-            answer = calls.client.put_object(Bucket=calls.bucket, Key=key, Body=body, IfMatch=replacing)
+            answer = client.put_object(Bucket=bucket, Key=key, Body=body, Metadata=beside, IfMatch=replacing)
         return bare(answer["ETag"])
 
     return calls.call(doing, put)

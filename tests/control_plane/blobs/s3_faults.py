@@ -58,7 +58,7 @@ class FaultyGateway:
             with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
                 await self._exchange(client, answer)
         finally:
-            await _close(answer)
+            answer.close()
 
     async def _exchange(self, client: asyncio.StreamReader, answer: asyncio.StreamWriter) -> None:
         head = await client.readuntil(b"\r\n\r\n")
@@ -109,7 +109,7 @@ class FaultyGateway:
                 return
             await self._relay(reader, answer, fault)
         finally:
-            await _close(writer)
+            writer.close()
 
     async def _relay(self, reader: asyncio.StreamReader, answer: asyncio.StreamWriter, fault: Fault | None) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
@@ -127,12 +127,6 @@ class FaultyGateway:
             await answer.drain()
 
 
-async def _close(writer: asyncio.StreamWriter) -> None:
-    writer.close()
-    with contextlib.suppress(OSError):
-        await writer.wait_closed()
-
-
 @contextlib.contextmanager
 def faulty_gateway(upstream: S3Bucket) -> Iterator[FaultyGateway]:
     """In a thread with a loop of its own."""
@@ -147,6 +141,7 @@ def faulty_gateway(upstream: S3Bucket) -> Iterator[FaultyGateway]:
         for task in serving:
             task.cancel()
         await asyncio.gather(*serving, return_exceptions=True)
+        await asyncio.sleep(0.02)  # transports close in the turns of the loop that follow
 
     thread = threading.Thread(target=loop.run_until_complete, args=(run(),), daemon=True)
     thread.start()
