@@ -8,7 +8,6 @@ from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from starlette.applications import Starlette
 from starlette.types import Message
 
 from common.clock import ManualClock
@@ -16,7 +15,7 @@ from common.digest import Digest
 from control_plane.blobs.memory import MemoryBlobStore
 from control_plane.database import Database
 from control_plane.registry.manifests import MANIFEST_TYPES
-from control_plane.registry.routes import build_routes
+from control_plane.registry.routes import build_application
 from control_plane.registry.service import RegistryService
 from control_plane.registry.v2 import Options
 from tests.control_plane.registry.people import ADA, Credentials, Directory, encode, image_manifest
@@ -124,8 +123,7 @@ class Lab:
     def __init__(self, database: Database, clock: ManualClock) -> None:
         people = Credentials()
         self.registry = RegistryService(database, MemoryBlobStore(clock), Directory("acme", "birch"), clock)
-        routes = build_routes(self.registry, people, people, people, Options(idle_seconds=2))
-        self.application = Starlette(routes=routes)
+        self.application = build_application(self.registry, people, people, people, Options(idle_seconds=2))
         self.image: Image | None = None
 
     async def ask(
