@@ -218,3 +218,11 @@ async def test_a_thousand_hosts_change_the_orders_of_their_idc_once(database: Da
         for number in range(1000):
             await swarm.want(unit, "idc-north", "t-acme", f"i-{number}", [SMALL, LARGE])
     assert await orders_generation(database, "north") == 2
+
+
+async def test_what_any_idc_shall_hold_is_wanted_until_it_is_released(database: Database, swarm: SwarmService) -> None:
+    await want(database, swarm, "i-1", [SMALL])
+    assert await swarm.wanted([SMALL.digest, LARGE.digest]) == {SMALL.digest}
+    await release(database, swarm, "i-1")
+    assert await swarm.wanted([SMALL.digest]) == set()
+    assert await swarm.wanted([]) == set()
