@@ -14,7 +14,7 @@ from control_plane.registry.access import unknown_repository
 from control_plane.registry.collaborators import TenantDirectory, tenant_id_of
 from control_plane.registry.completeness import Incomplete, check_complete
 from control_plane.registry.failures import ManifestUnknown
-from control_plane.registry.index_sizes import resize_indexes
+from control_plane.registry.index_size_store import resize_indexes
 from control_plane.registry.manifests import ParsedManifest, parse_manifest
 from control_plane.registry.messages import ImagePushed, ManifestDeleted, TagMoved
 from control_plane.registry.model import Manifest, Repository
