@@ -12,7 +12,7 @@ from typing import Any
 from common.digest import Digest
 from common.errors import Unauthenticated
 from control_plane.registry.manifests import OCI_INDEX, OCI_MANIFEST
-from control_plane.tenants.access import ANONYMOUS, Principal, RepositoryScope, Role
+from control_plane.tenants.access import ANONYMOUS, Principal, RepositoryScope, RobotScope, Role
 
 ADA = Principal("u-ada", "ada", roles={"acme": Role.ADMIN})
 OTTO = Principal("u-otto", "otto", roles={"acme": Role.OPERATOR})
@@ -20,7 +20,15 @@ VERA = Principal("u-vera", "vera", roles={"acme": Role.VIEWER})
 BOB = Principal("u-bob", "bob", roles={"birch": Role.ADMIN})
 BOTH = Principal("u-both", "both", roles={"acme": Role.OPERATOR, "birch": Role.OPERATOR})
 ROOT = Principal("u-root", "root", platform_admin=True)
-PEOPLE = {each.name: each for each in (ADA, OTTO, VERA, BOB, BOTH, ROOT)}
+# A robot, which logs in like everybody else.
+CI = Principal(
+    "r-ci",
+    "robot/acme/ci",
+    limited=True,
+    tenant="acme",
+    robot=(RobotScope("acme/ci-*", frozenset({"pull", "push"})),),
+)
+PEOPLE = {each.name: each for each in (ADA, OTTO, VERA, BOB, BOTH, ROOT, CI)}
 
 
 class Directory:
