@@ -135,6 +135,11 @@ class CephEngine:
         bucket.client().create_bucket(Bucket=bucket.name)
         return bucket
 
+    def limit(self, size_bytes: int) -> None:
+        """How much all buckets together may hold; -1: as much as there is room for."""
+        self._run("radosgw-admin", "quota", "set", "--quota-scope=user", "--uid=tests", f"--max-size={size_bytes}")
+        self._run("radosgw-admin", "quota", "enable", "--quota-scope=user", "--uid=tests")
+
     def start_gateway(self) -> Process:
         """At the start, and again after it was stopped or killed; returns when it answers."""
         self.gateway = self._launch(

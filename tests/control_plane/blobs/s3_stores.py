@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from datetime import datetime, timedelta
+from pathlib import Path
 
 from common.clock import Clock, SystemClock
 from common.digest import Digest
@@ -29,9 +30,10 @@ def options(bucket: S3Bucket, **changes: object) -> S3Options:
     return S3Options(**given)  # type: ignore[arg-type]
 
 
-def opened(bucket: S3Bucket, clock: Clock | None = None, **changes: object) -> S3BlobStore:
+def opened(bucket: S3Bucket, clock: Clock | None = None, spool: Path | None = None, **changes: object) -> S3BlobStore:
     """It is closed when the test ends (conftest.py). Delays between tries are a tenth of what they would be."""
-    store = S3BlobStore(options(bucket, **changes), clock or SystemClock(), lambda: random.random() / 10)
+    jitter, wall = (lambda: random.random() / 10), clock or SystemClock()
+    store = S3BlobStore(options(bucket, **changes), wall, jitter, spool_directory=spool)
     _OPENED.append(store)
     return store
 

@@ -7,11 +7,10 @@ import errno
 import os
 import random
 import signal
-import subprocess
 import sys
 import uuid
 from asyncio.subprocess import PIPE
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -228,23 +227,6 @@ async def test_a_full_disk_keeps_what_fitted_and_the_upload_goes_on(tmp_path: Pa
     await store.append(upload_id, room, pieces(data[room:]))
     await store.commit(upload_id, Digest.of(data))
     assert await whole(store, Digest.of(data), len(data)) == data
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 4 MiB."""
-    mounted = tmp_path / "small"
-    mounted.mkdir()
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=4m", "longshore-test", mounted],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        pytest.skip(f"a small file system cannot be mounted here: {done.stderr.strip()}")
-    yield mounted
-    subprocess.run(["umount", mounted], check=True)
 
 
 async def test_a_disk_that_is_really_full_keeps_what_fitted(small_disk: Path) -> None:

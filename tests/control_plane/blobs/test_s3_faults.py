@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import uuid
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
 from common.digest import Digest
-from control_plane.blobs import BlobStore, StorageFailed, UploadUnknown
+from control_plane.blobs import BlobStore, DiskFull, StorageFailed, UploadUnknown
 from tests.conformance.blob_store import FAR_AHEAD, content, ids, pieces, stored, uploaded, whole
 from tests.control_plane.blobs.s3_faults import Fault, FaultyGateway, faulty_gateway
 from tests.control_plane.blobs.s3_stores import ClockAhead, content_of, keys, multiparts, opened
@@ -138,3 +139,31 @@ async def test_an_upload_outlives_the_gateway_and_the_osd(own_ceph: CephEngine) 
     await store.append(upload_id, held, pieces(DATA[held:]))
     await store.commit(upload_id, DIGEST)
     assert await whole(store, DIGEST, len(DATA)) == DATA
+
+
+async def test_a_full_bucket_is_said_to_be_full_and_the_upload_goes_on_when_there_is_room(own_ceph: CephEngine) -> None:
+    store, data = opened(own_ceph.new_bucket()), content(16 << 20)
+    upload_id = await uploaded(store, data[: 6 << 20])
+    own_ceph.limit(8 << 20)
+    with pytest.raises(DiskFull) as full:
+        await store.append(upload_id, 6 << 20, pieces(data[6 << 20 :]))
+    assert full.value.retry_after_seconds >= 1
+    own_ceph.limit(-1)
+    held = await store.upload_size(upload_id)
+    assert held >= 6 << 20
+    await store.append(upload_id, held, pieces(data[held:]))
+    await store.commit(upload_id, Digest.of(data))
+    assert await whole(store, Digest.of(data), len(data)) == data
+
+
+async def test_a_full_disk_beneath_the_bytes_on_their_way_is_said_to_be_full(s3: S3Bucket, small_disk: Path) -> None:
+    store = opened(s3, spool=small_disk)
+    upload_id = await uploaded(store, DATA[: 1 << 20])
+    ballast = small_disk / "ballast"
+    ballast.write_bytes(bytes(2 << 20))
+    with pytest.raises(DiskFull):
+        await store.append(upload_id, 1 << 20, pieces(DATA[1 << 20 : 4 << 20]))
+    ballast.unlink()
+    assert await store.upload_size(upload_id) == 1 << 20
+    await store.append(upload_id, 1 << 20, pieces(DATA[1 << 20 : 3 << 19]))
+    assert await store.upload_size(upload_id) == 3 << 19
