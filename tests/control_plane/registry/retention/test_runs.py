@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from common.digest import Digest
-from common.errors import Conflict, Denied, NotFound, Unavailable
-from control_plane.database import UnitOfWork
+from common.errors import Denied, NotFound, Unavailable
 from control_plane.registry.failures import ManifestUnknown
 from control_plane.registry.manifests import OCI_MANIFEST
-from control_plane.registry.model import Repository
-from control_plane.registry.participants import Participant
 from control_plane.registry.retention import images_store
 from control_plane.registry.retention.failures import (
     PolicyInvalid,
@@ -157,27 +153,8 @@ async def test_what_is_immutable_or_runs_stays(world: World) -> None:
     assert (ended.deleted, ended.skipped) == (1, 0)
 
 
-class Refusing(Participant):
-    """Does something at the first deletion; refuses that of `refused`."""
-
-    def __init__(self) -> None:
-        self.refused: set[Digest] = set()
-        self.seen: list[Digest] = []
-        self.failures: list[Exception] = []
-
-    async def manifest_removing(
-        self, unit: UnitOfWork, repository: Repository, digest: Digest, tags: Sequence[str], by: Principal | None
-    ) -> None:
-        self.seen.append(digest)
-        if self.failures:
-            raise self.failures.pop()
-        if digest in self.refused:
-            raise Conflict("somebody needs it")
-
-
 async def test_who_refuses_a_deletion_is_obeyed_and_counted(world: World) -> None:
-    refusing = Refusing()
-    world.participants.append(refusing)
+    refusing = world.refusing
     pushed = await push_daily(world, "a", "b", "c", "d")
     refusing.refused = {pushed["a"].digest}
     ended = await run(world, await world.retention.service.add(ADA, "acme", DRAFT))
@@ -186,8 +163,7 @@ async def test_who_refuses_a_deletion_is_obeyed_and_counted(world: World) -> Non
 
 
 async def test_a_run_that_broke_goes_on_and_counts_nothing_twice(world: World) -> None:
-    refusing = Refusing()
-    world.participants.append(refusing)
+    refusing = world.refusing
     await push_daily(world, "a", "b", "c", "d", "e")
     policy = await world.retention.service.add(ADA, "acme", DRAFT)
     begun = await world.retention.service.start(ADA, "acme", policy.policy_id)
@@ -195,8 +171,8 @@ async def test_a_run_that_broke_goes_on_and_counts_nothing_twice(world: World) -
     assert again == begun
     refusing.failures = [Unavailable("the database is away")]
     await world.worker.run_waiting()
+    assert refusing.failures == []
     world.clock.tick(700)
-    refusing.failures = []
     await world.worker.run_waiting()
     (ended,) = (await world.retention.service.runs(ADA, "acme", policy.policy_id, ALL)).items
     assert (ended.state, ended.deleted, ended.kept, ended.examined) == (RunState.DONE, 3, 2, 5)
