@@ -6,15 +6,18 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from common.clock import ManualClock
 from common.errors import Denied, Failure, Unauthenticated
-from control_plane.registry.access import access_permits
+from control_plane.registry.access import access_permits, role_permits
 from control_plane.registry.failures import RepositoryUnknown, ScopeInsufficient
-from control_plane.registry.grants import MANAGE, Grant, GranteeKind, Level, RepositoryAccess, Visibility
+from control_plane.registry.grants import MANAGE, NEEDED, Grant, GranteeKind, Level, RepositoryAccess, Visibility
 from control_plane.registry.scopes import CATALOG, DELETE, PULL, PUSH
 from control_plane.registry.service import RegistryService
-from control_plane.tenants.access import ANONYMOUS, Principal, RepositoryScope, RobotScope, Role
+from control_plane.tenants.access import ANONYMOUS, Principal, RepositoryScope, RobotScope, Role, permissions_of
+from control_plane.tenants.model import Standing
 from tests.control_plane.registry.people import ADA, BOB, BOTH, OTTO, ROOT, VERA
 
 WEB = "acme/web"
@@ -178,3 +181,41 @@ async def test_a_listing_shows_the_tenants_of_the_principal_and_no_more_than_its
     assert (await visible(replace(VERA, scopes=(CATALOG,)))).among is None
     robots = await visible(ROBOT)
     assert (robots.tenants, robots.user_id, robots.patterns) == ((), None, ("acme/web*", "birch/*"))
+
+
+ROLES = st.dictionaries(st.sampled_from(["acme", "birch"]), st.sampled_from(Role), max_size=2)
+GRANTS = st.builds(
+    Grant,
+    st.sampled_from(GranteeKind),
+    st.sampled_from(["u-1", "u-2", "g-1", "g-2", "acme", "birch"]),
+    st.sampled_from(Level),
+    st.none() | st.timedeltas(timedelta(hours=-1), timedelta(hours=1)).map(lambda ahead: NOW + ahead),
+)
+
+
+@given(
+    roles=ROLES,
+    access=st.builds(RepositoryAccess, st.sampled_from(Visibility), st.lists(GRANTS, max_size=4).map(tuple)),
+    groups=st.frozensets(st.sampled_from(["g-1", "g-2"])),
+    platform_admin=st.booleans(),
+    tenant=st.none() | st.sampled_from(["acme", "birch"]),
+    role=st.none() | st.sampled_from(Role),
+)
+def test_a_limited_key_never_may_more_than_its_owner_or_its_role(
+    roles: dict[str, Role],
+    access: RepositoryAccess,
+    groups: frozenset[str],
+    platform_admin: bool,
+    tenant: str | None,
+    role: Role | None,
+) -> None:
+    standing = Standing("u-1", "ada", platform_admin, False, 1, roles, groups=groups)
+    owner, key = standing.principal(), standing.limited_to(tenant, role)
+    everybody = {action for action in NEEDED if access_permits(ANONYMOUS, WEB, action, access, NOW)}
+    for action in NEEDED:
+        by_key = role_permits(key, WEB, action) or access_permits(key, WEB, action, access, NOW)
+        by_owner = role_permits(owner, WEB, action) or access_permits(owner, WEB, action, access, NOW)
+        assert by_owner or not by_key
+        if by_key and role is not None and action not in everybody:
+            assert NEEDED[action] in permissions_of(role)
+    assert everybody <= {PULL}
