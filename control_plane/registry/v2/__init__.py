@@ -27,8 +27,9 @@ class Options:
     """`public_url` (scheme, host, port) is where clients find us; if None, each request's own `Host` is.
     `accel_prefix` is nginx's internal location over the store's `blobs` directory; None: we send the bytes.
     `redirected` says of which repositories clients fetch blobs from the store itself, where it has addresses for that;
-    they are valid for `redirect_seconds`. `idle_seconds` is how long a client may take nothing in the middle
-    of a body, or send next to nothing. `refused` is told of each failure, and of the repository that was asked for, before it is answered.
+    they are valid for `redirect_seconds`. `idle_seconds` is how long a client may take nothing in the middle of a body,
+    or send next to nothing. `refused` is told of each failure, and of the repository that was asked for, before it is
+    answered.
     """
 
     service: str = "longshore"

@@ -89,7 +89,13 @@ class RegistryApplication:
             # Half sent: only a broken connection tells the client so.
             raise failure
         await self._options.refused(exchange.scope, failure, exchange.target.repository)
-        headers = {"Content-Type": "application/json", **exchange.failure_headers, **headers_of(failure)}
+        # A cache in between might keep a 404 (RFC 9110, 15.1), and the content may be pushed the next moment.
+        headers = {
+            "Content-Type": "application/json",
+            "Cache-Control": "no-store",
+            **exchange.failure_headers,
+            **headers_of(failure),
+        }
         if isinstance(failure, Unauthenticated):
             headers["WWW-Authenticate"] = self._gate.challenge(exchange, failure)
         status = oci_error_of(type(failure)).status
