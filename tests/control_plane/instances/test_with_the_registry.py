@@ -175,3 +175,15 @@ async def test_a_blob_that_lost_bytes_is_neither_described_nor_served(
     for path in (f"/content/v1/{layer.digest}", f"/content/v1/{layer.digest}/metainfo"):
         answer = await centre.get(path, headers={"Authorization": f"Bearer {layer.token}"})
         assert answer.json()["code"] in ("blob_damaged", "blob_missing", "content_corrupted")
+
+
+async def test_what_instances_are_made_of_is_known_until_they_are_gone(
+    registry: RegistryService, service: InstanceService, reading: InstanceReading
+) -> None:
+    manifest = Digest.of(await push(registry))
+    assert await reading.running_images("acme/web") == set()
+    (view,) = await service.run(OPERATOR, run_request("east/e1"))
+    assert await reading.running_images("acme/web") == {manifest}
+    assert await reading.running_images("acme/api") == set()
+    await service.stop(OPERATOR, view.instance.id)
+    assert await reading.running_images("acme/web") == {manifest}
