@@ -43,13 +43,20 @@ def act_of(
     return Act(operation, operator_of(principal), tenant, repository, digest, tag, subject, details=told)
 
 
-def login_act(user: User | None, operation: str, outcome: Outcome, error: str = "") -> Act:
+def login_act(
+    user: User | None,
+    operation: str,
+    outcome: Outcome,
+    error: str = "",
+    details: Mapping[str, Any] | None = None,
+) -> Act:
     """Of somebody who is not let in yet. What was typed as a name is recorded only where it names a user: it can be
     anything, even a password.
     """
     if user is None:
         return Act(operation, ANONYMOUS, outcome=outcome, error=error)
-    return Act(operation, operator_of_user(user), subject=user.name, outcome=outcome, error=error)
+    told = dict(details or {})
+    return Act(operation, operator_of_user(user), subject=user.name, outcome=outcome, error=error, details=told)
 
 
 def operator_of_user(user: User) -> Operator:

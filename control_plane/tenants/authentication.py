@@ -110,6 +110,8 @@ class AuthService:
                 if standing is None or standing.disabled:
                     raise _ended()
                 principal = standing.principal()
+                # A `docker login`, say; as long as it is remembered it is the same one.
+                self._trail.note(login_act(user, "tenants.login", Outcome.SUCCESS, details={"via": "basic"}))
         return principal
 
     async def _by_key(self, key: str, name: str, client: str) -> Principal:

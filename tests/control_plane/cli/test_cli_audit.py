@@ -24,7 +24,7 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plane]:
     config = directory / "server.toml"
     config.write_text(
         "[audit]\nkeep_days = 0\nflush_seconds = 0.1\n"
-        "[webhooks]\ntimeout_seconds = 2\n"
+        "[webhooks]\ntimeout_seconds = 1\n"
         '[outbound]\nallow = ["127.0.0.0/8"]\n'
     )
     listeners = [f"--{name}=127.0.0.1:0" for name in ("http", "enrolment", "attach")]
