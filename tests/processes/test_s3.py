@@ -79,6 +79,17 @@ def test_skopeo_pushes_to_the_bucket_and_pulls_from_it_directly(
         assert bool(presigned) != through_us
 
 
+def test_our_command_line_pushes_to_the_bucket_and_pulls_from_it_directly(
+    installation: Installation, tmp_path: Path
+) -> None:
+    write_image(tmp_path / "in", layers=2, layer_bytes=6_000_000)
+    assert installation.admin("image", "push", tmp_path / "in", "acme/web:1").code == 0
+    installation.gateway.requests.clear()
+    assert installation.admin("image", "pull", "acme/web:1", tmp_path / "out").code == 0
+    assert blobs_of(tmp_path / "out") == blobs_of(tmp_path / "in")
+    assert [target for _, target in installation.gateway.requests if "X-Amz-Signature" in target]
+
+
 async def test_an_object_store_that_fails_is_a_503_and_loses_nothing(installation: Installation) -> None:
     data, gateway = content((11 << 20) + 3), installation.gateway
     digest = Digest.of(data)

@@ -35,9 +35,8 @@ def test_any_split_over_any_number_of_saved_states_equals_hashlib(pieces: list[b
     assert hasher.digest() == hasher.digest() == Digest.of(whole, algorithm)
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_lengths_beyond_32_bits_of_bits_go_on_too(algorithm: str) -> None:
-    piece, hasher, plain = bytes(1 << 20), new_hasher(algorithm), hashlib.new(algorithm)
+def test_lengths_beyond_32_bits_of_bits_go_on_too() -> None:
+    piece, hasher, plain = bytes(1 << 20), new_hasher("sha256"), hashlib.sha256()
     for _ in range(513):  # 2**32 bits and a little
         hasher.update(piece)
         plain.update(piece)

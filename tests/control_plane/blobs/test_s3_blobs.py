@@ -17,6 +17,7 @@ import pytest
 
 from common.digest import Digest, DigestMismatch
 from control_plane.blobs import BlobDamaged, BlobTooLarge, StorageFailed, UploadBusy
+from control_plane.blobs.hash_state import PlainHasher
 from control_plane.blobs.s3.documents import Discarded
 from control_plane.blobs.s3.layout import (
     LARGEST_OBJECT,
@@ -82,6 +83,19 @@ async def test_an_algorithm_that_nobody_announced_is_read_again_and_a_false_dige
     assert await opened(s3).upload_size(upload_id) == len(data)
     await opened(s3).commit(upload_id, Digest.of(data, "sha512"))
     assert await whole(store, Digest.of(data, "sha512"), len(data)) == data
+
+
+async def test_where_hashes_cannot_be_written_down_the_content_is_read_again(
+    s3: S3Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("control_plane.blobs.s3.upload.new_hasher", PlainHasher)
+    data = content((11 << 20) + 3)
+    upload_id = await uploaded(opened(s3), data[: 6 << 20])
+    await opened(s3).append(upload_id, 6 << 20, pieces(data[6 << 20 :]))
+    with pytest.raises(DigestMismatch):
+        await opened(s3).commit(upload_id, Digest.of(b"false"))
+    await opened(s3).commit(upload_id, Digest.of(data))
+    assert await whole(opened(s3), Digest.of(data), len(data)) == data
 
 
 async def test_a_commit_sends_and_reads_no_byte_of_what_lies_in_parts(s3: S3Bucket) -> None:
