@@ -151,6 +151,12 @@ class Upstreams(Protocol):
         """Of a blob that the repository does not link; None if there is none upstream."""
         ...
 
+    async def bring(self, repository: str, digests: Sequence[Digest]) -> None:
+        """Fetch blobs that the repository does not link. Raises `Unavailable` if that takes longer than a request may:
+        it goes on, and asking again later finds them.
+        """
+        ...
+
     def blob(self, repository: str, digest: Digest) -> AbstractAsyncContextManager[Incoming | None]:
         """A blob that the repository does not link (or did not a moment ago): begin to fetch it, or join who does.
         None if there is nothing to wait for: it has come meanwhile, or there is none.
@@ -189,6 +195,8 @@ class NoUpstreams:
 
     async def blob_size(self, repository: str, digest: Digest) -> int | None:
         return None
+
+    async def bring(self, repository: str, digests: Sequence[Digest]) -> None: ...
 
     @contextlib.asynccontextmanager
     async def blob(self, repository: str, digest: Digest) -> AsyncIterator[Incoming | None]:

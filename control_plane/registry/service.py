@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from common.clock import Clock
@@ -71,16 +72,18 @@ class RegistryService:
         Raises `RepositoryUnknown`, or `ManifestUnknown` also if an index has no image for the platform, or names one
         that is not here; and what the pull gate refuses an image with, whoever asks.
         """
+        # In this order: the first pull makes a repository that is a mirror.
+        manifest = await self.images.get(reference.repository, reference.digest or reference.tag or "latest")
         async with self._database.reading() as connection:
             repository = await repository_store.find_repository(connection, reference.repository)
         if repository is None:
             raise unknown_repository(reference.repository)
-        manifest = await self.images.get(repository.name, reference.digest or reference.tag or "latest")
         for _ in range(_MAX_NESTING):
             parsed = _parsed(manifest)
             if not parsed.is_index:
                 # Nobody's rights open the gate here: it is a host that will run the image.
                 await self._hooks.gate.admit(ANONYMOUS, repository.name, manifest)
+                await self._hold_contents(repository, reference, parsed)
                 return _resolved(repository, reference, manifest, parsed)
             child = parsed.child_for(architecture, operating_system)
             if child is None:
@@ -90,6 +93,27 @@ class RegistryService:
             f"{reference} has no image for {operating_system}/{architecture}",
             action="push an image for this platform, or run it on hosts of another one",
         )
+
+    async def _hold_contents(self, repository: Repository, reference: Reference, parsed: ParsedManifest) -> None:
+        """Hosts read contents by digest alone, on our word: so only what the repository itself holds is named to them,
+        for a manifest may name what is somebody else's. A mirror fetches what is missing.
+        """
+        wanted = [descriptor.digest for descriptor in parsed.blobs]
+        missing = await self._missing(repository, wanted)
+        if missing:
+            await self._hooks.upstreams.bring(repository.name, missing)
+            missing = await self._missing(repository, missing)
+        if missing:
+            raise ManifestUnknown(
+                f"{reference} needs {len(missing)} contents that {repository.name} does not hold: {missing[0]}",
+                action="push them into this repository",
+                repository=repository.name,
+            )
+
+    async def _missing(self, repository: Repository, wanted: Sequence[Digest]) -> Sequence[Digest]:
+        async with self._database.reading() as connection:
+            held = await repository_store.linked_sizes(connection, repository.repository_id, wanted)
+        return [digest for digest in wanted if digest not in held]
 
     async def _child(self, repository: str, reference: Reference, digest: Digest, platform: str) -> Manifest:
         try:

@@ -89,6 +89,13 @@ class Fetch:
             raise self._failure
         return self._opened
 
+    async def complete(self) -> None:
+        """Until it is published. Raises why it is not."""
+        while not self.ended:
+            await self._change()
+        if self._failure is not None:
+            raise self._failure
+
     async def read(self, start: int, end: int) -> AsyncIterator[bytes]:
         at = start
         while at < end:

@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 from common.clock import Clock
@@ -18,7 +19,7 @@ from control_plane.registry import manifest_store
 from control_plane.registry.completeness import Incomplete
 from control_plane.registry.failures import BlobUnknown, ManifestUnknown
 from control_plane.registry.mirroring.directory import MirrorDirectory, Mirrored
-from control_plane.registry.mirroring.failures import PushToMirror
+from control_plane.registry.mirroring.failures import PushToMirror, UpstreamAway
 from control_plane.registry.mirroring.fetches import Fetch, Fetches
 from control_plane.registry.mirroring.freshness import Freshness
 from control_plane.registry.mirroring.model import is_keeper
@@ -27,6 +28,10 @@ from control_plane.registry.model import Manifest, Pushed
 from control_plane.registry.remote.model import RemoteManifest
 from control_plane.registry.service import RegistryService
 from control_plane.tenants.access import Principal
+
+# Who wants to run an image waits for it; in time for any client's patience.
+_BRING_SECONDS = 10.0
+_BROUGHT_AT_ONCE = 8
 
 
 class RegistryShelf:
@@ -130,6 +135,30 @@ class PullThrough:
         if size is None:
             self._freshness.note_absent(mirrored, digest)
         return size
+
+    async def bring(self, repository: str, digests: Sequence[Digest]) -> None:
+        mirrored = await self._directory.find(repository)
+        if mirrored is None:
+            return
+        turns = asyncio.Semaphore(_BROUGHT_AT_ONCE)
+
+        async def one(digest: Digest) -> None:
+            async with turns, self.blob(repository, digest) as fetch:
+                if fetch is not None:
+                    await fetch.complete()
+
+        try:
+            async with asyncio.timeout(_BRING_SECONDS), asyncio.TaskGroup() as group:
+                for digest in digests:
+                    group.create_task(one(digest))
+        except TimeoutError:
+            raise UpstreamAway(
+                f"{repository} is being fetched from {mirrored.mirror.upstream}",
+                action="try again in a moment",
+                retry_after_seconds=5,
+            ) from None
+        except BaseExceptionGroup as failures:
+            raise failures.exceptions[0] from None
 
     @contextlib.asynccontextmanager
     async def blob(self, repository: str, digest: Digest) -> AsyncIterator[Fetch | None]:

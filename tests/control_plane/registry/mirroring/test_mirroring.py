@@ -11,10 +11,13 @@ from pathlib import Path
 import pytest
 
 from common.digest import Digest
+from common.reference import Reference
+from control_plane.registry.failures import ManifestUnknown
 from control_plane.registry.manifests import OCI_INDEX, OCI_MANIFEST
 from control_plane.registry.mirroring.failures import PushToMirror
+from tests.control_plane.registry.mirroring.scripted import scripted_upstream
 from tests.control_plane.registry.mirroring.sites import HUB, Site, open_site, proxied, until
-from tests.control_plane.registry.people import ADA, BOB, index_manifest
+from tests.control_plane.registry.people import ADA, BOB, image_manifest, index_manifest
 from tests.control_plane.registry.pushing import push_blob
 from tests.control_plane.registry.remote.clients import push_image, talking_to
 from tests.engines.docker_registry import PASSWORD, USERNAME, DockerRegistry
@@ -273,3 +276,25 @@ async def test_an_upstream_that_is_cut_is_gone_on_with(
         proxy.cuts = [cut]
         assert await site.get(f"{HUB}/{name}/blobs/{Digest.of(LAYER)}") == (200, LAYER)
         assert proxy.connections >= 2 or cut > 3_000_000
+
+
+async def test_an_image_that_is_to_run_is_fetched_whole(
+    site: Site, foreign_registry: DockerRegistry, name: str
+) -> None:
+    async with talking_to(foreign_registry.url) as client:
+        _, digest = await push_image(client, f"library/{name}", "1.0", (LAYER, b"top"))
+    await site.mirror(f"{foreign_registry.url}/library")
+    image = await site.registry.resolve(Reference.parse(f"{HUB}/{name}:1.0"))
+    assert image.manifest.digest == digest
+    for descriptor in image.contents:
+        assert (await site.registry.content(descriptor.digest)).size == descriptor.size
+
+
+async def test_an_image_that_names_somebody_elses_blob_does_not_run(site: Site, name: str) -> None:
+    secret = b"what birch alone may run"
+    await push_blob(site.registry, secret, "birch/private", BOB)
+    async with scripted_upstream() as upstream:
+        upstream.hold(name, "bait", image_manifest(b"{}", (secret,)), b"{}")
+        await site.mirror(upstream.url)
+        with pytest.raises(ManifestUnknown, match="does not hold"):
+            await site.registry.resolve(Reference.parse(f"{HUB}/{name}:bait"))
