@@ -248,7 +248,7 @@ class Life(RuleBasedStateMachine):
 
 
 LIVES = settings(
-    max_examples=20,
+    max_examples=8,
     stateful_step_count=40,
     deadline=None,
     database=None,

@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -108,10 +109,18 @@ async def _chunks(data: bytes) -> Any:
     yield data
 
 
+def orders(actors: int) -> st.SearchStrategy[list[int]]:
+    """Who goes next, in bursts: one actor must get from one end to the other while another stands at any one step."""
+    burst = st.tuples(st.integers(0, actors - 1), st.sampled_from([1, 2, 3, 5, 8, 13, 40, 100]))
+    return st.lists(burst, min_size=2, max_size=10).map(
+        lambda found: [who for who, steps in found for _ in range(steps)]
+    )
+
+
 Situation = Callable[[Stage, Made], Coroutine[Any, Any, None]]
 SITUATIONS = (link_is_due, bytes_are_due, trash_is_due, another_link_is_due, stray_bytes_are_due)
 RACES = settings(
-    max_examples=6,
+    max_examples=4,
     deadline=None,
     database=None,
     phases=(Phase.generate,),  # what fails is a race on a real engine: shrinking it takes minutes and misleads
@@ -146,7 +155,7 @@ async def is_whole(stage: Stage, image: Made, reference: str = "latest") -> bool
 @pytest.mark.parametrize("situation", SITUATIONS)
 @RACES
 @given(
-    choices=st.lists(st.integers(0, 1), max_size=150),
+    choices=orders(2),
     asks=st.booleans(),
     mounts=st.booleans(),
 )
@@ -168,8 +177,33 @@ async def test_a_push_wins_against_the_collection(
     assert await is_whole(stage, image)
 
 
+@pytest.mark.parametrize("situation", [link_is_due, bytes_are_due, trash_is_due])
+async def test_a_whole_push_fits_between_any_two_steps_of_the_collection(
+    postgresql_url: str, clock: ManualClock, situation: Situation
+) -> None:
+    """And a whole collection between any two steps of the push. On SQLite the writer's lock leaves less room."""
+    database = Database(postgresql_url, clock)
+    stage = set_stage(database, clock, SteppingStore(clock))
+
+    async def collect() -> None:
+        await stage.collection.collect()
+
+    async def push(image: Made) -> None:
+        await push_like_docker(stage, image, asks=True, mounts=False)
+
+    # Every second step: what must happen while a row is held is longer than one.
+    for first, places in ((0, range(8, 40, 2)), (1, range(4, 40, 5))):
+        for steps in places:
+            image = made()
+            await situation(stage, image)
+            choices = [first] * steps + [1 - first] * 200
+            await race(stage, choices, {"collection": collect, "push": partial(push, image)})
+            assert await is_whole(stage, image)
+    await database.close()
+
+
 @RACES
-@given(choices=st.lists(st.integers(0, 1), max_size=120))
+@given(choices=orders(2))
 async def test_undelete_wins_or_says_that_it_came_too_late(stage: Stage, choices: list[int]) -> None:
     image = made()
     await trash_is_due(stage, image)
@@ -194,7 +228,7 @@ async def test_undelete_wins_or_says_that_it_came_too_late(stage: Stage, choices
 
 
 @RACES
-@given(choices=st.lists(st.integers(0, 2), max_size=200))
+@given(choices=orders(3))
 async def test_two_collections_and_a_push_do_not_hinder_each_other(stage: Stage, choices: list[int]) -> None:
     image, other = made(), made()
     await trash_is_due(stage, image)
@@ -214,7 +248,7 @@ async def test_two_collections_and_a_push_do_not_hinder_each_other(stage: Stage,
 
 
 @RACES
-@given(choices=st.lists(st.integers(0, 2), max_size=200))
+@given(choices=orders(3))
 async def test_a_deletion_between_leaves_no_half_an_image(stage: Stage, choices: list[int]) -> None:
     """Somebody deletes the manifest that another pushes, while the collection runs."""
     image = made()
