@@ -94,3 +94,9 @@ class ManagementCases:
             answer = user.ask(method, user.path(path))
             assert (answer.status_code, codes_of(answer)) == (405, ["UNSUPPORTED"])
             assert "GET" in answer.headers["Allow"]
+
+    def test_pages_of_other_origins_are_told_nothing(self, user: RegistryUser) -> None:
+        """No CORS: browsers have no business with a registry that cookies do not open."""
+        for method, path in (("GET", "/v2/"), ("OPTIONS", "/v2/")):
+            answer = user.ask(method, path, Origin="https://elsewhere.example")
+            assert not [name for name in answer.headers if name.lower().startswith("access-control-")]

@@ -45,7 +45,8 @@ class DockerLogin(httpx.Auth):
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
         kind = {"HEAD": "GET", "PATCH": "PUT", "POST": "PUT"}.get(request.method, request.method)
-        key = (request.url.path.rpartition("/")[0].rpartition("/")[0] + request.url.params.get("from", ""), kind)
+        place = request.url.path.rpartition("/")[0].rpartition("/")[0] or request.url.path
+        key = (place + request.url.params.get("from", ""), kind)
         if key in self._tokens:
             request.headers["Authorization"] = self._tokens[key]
         answer = yield request
