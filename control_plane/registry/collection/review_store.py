@@ -17,7 +17,6 @@ from control_plane.registry.collection.tables import (
     blob_reviews,
     deleted_manifests,
     deleted_references,
-    deleted_tags,
     link_reviews,
 )
 from control_plane.registry.model import Repository
@@ -298,21 +297,3 @@ async def postpone_blobs(
 
 def _named(table: Table, digests: Sequence[Digest]) -> ColumnElement[bool]:
     return table.c.digest.in_([str(digest) for digest in digests])
-
-
-async def queue_lengths(connection: AsyncConnection) -> tuple[int, int]:
-    """Reviews that wait: of links, of blobs."""
-    links = (await connection.execute(select(func.count()).select_from(link_reviews))).scalar_one()
-    return links, (await connection.execute(select(func.count()).select_from(blob_reviews))).scalar_one()
-
-
-async def anything_due(connection: AsyncConnection, now: datetime) -> bool:
-    for column in (
-        link_reviews.c.review_after,
-        blob_reviews.c.review_after,
-        deleted_manifests.c.purge_after,
-        deleted_tags.c.purge_after,
-    ):
-        if (await connection.execute(select(column).where(column <= now).limit(1))).first() is not None:
-            return True
-    return False

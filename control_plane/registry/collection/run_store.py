@@ -12,7 +12,15 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from common.digest import Digest
 from control_plane.database.upserts import insert_or_replace
 from control_plane.registry.collection.model import Missing, Removal, Run, RunKind, Tally
-from control_plane.registry.collection.tables import blob_removals, collection_runs, missing_blobs
+from control_plane.registry.collection.tables import (
+    blob_removals,
+    blob_reviews,
+    collection_runs,
+    deleted_manifests,
+    deleted_tags,
+    link_reviews,
+    missing_blobs,
+)
 from control_plane.registry.tables import blobs, repository_blobs
 
 _COUNTS = ("examined", "purged", "unlinked", "deleted", "deleted_bytes", "adopted", "failures")
@@ -140,3 +148,16 @@ async def missing(connection: AsyncConnection, offset: int, limit: int) -> tuple
     return [
         Missing(Digest.parse(row.digest), row.size, row.stored_size, row.repositories, row.found_at) for row in rows
     ], total
+
+
+async def anything_due(connection: AsyncConnection, now: datetime) -> bool:
+    """Whether a pass would find something to do."""
+    for column in (
+        link_reviews.c.review_after,
+        blob_reviews.c.review_after,
+        deleted_manifests.c.purge_after,
+        deleted_tags.c.purge_after,
+    ):
+        if (await connection.execute(select(column).where(column <= now).limit(1))).first() is not None:
+            return True
+    return False

@@ -25,7 +25,6 @@ from control_plane.registry.collection.collaborators import NoWishes, Wishes
 from control_plane.registry.collection.marking import CollectionKeeper, Marker
 from control_plane.registry.collection.model import Missing, Pace, Preview, Removal, Run, RunKind, Tally
 from control_plane.registry.collection.preview import Previewer
-from control_plane.registry.collection.review_store import anything_due
 from control_plane.registry.collection.reviewing import Reviewer
 from control_plane.registry.collection.sweeping import Sweeper
 from control_plane.registry.collection.trash import TrashService
@@ -96,7 +95,7 @@ class CollectionService:
         """
         clock = self._database.clock
         async with self._database.reading() as connection:
-            if not await anything_due(connection, clock.now()):
+            if not await run_store.anything_due(connection, clock.now()):
                 return None
         run_id = await self._begin(RunKind.REVIEW)
         until = clock.monotonic() + (self._pace.pass_seconds if seconds is None else seconds)
