@@ -68,11 +68,12 @@ class ManifestCases:
 
     def test_an_image_without_its_blobs_is_refused_with_their_names(self, user: RegistryUser) -> None:
         """Push: a registry that rejects "MUST return one or more `MANIFEST_BLOB_UNKNOWN` errors"."""
-        if user.target.takes_incomplete_images:
-            pytest.skip("this registry is set to take incomplete images")
         document = user.image_document(2)
         document["layers"] += [user.describe(unique(), LAYER), user.describe(unique(), LAYER)]
         answer = user.ask("PUT", user.path("manifests", "one"), encode(document), Content_Type=IMAGE)
+        if user.target.takes_incomplete_images:
+            assert answer.status_code == 201
+            return
         assert (answer.status_code, codes_of(answer)) == (400, ["MANIFEST_BLOB_UNKNOWN"] * 2)
         assert user.ask("GET", user.path("manifests", "one")).status_code == 404
 
