@@ -31,6 +31,11 @@ class Flood(Generic[T]):
         self._keys = keys
         self._windows: dict[Hashable, _Window[T]] = {}
 
+    @property
+    def full(self) -> bool:
+        """Whether a new key would share a window with others."""
+        return len(self._windows) >= self._keys
+
     def admits(self, key: Hashable, item: T, now: float) -> bool:
         window = self._windows.get(key)
         if window is None and len(self._windows) >= self._keys:

@@ -81,7 +81,7 @@ class RegistryAuditing(Participant):
             repository=repository,
             digest=str(manifest.digest),
         )
-        self._trail.note(act)
+        self._trail.note_repeated(act)
 
 
 def _act(

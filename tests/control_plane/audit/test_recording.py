@@ -196,3 +196,27 @@ def test_a_flood_of_keys_is_bounded_and_counted() -> None:
     assert admitted <= 102
     assert sum(count for _, count in flood.ended(11.0)) == 1000 - admitted
     assert flood.ended(12.0) == []
+
+
+async def test_what_one_client_repeats_is_one_entry_and_a_count(auditing: Auditing, clock: ManualClock) -> None:
+    for digest in ("sha256:a", "sha256:b"):
+        for _ in range(500):
+            auditing.trail.note_repeated(Act("registry.pull", ADA, repository="acme/web", digest=digest))
+    auditing.trail.note_repeated(Act("registry.pull", ANONYMOUS, repository="acme/web", digest="sha256:a"))
+    assert auditing.trail.waiting == 3
+    clock.tick(11)
+    await auditing.trail.flush()
+    await auditing.sealer.seal_all()
+    counted = [sealed.entry for sealed in await chain(auditing) if sealed.entry.details]
+    assert [(entry.digest, entry.details) for entry in counted] == [
+        ("sha256:a", {"further_times": 499}),
+        ("sha256:b", {"further_times": 499}),
+    ]
+
+
+async def test_what_is_being_counted_at_the_end_is_written(auditing: Auditing) -> None:
+    for _ in range(7):
+        auditing.trail.note_repeated(Act("registry.pull", ADA, repository="acme/web", digest="sha256:a"))
+    await auditing.trail.drain()
+    await auditing.sealer.seal_all()
+    assert [sealed.entry.details for sealed in await chain(auditing)] == [{}, {"further_times": 6}]
