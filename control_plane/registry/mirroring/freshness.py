@@ -8,6 +8,7 @@ is served without waiting for it.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 import structlog
@@ -57,14 +58,20 @@ class Freshness:
         """Raises an upstream's failure only if there is nothing to serve instead."""
         key = (mirrored.repository, tag)
         if self._checked.get(key) is None and self._absent.get(key) is None:
-            await self._flights.run(key, lambda: self._refresh(mirrored, tag))
+            await self._flown(mirrored, key, lambda: self._refresh(mirrored, tag))
 
     async def manifest(self, mirrored: Mirrored, digest: Digest) -> bool:
         """Whether it is here now."""
         key = (mirrored.repository, str(digest))
         if self._absent.get(key) is not None:
             return False
-        return await self._flights.run(key, lambda: self._fetch(mirrored, digest))
+        return await self._flown(mirrored, key, lambda: self._fetch(mirrored, digest))
+
+    async def _flown(self, mirrored: Mirrored, key: _Key, work: Callable[[], Awaitable[bool]]) -> bool:
+        try:
+            return await self._flights.run(key, work)
+        except TimeoutError as error:
+            raise translated(error, mirrored) from error
 
     def is_absent(self, mirrored: Mirrored, digest: Digest) -> bool:
         return self._absent.get((mirrored.repository, str(digest))) is not None
@@ -93,10 +100,9 @@ class Freshness:
             self.check_pause(mirrored)
             await self._bring(mirrored, tag, here)
         except RemoteMissing:
-            if here is not None:
-                log.info("tag is gone upstream", repository=mirrored.repository, tag=tag)
-                await self._shelf.untag(mirrored, tag)
             self.note_absent(mirrored, tag)
+            if here is not None:
+                await self._untag(mirrored, tag)
             return False
         except (Failure, TimeoutError) as error:
             failure = translated(error, mirrored)
@@ -109,6 +115,14 @@ class Freshness:
                 return True
         self._checked.keep(key, True, mirrored.mirror.tag_ttl_seconds)
         return True
+
+    async def _untag(self, mirrored: Mirrored, tag: str) -> None:
+        try:
+            await self._shelf.untag(mirrored, tag)
+        except Failure as failure:
+            log.warning("tag is gone upstream", repository=mirrored.repository, tag=tag, kept_because=str(failure))
+        else:
+            log.info("tag is gone upstream", repository=mirrored.repository, tag=tag)
 
     async def _bring(self, mirrored: Mirrored, tag: str, here: Manifest | None) -> None:
         digest = None
