@@ -18,7 +18,7 @@ from control_plane.registry.model import Repository
 from control_plane.registry.participants import Hooks, Participant
 from control_plane.registry.service import RegistryService
 from control_plane.tenants.access import Principal
-from tests.control_plane.registry.people import ADA, BOTH, Directory
+from tests.control_plane.registry.people import ADA, BOTH, VERA, Directory
 from tests.control_plane.registry.pushing import WEB, push_blob, push_image
 
 
@@ -84,10 +84,10 @@ async def test_a_pull_is_noted_without_a_query(database: Database, clock: Manual
         statements.append(statement)
 
     event.listen(database.engine.sync_engine, "before_cursor_execute", note)
-    registry.images.note_pull(ADA, WEB, await registry.images.find(ADA, WEB, image.digest))
+    registry.images.note_pull(VERA, WEB, await registry.images.find(VERA, WEB, image.digest))
     event.remove(database.engine.sync_engine, "before_cursor_execute", note)
     assert statements == []
     assert trail.waiting == 2
     await trail.flush()
     pulls = [each for each in await entries(database, clock) if each.operation == "registry.pull"]
-    assert [(each.operator, each.digest) for each in pulls] == [("ada", str(image.digest))] * 2
+    assert [(each.operator, each.digest) for each in pulls] == [(name, str(image.digest)) for name in ("ada", "vera")]
