@@ -34,7 +34,7 @@ _CONNECT_SECONDS = 10.0
 # Most bytes that one read hands out: a stream of a fast peer arrives in pieces of up to twice this.
 _READ_BYTES = 512 << 10
 _PORTS = {"http": 80, "https": 443}
-_UNSET: Final = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS, sock_read=30.0)
+_UNSET: Final = aiohttp.ClientTimeout(total=None, connect=60.0, sock_connect=_CONNECT_SECONDS, sock_read=30.0)
 
 
 class TargetAway(Unavailable):

@@ -1,4 +1,4 @@
-"""What an upstream's failure means to whoever pulls through a mirror; pure."""
+"""What an upstream's failure means to whoever pulls through a mirror."""
 
 from __future__ import annotations
 

@@ -65,6 +65,8 @@ class Transport:
         url = self.url_of(path)
         timeout = aiohttp.ClientTimeout(
             total=None if endless or open_data else self.patience.request_seconds,
+            # With the wait for a free connection.
+            connect=self.patience.request_seconds,
             sock_connect=10,
             sock_read=self.patience.idle_seconds,
         )
