@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,8 @@ BREACHES = [
     ("domains form a chain", "control_plane/audit/service.py", "import control_plane.tenants.access"),
     ("domains form a chain", "control_plane/webhooks/fanout.py", "import control_plane.registry.messages"),
     ("every domain reads top to bottom", "control_plane/jobs/store.py", "import control_plane.jobs.service"),
+    ("registry: features", "control_plane/registry/quota/meter.py", "import control_plane.registry.retention.model"),
+    ("registry: the store", "control_plane/registry/uploads.py", "import control_plane.registry.quota.model"),
     ("agent reads top to bottom", "agent/wire.py", "import agent.session"),
     ("regional reads top to bottom", "regional/cooldown.py", "import regional.edge"),
     ("No cycles anywhere", "common/errors.py", "import common.backoff\nimport common.tls"),
@@ -53,6 +56,20 @@ def copied(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copytree(ROOT / package, directory / package, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", directory)
     return directory
+
+
+def test_every_part_of_the_registry_is_held_to_its_contracts() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    features = {
+        f"control_plane.registry.{each.parent.name}"
+        for each in (ROOT / "control_plane/registry").glob("*/__init__.py")
+        if each.parent.name not in ("remote", "v2")
+    }
+    base = {f"control_plane.registry.{each.stem}" for each in (ROOT / "control_plane/registry").glob("[a-z]*.py")}
+    apart = next(each for each in contracts if each["type"] == "independence")
+    beneath = next(each for each in contracts if each["name"].startswith("registry: the store"))
+    assert set(apart["modules"]) == features == set(beneath["forbidden_modules"])
+    assert set(beneath["source_modules"]) == base | {"control_plane.registry.v2"}
 
 
 def test_the_tree_keeps_every_contract() -> None:
