@@ -9,7 +9,7 @@ from pathlib import Path
 
 from common.clock import Clock
 from common.digest import Digest
-from control_plane.blobs import BlobReader, BlobStore
+from control_plane.blobs import BlobReader, BlobStore, FileBacked, FilePiece
 from control_plane.database import Database
 from control_plane.registry import manifest_store, repository_store
 from control_plane.registry.access import unknown_repository
@@ -149,7 +149,13 @@ class ContentService:
                 async for piece in reader.read(start, end):
                     yield piece
 
-        return Content(digest, size, OCTETS, read, path)
+        async def pieces(start: int, end: int) -> AsyncGenerator[bytes | FilePiece, None]:
+            async with self._blobs.open(digest, size) as reader:
+                source = reader.file_pieces if isinstance(reader, FileBacked) else reader.read
+                async for piece in source(start, end):
+                    yield piece
+
+        return Content(digest, size, OCTETS, read, path, pieces)
 
 
 def _manifest_content(manifest: Manifest) -> Content:

@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from common.digest import Digest
+from control_plane.blobs import FilePiece
 
 OCTETS = "application/octet-stream"
 
@@ -110,10 +111,13 @@ class ResolvedImage:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """Bytes that may be read: a blob or a manifest. `path` is a local file that holds exactly them, if there is one."""
+    """Bytes that may be read: a blob or a manifest. `path` is a local file that holds exactly them, if there is one;
+    `pieces` is like `read` for a server that lets the kernel send parts of files, and need not be there.
+    """
 
     digest: Digest
     size: int
     media_type: str
     read: Callable[[int, int], AsyncGenerator[bytes, None]]
     path: Path | None = None
+    pieces: Callable[[int, int], AsyncGenerator[bytes | FilePiece, None]] | None = None

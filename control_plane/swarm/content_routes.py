@@ -19,13 +19,14 @@ from common.byte_ranges import RangeUnsatisfiable
 from common.content_token import ContentClaim
 from common.digest import Digest
 from control_plane.registry.model import OCTETS, Content
-from control_plane.registry.serving import Plan, accelerated, plan, send_body, send_empty, send_start
+from control_plane.registry.serving import Piece, Plan, accelerated, plan, send_body, send_empty, send_start
 from control_plane.swarm.access import ContentAccess
 from control_plane.swarm.describe import ContentSource
 from control_plane.swarm.egress import EgressCounter
 from control_plane.swarm.model import EgressKey
 from control_plane.swarm.service import SwarmService
 from control_plane.web.errors import ProblemResponse, problem_of
+from control_plane.web.zero_copy import EXTENSION as ZERO_COPY
 
 # A client that takes no 1 MiB in this time (9 kB/s) is gone or stuck; it may come back with a range.
 _STALL_SECONDS = 120.0
@@ -100,7 +101,10 @@ class _ContentResponse(Response):
         if planned.bodiless:
             await send_empty(send, planned.status, planned.headers)
             return
-        async with contextlib.aclosing(self._content.read(planned.start, planned.end)) as pieces:
+        content = self._content
+        by_kernel = content.pieces if ZERO_COPY in scope.get("extensions", ()) else None
+        source = by_kernel or content.read
+        async with contextlib.aclosing(source(planned.start, planned.end)) as pieces:
             first = await anext(pieces, b"")
             await send_start(send, planned.status, planned.headers)
             length = planned.end - planned.start
@@ -112,12 +116,12 @@ class _ContentResponse(Response):
 def _counted(send: Send, count: Count) -> Send:
     async def sent(message: Message) -> None:
         await send(message)
-        count(len(message.get("body", b"")))
+        count(message["count"] if message["type"] == ZERO_COPY else len(message.get("body", b"")))
 
     return sent
 
 
-async def _rejoined(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def _rejoined(first: Piece, rest: AsyncIterator[Piece]) -> AsyncIterator[Piece]:
     yield first
     async for piece in rest:
         yield piece
