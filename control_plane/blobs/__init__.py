@@ -113,6 +113,15 @@ class FileBacked(Protocol):
         ...
 
 
+@runtime_checkable
+class DiskBacked(Protocol):
+    """A reader of what may be in memory already, although it is damaged on the disk."""
+
+    async def forget_cached(self) -> None:
+        """What is read next comes from the disk, as far as the kernel lets us say so."""
+        ...
+
+
 class BlobReader(Protocol):
     """An open blob: it can be read to its end even if it is deleted or replaced meanwhile."""
 
@@ -190,6 +199,12 @@ class BlobStore(Protocol):
 
     async def delete(self, digest: Digest) -> None:
         """Remove the blob; harmless if there is none. Those who have it open read on."""
+        ...
+
+    async def quarantine(self, digest: Digest, reader: BlobReader) -> None:
+        """What `reader`, which `open` of this store gave, reads is not the blob: move it aside (kept for an
+        investigation, no longer readable). Harmless if it was replaced or deleted since it was opened.
+        """
         ...
 
     async def close(self) -> None:

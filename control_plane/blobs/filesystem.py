@@ -26,7 +26,7 @@ import structlog
 
 from common.digest import Digest
 from common.identifiers import is_id
-from control_plane.blobs import BlobDamaged, BlobMissing, PendingUpload, StoredBlob, UploadOffsetWrong
+from control_plane.blobs import BlobDamaged, BlobMissing, BlobReader, PendingUpload, StoredBlob, UploadOffsetWrong
 from control_plane.blobs.disk import Disk, translated
 from control_plane.blobs.filesystem_listing import stored_after
 from control_plane.blobs.filesystem_reader import FileReader
@@ -124,6 +124,10 @@ class FilesystemBlobStore:
     async def delete(self, digest: Digest) -> None:
         await self._threads.run(self._remove_blob, digest)
 
+    async def quarantine(self, digest: Digest, reader: BlobReader) -> None:
+        if isinstance(reader, FileReader):
+            await self._threads.run(self._set_aside, digest, reader.size, reader.inode())
+
     async def close(self) -> None:
         await self._threads.close()
         self._open_files.close()
@@ -189,6 +193,12 @@ class FilesystemBlobStore:
     def _set_aside(self, digest: Digest, size: int, inode: int) -> None:
         path = self._blob_path(digest)
         aside = self._damaged / f"{digest.algorithm}-{digest.hex}-{secrets.token_hex(4)}"
+        self._open_files.forget(digest)
+        try:
+            if os.stat(path).st_ino != inode:
+                return  # replaced since
+        except FileNotFoundError:
+            return
         with contextlib.suppress(FileNotFoundError), translated("moving a damaged blob aside"):
             os.replace(path, aside)
             if os.stat(aside).st_ino != inode:

@@ -65,6 +65,13 @@ class FileReader:
             yield FilePiece(self._descriptor, position, piece_end - position)
             position = piece_end
 
+    def inode(self) -> int:
+        return os.fstat(self._descriptor).st_ino
+
+    async def forget_cached(self) -> None:
+        """See `DiskBacked`. Pages that wait to be written, or that others have mapped, stay."""
+        os.posix_fadvise(self._descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+
     def _is_cached(self, position: int) -> bool:
         """Whether the last byte of a piece is in memory; the kernel reads ahead, so then the whole piece nearly always
         is, and if it is not we wait for a few pages.

@@ -14,6 +14,7 @@ from common.identifiers import is_id
 from control_plane.blobs import (
     BlobDamaged,
     BlobMissing,
+    BlobReader,
     DiskFull,
     PendingUpload,
     StoredBlob,
@@ -128,6 +129,11 @@ class MemoryBlobStore:
     async def delete(self, digest: Digest) -> None:
         self._blobs.pop(digest, None)
 
+    async def quarantine(self, digest: Digest, reader: BlobReader) -> None:
+        if isinstance(reader, _MemoryReader) and self._blobs.get(digest) is reader.data:
+            del self._blobs[digest]
+            self.quarantined.append(digest)
+
     async def close(self) -> None:
         """Nothing to wait for."""
 
@@ -146,12 +152,12 @@ class MemoryBlobStore:
 
 class _MemoryReader:
     def __init__(self, data: bytes) -> None:
-        self._data = data
+        self.data = data
         self.size = len(data)
 
     async def read(self, start: int, end: int) -> AsyncIterator[bytes]:
         for position in range(start, end, _PIECE):
-            yield self._data[position : min(position + _PIECE, end)]
+            yield self.data[position : min(position + _PIECE, end)]
 
 
 def _unknown(upload_id: str) -> UploadUnknown:

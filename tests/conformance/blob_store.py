@@ -236,6 +236,28 @@ class BlobStoreContract:
         await stored(store, data)
         assert await whole(store, digest, 4096) == data
 
+    async def test_what_was_read_and_found_wrong_is_moved_aside(self, store: BlobStore, rot: Rot) -> None:
+        data = content(4096)
+        digest = await stored(store, data)
+        rot(digest, bytes(4096))
+        async with store.open(digest, 4096) as reader:
+            await store.quarantine(digest, reader)
+            await store.quarantine(digest, reader)
+        assert await store.stat(digest) is None
+        with pytest.raises(BlobMissing):
+            await whole(store, digest, 4096)
+        await stored(store, data)
+        assert await whole(store, digest, 4096) == data
+
+    async def test_what_replaced_a_damaged_blob_is_not_moved_aside(self, store: BlobStore, rot: Rot) -> None:
+        data = content(4096)
+        digest = await stored(store, data)
+        rot(digest, bytes(4096))
+        async with store.open(digest, 4096) as reader:
+            await stored(store, data)
+            await store.quarantine(digest, reader)
+        assert await whole(store, digest, 4096) == data
+
     async def test_a_local_path_holds_the_content(self, store: BlobStore) -> None:
         data = content(4096)
         digest = await stored(store, data)

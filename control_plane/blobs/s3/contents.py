@@ -96,6 +96,12 @@ class Contents:
             self._discard(named.pointer.content, digest)
             objects.remove(self._calls, blob_key(digest), "deleting the blob")
 
+    def condemn(self, digest: Digest, content: str) -> None:
+        """Move this content aside, if it still is the blob."""
+        named = self.find(digest)
+        if named is not None and named.pointer.content == content:
+            self.set_aside(digest, named)
+
     def set_aside(self, digest: Digest, named: Named) -> None:
         """The content stays where it is; what it was is written down."""
         note = json.dumps({"digest": str(digest), "content": named.pointer.content, "size": named.pointer.size})

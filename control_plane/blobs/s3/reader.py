@@ -33,6 +33,11 @@ class S3Reader:
         self._digest = digest
         self._key = key
 
+    @property
+    def key(self) -> str:
+        """Of the content that is read."""
+        return self._key
+
     async def read(self, start: int, end: int) -> AsyncIterator[bytes]:
         if start >= end:
             return

@@ -20,7 +20,7 @@ import structlog
 from common.clock import Clock
 from common.digest import Digest, DigestMismatch
 from common.identifiers import is_id, new_id
-from control_plane.blobs import PendingUpload, StoredBlob, UploadBusy, UploadOffsetWrong, UploadUnknown
+from control_plane.blobs import BlobReader, PendingUpload, StoredBlob, UploadBusy, UploadOffsetWrong, UploadUnknown
 from control_plane.blobs.s3.calls import S3Calls, S3Options
 from control_plane.blobs.s3.contents import Contents
 from control_plane.blobs.s3.reader import S3Reader
@@ -142,6 +142,10 @@ class S3BlobStore:
 
     async def delete(self, digest: Digest) -> None:
         await self._threads.run(self._contents.delete, digest)
+
+    async def quarantine(self, digest: Digest, reader: BlobReader) -> None:
+        if isinstance(reader, S3Reader):
+            await self._threads.run(self._contents.condemn, digest, reader.key)
 
     async def check(self) -> None:
         """Whether the bucket can be reached. Raises `StorageFailed`."""
