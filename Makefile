@@ -9,7 +9,7 @@ BOUNDED := timeout --foreground --kill-after=30 1500
 CODE := common control_plane agent regional deploy benchmarks tests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup proto lock format check lint types contracts fresh test demo bench-spread migration clean
+.PHONY: help setup proto lock format check lint types contracts fresh test demo bench-registry bench-spread migration clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -60,6 +60,9 @@ test: setup ## every test; as root on Debian it installs the servers that it nee
 
 demo: setup ## push an image and watch it spread to two data centres: IMAGE=... DEMO_EXIT=1
 	$(BIN)/python -m deploy.demo
+
+bench-registry: setup ## the registry against Debian's docker-registry and nginx (wrk, PostgreSQL, Ceph)
+	@$(BIN)/python -m benchmarks.registry
 
 bench-spread: setup ## origin bytes per IDC and makespan against plain HTTP, in network namespaces (root)
 	@$(BIN)/python -m benchmarks.spread
