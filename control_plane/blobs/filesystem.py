@@ -26,7 +26,16 @@ import structlog
 
 from common.digest import Digest
 from common.identifiers import is_id
-from control_plane.blobs import BlobDamaged, BlobMissing, BlobReader, PendingUpload, StoredBlob, UploadOffsetWrong
+from control_plane.blobs import (
+    BlobDamaged,
+    BlobMissing,
+    BlobReader,
+    PendingUpload,
+    StorageFailed,
+    StoredBlob,
+    UploadOffsetWrong,
+    UploadUnknown,
+)
 from control_plane.blobs.disk import Disk, translated
 from control_plane.blobs.filesystem_listing import stored_after
 from control_plane.blobs.filesystem_reader import FileReader
@@ -74,6 +83,7 @@ class FilesystemBlobStore:
             try:
                 return (await self._threads.run(os.stat, path)).st_size
             except FileNotFoundError:
+                self._check_there()
                 raise unknown(upload_id) from None
 
     async def commit(self, upload_id: str, digest: Digest) -> int:
@@ -96,6 +106,7 @@ class FilesystemBlobStore:
             try:
                 return (await self._threads.run(os.stat, self._blob_path(digest))).st_size
             except FileNotFoundError:
+                self._check_there()
                 return None
 
     @contextlib.asynccontextmanager
@@ -119,7 +130,10 @@ class FilesystemBlobStore:
 
     async def list(self, after: str = "", limit: int = 1000) -> Sequence[StoredBlob]:
         with translated("listing the blobs"):
-            return await self._threads.run(stored_after, self._root / "blobs", after, limit)
+            found = await self._threads.run(stored_after, self._root / "blobs", after, limit)
+        if not found:
+            self._check_there()
+        return found
 
     async def delete(self, digest: Digest) -> None:
         await self._threads.run(self._remove_blob, digest)
@@ -133,7 +147,7 @@ class FilesystemBlobStore:
         self._open_files.close()
 
     def _hold_at(self, upload_id: str, offset: int, algorithm: str) -> HeldUpload:
-        upload = HeldUpload(self._disk, self._upload_path(upload_id), self._states, self._reserve_bytes)
+        upload = self._held(upload_id, self._reserve_bytes)
         try:
             if upload.size != offset:
                 raise UploadOffsetWrong(
@@ -147,8 +161,15 @@ class FilesystemBlobStore:
             raise
         return upload
 
+    def _held(self, upload_id: str, reserve_bytes: int) -> HeldUpload:
+        try:
+            return HeldUpload(self._disk, self._upload_path(upload_id), self._states, reserve_bytes)
+        except UploadUnknown:
+            self._check_there()
+            raise
+
     def _publish(self, upload_id: str, digest: Digest) -> int:
-        upload = HeldUpload(self._disk, self._upload_path(upload_id), self._states, reserve_bytes=0)
+        upload = self._held(upload_id, reserve_bytes=0)
         finished = False
         try:
             digest.verify(upload.hasher(digest.algorithm).digest())
@@ -176,6 +197,7 @@ class FilesystemBlobStore:
             try:
                 descriptor = self._disk.open_for_reading(path)
             except FileNotFoundError:
+                self._check_there()
                 raise BlobMissing(f"nothing is stored as {digest}", action="push it again") from None
             found = os.fstat(descriptor)
         if found.st_size == size:
@@ -189,6 +211,15 @@ class FilesystemBlobStore:
             stored_size=found.st_size,
             recorded_size=size,
         )
+
+    def _check_there(self) -> None:
+        """Before saying that something does not exist: a mount that was lost leaves an empty directory, and nothing in
+        it would exist. Whoever believed that would push everything anew, or call it lost.
+        """
+        if not (self._root / "blobs").is_dir():
+            raise StorageFailed(
+                "the directory of the blobs is not there", action="try again; mount or restore it on the server"
+            )
 
     def _set_aside(self, digest: Digest, size: int, inode: int) -> None:
         path = self._blob_path(digest)

@@ -116,7 +116,8 @@ class Installation:
 
     def _end(self, number: signal.Signals) -> None:
         if self.pid and self.alive:
-            os.kill(self.pid, number)
+            with contextlib.suppress(ProcessLookupError):  # it just dies by itself
+                os.kill(self.pid, number)
             if not wait_until(lambda: not self.alive, 20):
                 os.kill(self.pid, signal.SIGKILL)
                 raise AssertionError(f"the server did not end by {number.name}:\n{self.log[-3000:]}")

@@ -1,7 +1,7 @@
 """kill -9 of the whole server ahead of every step of a push that leaves a trace: the client goes on after the restart,
 and nothing that was acknowledged is lost, nothing else is seen, and what is left over goes.
 
-`LONGSHORE_SOAK=1` in the environment takes every step; without it a few of them, others in each run.
+`SOAK_TESTS=1` in the environment takes every step; without it a few of them, others in each run.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from tests.faults.lives import NO_DRIFT, Installation, Push, installation
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(600)]
 
-SOAK = bool(os.environ.get("LONGSHORE_SOAK"))  # noqa: TID251  a switch of the tests
+SOAK = bool(os.environ.get("SOAK_TESTS"))  # noqa: TID251  a switch of the tests
 
 
 def chosen_steps(total: int, few: int) -> Iterator[int]:

@@ -291,6 +291,28 @@ async def test_a_failing_disk_is_said_to_fail(tmp_path: Path) -> None:
     assert await store.upload_size(upload_id) == 3
 
 
+async def test_a_mount_that_was_lost_is_no_empty_store(tmp_path: Path) -> None:
+    store = FilesystemBlobStore(tmp_path / "store", reserve_bytes=0)
+    digest = await stored(store, b"kept")
+    upload_id = await uploaded(store, b"abc")
+    (tmp_path / "store").rename(tmp_path / "away")
+    for asked in (
+        lambda: store.stat(digest),
+        lambda: store.list(),
+        lambda: store.local_path(digest, 4),
+        lambda: store.upload_size(upload_id),
+        lambda: store.append(upload_id, 3, pieces(b"d")),
+        lambda: store.commit(upload_id, digest),
+        lambda: store.pending_uploads(FAR_AHEAD),
+    ):
+        with pytest.raises(StorageFailed):
+            await asked()
+    (tmp_path / "away").rename(tmp_path / "store")
+    assert await store.stat(digest) == 4
+    assert await store.upload_size(upload_id) == 3
+    await store.close()
+
+
 async def test_strangers_among_the_uploads_are_left_alone(tmp_path: Path) -> None:
     store = FilesystemBlobStore(tmp_path, reserve_bytes=0)
     (tmp_path / "uploads" / "README").write_text("not ours")
