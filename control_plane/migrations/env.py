@@ -21,6 +21,7 @@ import control_plane.jobs.tables
 import control_plane.registry.collection.tables
 import control_plane.registry.mirroring.tables
 import control_plane.registry.quota.tables
+import control_plane.registry.replication.tables
 import control_plane.registry.retention.tables
 import control_plane.registry.signatures.tables
 import control_plane.registry.tables

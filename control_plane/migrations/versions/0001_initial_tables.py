@@ -352,7 +352,7 @@ def upgrade() -> None:
         "quota_accounts",
         sa.Column("kind", sa.String(length=8), nullable=False),
         sa.Column("subject_id", sa.String(length=64), nullable=False),
-        sa.Column("own_limits", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.Column("own_limits", sa.Boolean(), server_default=sa.text("(false)"), nullable=False),
         sa.Column("max_storage_bytes", sa.BigInteger(), nullable=True),
         sa.Column("max_image_count", sa.BigInteger(), nullable=True),
         sa.Column("max_image_size_bytes", sa.BigInteger(), nullable=True),
@@ -404,6 +404,43 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("regional_contents", schema=None) as batch_op:
         batch_op.create_index("ix_regional_contents_tenant_id_digest", ["tenant_id", "digest"], unique=False)
+
+    op.create_table(
+        "replication_endpoints",
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("tenant_id", sa.String(length=36), nullable=False),
+        sa.Column(
+            "tenant",
+            sa.String(length=255).with_variant(sa.String(length=255, collation="C"), "postgresql"),
+            nullable=False,
+        ),
+        sa.Column(
+            "name",
+            sa.String(length=255).with_variant(sa.String(length=255, collation="C"), "postgresql"),
+            nullable=False,
+        ),
+        sa.Column("url", sa.String(length=512), nullable=False),
+        sa.Column("username", sa.String(length=255), nullable=False),
+        sa.Column("sealed", sa.LargeBinary(), nullable=True),
+        sa.Column("ca_pem", sa.Text(), nullable=False),
+        sa.Column("auth_hosts", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("revision", sa.Integer(), server_default="1", nullable=False),
+        sa.Column("checked_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("trouble", sa.Text(), server_default="", nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_replication_endpoints")),
+    )
+    with op.batch_alter_table("replication_endpoints", schema=None) as batch_op:
+        batch_op.create_index("ix_replication_endpoints_name", ["tenant_id", "name"], unique=True)
+
+    op.create_table(
+        "replication_messages",
+        sa.Column("message_id", sa.String(length=36), nullable=False),
+        sa.Column("seen_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("message_id", name=op.f("pk_replication_messages")),
+    )
+    with op.batch_alter_table("replication_messages", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_replication_messages_seen_at"), ["seen_at"], unique=False)
 
     op.create_table(
         "repositories",
@@ -773,6 +810,38 @@ def upgrade() -> None:
         sa.UniqueConstraint("idc_id", "name", name=op.f("uq_regionals_idc_id_name")),
     )
     op.create_table(
+        "replication_rules",
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("tenant_id", sa.String(length=36), nullable=False),
+        sa.Column(
+            "tenant",
+            sa.String(length=255).with_variant(sa.String(length=255, collation="C"), "postgresql"),
+            nullable=False,
+        ),
+        sa.Column(
+            "name",
+            sa.String(length=255).with_variant(sa.String(length=255, collation="C"), "postgresql"),
+            nullable=False,
+        ),
+        sa.Column("endpoint_id", sa.String(length=36), nullable=False),
+        sa.Column("direction", sa.String(length=8), nullable=False),
+        sa.Column("enabled", sa.Boolean(), nullable=False),
+        sa.Column("on_event", sa.Boolean(), nullable=False),
+        sa.Column("wishes", sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("created_by", sa.String(length=255), nullable=False),
+        sa.Column("next_run_at", sa.DateTime(timezone=True), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["endpoint_id"], ["replication_endpoints.id"], name=op.f("fk_replication_rules_endpoint_id")
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_replication_rules")),
+    )
+    with op.batch_alter_table("replication_rules", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_replication_rules_endpoint_id"), ["endpoint_id"], unique=False)
+        batch_op.create_index("ix_replication_rules_name", ["tenant_id", "name"], unique=True)
+        batch_op.create_index(batch_op.f("ix_replication_rules_next_run_at"), ["next_run_at"], unique=False)
+
+    op.create_table(
         "repository_blobs",
         sa.Column("repository_id", sa.String(length=36), nullable=False),
         sa.Column("digest", sa.String(length=140), nullable=False),
@@ -926,6 +995,30 @@ def upgrade() -> None:
         batch_op.create_index("ix_manifest_references_digest", ["repository_id", "digest"], unique=False)
 
     op.create_table(
+        "replication_executions",
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("rule_id", sa.String(length=36), nullable=False),
+        sa.Column("tenant_id", sa.String(length=36), nullable=False),
+        sa.Column(
+            "tenant",
+            sa.String(length=255).with_variant(sa.String(length=255, collation="C"), "postgresql"),
+            nullable=False,
+        ),
+        sa.Column("cause", sa.String(length=16), nullable=False),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("ended_at", sa.DateTime(timezone=True), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["rule_id"], ["replication_rules.id"], name=op.f("fk_replication_executions_rule_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_replication_executions")),
+    )
+    with op.batch_alter_table("replication_executions", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_replication_executions_ended_at"), ["ended_at"], unique=False)
+        batch_op.create_index("ix_replication_executions_rule", ["rule_id", "created_at"], unique=False)
+        batch_op.create_index("ix_replication_executions_tenant", ["tenant_id", "created_at"], unique=False)
+
+    op.create_table(
         "robot_keys",
         sa.Column("id", sa.String(length=36), nullable=False),
         sa.Column("robot_id", sa.String(length=36), nullable=False),
@@ -995,6 +1088,50 @@ def upgrade() -> None:
         )
 
     op.create_table(
+        "replication_tasks",
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("execution_id", sa.String(length=36), nullable=False),
+        sa.Column("rule_id", sa.String(length=36), nullable=False),
+        sa.Column("endpoint_id", sa.String(length=36), nullable=False),
+        sa.Column("work", sa.String(length=8), nullable=False),
+        sa.Column(
+            "repository",
+            sa.String(length=255).with_variant(sa.String(length=255, collation="C"), "postgresql"),
+            nullable=False,
+        ),
+        sa.Column("reference", sa.String(length=255), nullable=False),
+        sa.Column("destination", sa.String(length=512), nullable=False),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("bytes_done", sa.BigInteger(), nullable=False),
+        sa.Column("detail", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("next_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("ended_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("lease", sa.String(length=36), nullable=True),
+        sa.Column("lease_until", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("checkpoint", sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["execution_id"],
+            ["replication_executions.id"],
+            name=op.f("fk_replication_tasks_execution_id"),
+            ondelete="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_replication_tasks")),
+    )
+    with op.batch_alter_table("replication_tasks", schema=None) as batch_op:
+        batch_op.create_index(
+            "ix_replication_tasks_open",
+            ["endpoint_id", "next_at"],
+            unique=False,
+            sqlite_where=sa.text("state IN ('pending', 'running')"),
+            postgresql_where=sa.text("state IN ('pending', 'running')"),
+        )
+        batch_op.create_index(
+            "ix_replication_tasks_what", ["execution_id", "work", "repository", "reference"], unique=True
+        )
+
+    op.create_table(
         "webhook_attempts",
         sa.Column("delivery_id", sa.String(length=36), nullable=False),
         sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
@@ -1013,6 +1150,15 @@ def upgrade() -> None:
 def downgrade() -> None:
     # ### commands auto generated by Alembic - please adjust! ###
     op.drop_table("webhook_attempts")
+    with op.batch_alter_table("replication_tasks", schema=None) as batch_op:
+        batch_op.drop_index("ix_replication_tasks_what")
+        batch_op.drop_index(
+            "ix_replication_tasks_open",
+            sqlite_where=sa.text("state IN ('pending', 'running')"),
+            postgresql_where=sa.text("state IN ('pending', 'running')"),
+        )
+
+    op.drop_table("replication_tasks")
     with op.batch_alter_table("webhook_deliveries", schema=None) as batch_op:
         batch_op.drop_index(
             "ix_webhook_deliveries_waiting",
@@ -1030,6 +1176,12 @@ def downgrade() -> None:
         batch_op.drop_index("ix_robot_keys_robot_id")
 
     op.drop_table("robot_keys")
+    with op.batch_alter_table("replication_executions", schema=None) as batch_op:
+        batch_op.drop_index("ix_replication_executions_tenant")
+        batch_op.drop_index("ix_replication_executions_rule")
+        batch_op.drop_index(batch_op.f("ix_replication_executions_ended_at"))
+
+    op.drop_table("replication_executions")
     with op.batch_alter_table("manifest_references", schema=None) as batch_op:
         batch_op.drop_index("ix_manifest_references_digest")
 
@@ -1065,6 +1217,12 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f("ix_repository_blobs_digest"))
 
     op.drop_table("repository_blobs")
+    with op.batch_alter_table("replication_rules", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_replication_rules_next_run_at"))
+        batch_op.drop_index("ix_replication_rules_name")
+        batch_op.drop_index(batch_op.f("ix_replication_rules_endpoint_id"))
+
+    op.drop_table("replication_rules")
     op.drop_table("regionals")
     with op.batch_alter_table("refresh_tokens", schema=None) as batch_op:
         batch_op.drop_index("ix_refresh_tokens_user_id")
@@ -1140,6 +1298,14 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f("ix_repositories_tenant"))
 
     op.drop_table("repositories")
+    with op.batch_alter_table("replication_messages", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_replication_messages_seen_at"))
+
+    op.drop_table("replication_messages")
+    with op.batch_alter_table("replication_endpoints", schema=None) as batch_op:
+        batch_op.drop_index("ix_replication_endpoints_name")
+
+    op.drop_table("replication_endpoints")
     with op.batch_alter_table("regional_contents", schema=None) as batch_op:
         batch_op.drop_index("ix_regional_contents_tenant_id_digest")
 

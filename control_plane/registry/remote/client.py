@@ -30,6 +30,9 @@ from control_plane.web.outbound import Outbound
 ACCEPT = ", ".join((OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST))
 _MAX_LISTING = 8 << 20
 _MAX_PAGES = 10_000
+# Specification, "Pulling manifests": the grammar of `<name>`.
+_COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+_REPOSITORY = re.compile(rf"(?=.{{1,255}}\Z){_COMPONENT}(?:/{_COMPONENT})*")
 _NEXT = re.compile(r'<([^>]*)>\s*;[^,]*rel="?next"?', re.IGNORECASE)
 
 
@@ -116,6 +119,24 @@ class RegistryClient:
             path = link[1]
         raise self._untrue(f"its list of the tags of {repository} does not end")
 
+    async def repositories(self, page: int = 1000) -> AsyncIterator[str]:
+        """Every repository that the registry shows us; many show none. Names that are none are left out."""
+        path = f"/v2/_catalog?{urlencode({'n': page})}"
+        for _ in range(_MAX_PAGES):
+            async with self._transport.exchange("GET", path, "registry:catalog:*") as answer:
+                document = as_json(await read_body(answer, _MAX_LISTING, self.host), self.host)
+            names = document.get("repositories") or []
+            if not isinstance(names, list):
+                raise self._untrue("its list of repositories is none")
+            for name in names:
+                if isinstance(name, str) and _REPOSITORY.fullmatch(name):
+                    yield name
+            link = _NEXT.search(answer.headers.get("Link", ""))
+            if link is None or not names:
+                return
+            path = link[1]
+        raise self._untrue("its list of repositories does not end")
+
     async def referrers(self, repository: str, digest: Digest, artifact_type: str | None = None) -> list[Descriptor]:
         """What refers to a manifest; from the tag of the fallback scheme where the registry has no referrers API.
 
@@ -130,7 +151,7 @@ class RegistryClient:
                 payload = await read_body(answer, _MAX_LISTING, self.host)
         except RemoteMissing:
             try:
-                payload = (await self.manifest(repository, f"{digest.algorithm}-{digest.hex}")).payload
+                payload = (await self.manifest(repository, f"{digest.algorithm[:32]}-{digest.hex[:64]}")).payload
             except NotFound:
                 return []
         entries = as_json(payload, self.host).get("manifests")
