@@ -10,6 +10,7 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
@@ -20,9 +21,10 @@ from common.discovery.memory import MemoryDirectory, MemoryRegistry
 from control_plane.audit import jobs as audit_jobs
 from control_plane.audit.auditing import Auditing, build_auditing
 from control_plane.audit.service import TrailOptions
-from control_plane.blobs import BlobStore
 from control_plane.blobs.filesystem import FilesystemBlobStore
 from control_plane.blobs.s3.opening import open_s3
+from control_plane.blobs.store_set.members import Member, Tier
+from control_plane.blobs.store_set.store import StoreSet
 from control_plane.cache import Cache
 from control_plane.cache.memory import MemoryCache
 from control_plane.cache.redis import RedisCache
@@ -53,19 +55,22 @@ from control_plane.registry.collection.service import Collection, hooked, open_c
 from control_plane.registry.completeness import Incomplete
 from control_plane.registry.mirroring.assembly import Mirroring, open_mirroring
 from control_plane.registry.participants import Hooks
+from control_plane.registry.policies import Policies, build_policies
 from control_plane.registry.quota import jobs as quota_jobs
 from control_plane.registry.quota.building import Quota, build_quota
 from control_plane.registry.quota.model import Defaults, Limits
+from control_plane.registry.replication import jobs as replication_jobs
+from control_plane.registry.replication.assembly import build_replication
 from control_plane.registry.retention import jobs as retention_jobs
-from control_plane.registry.retention.assembly import Retention, build_retention
 from control_plane.registry.retention.immutability import Immutability
 from control_plane.registry.retention.pulls import PullTimes
 from control_plane.registry.service import RegistryService
 from control_plane.registry.signatures.gate import SignatureGate
-from control_plane.registry.signatures.service import SignatureService
+from control_plane.registry.stores import jobs as store_jobs
+from control_plane.registry.stores.assembly import Stores, build_stores, options_of
 from control_plane.sealing import SealedBox
 from control_plane.sealing.keyring import KeyRing
-from control_plane.settings import EtcdSettings, Settings
+from control_plane.settings import EtcdSettings, S3Settings, Settings
 from control_plane.swarm import jobs as swarm_jobs
 from control_plane.swarm.access import ContentAccess
 from control_plane.swarm.describe import Describer
@@ -89,7 +94,7 @@ class Backing:
     """The engines beneath: real ones, or the embedded ones behind the same ports."""
 
     database: Database
-    blobs: BlobStore
+    blobs: StoreSet
     cache: Cache
     queue: Queue
     events: EventBus
@@ -126,18 +131,6 @@ class Instances:
 
 
 @dataclass(frozen=True)
-class Policies:
-    """What tenants rule about their images."""
-
-    retention: Retention
-    signatures: SignatureService
-
-    async def tenant_going(self, unit: UnitOfWork, tenant_id: str) -> str | None:
-        await self.retention.service.tenant_going(unit, tenant_id)
-        return await self.signatures.tenant_going(unit, tenant_id)
-
-
-@dataclass(frozen=True)
 class ControlPlane:
     """Everything, wired. `metrics` is what /metrics shows."""
 
@@ -151,6 +144,7 @@ class ControlPlane:
     quota: Quota
     mirroring: Mirroring
     collection: Collection
+    stores: Stores
     policies: Policies
     fleet: Fleet
     swarm: Swarm
@@ -173,10 +167,16 @@ def open_backing(settings: Settings, clock: Clock) -> Backing:
     return Backing(database, blobs, cache, queue, events, directory, outbound)
 
 
-def _blobs(settings: Settings, clock: Clock) -> BlobStore:
-    if settings.blobs.s3.bucket is None:
-        return FilesystemBlobStore(settings.blob_directory)
-    return open_s3(settings.blobs.s3, clock, random.random, settings.data / "spool")
+def _blobs(settings: Settings, clock: Clock) -> StoreSet:
+    def member(name: str, tier: str, location: str, directory: Path, s3: S3Settings) -> Member:
+        if s3.bucket is None:
+            return Member(name, FilesystemBlobStore(directory), Tier(tier), location, directory)
+        store = open_s3(s3, clock, random.random, settings.data / "spool")
+        return Member(name, store, Tier(tier), location, redirects=s3.redirect)
+
+    own, more = settings.blobs, settings.stores.items()
+    others = [member(name, each.tier, each.location, each.directory or Path(), each.s3) for name, each in more]
+    return StoreSet([member("primary", "hot", own.location, settings.blob_directory, own.s3), *others], clock)
 
 
 def _directory(etcd: EtcdSettings, clock: Clock) -> ServiceRegistry:
@@ -219,15 +219,21 @@ async def build(settings: Settings, clock: Clock, backing: Backing) -> ControlPl
     fleet = await _fleet(settings, clock, backing, box)
     swarm = await _swarm(settings, clock, backing, box, registry, jobs, fleet, tenancy)
     instances = _instances(clock, database, registry, tenancy, swarm, fleet)
-    policies = _policies(clock, database, registry, tenancy, jobs, instances, gate, pulls)
+    replication = build_replication(
+        database, tenancy.directory, box, backing.outbound, registry, metrics, settings.replication
+    )
+    policies = build_policies(database, tenancy.directory, registry, jobs, instances.reading, gate, pulls, replication)
     collection = open_collection(
         database, backing.blobs, registry, hooks, jobs, pace, wishes=swarm.service, metrics=metrics
     )
+    kept, healers = options_of(settings.placement), (mirroring.healer,)
+    stores = build_stores(database, backing.blobs, jobs, auditing.trail, metrics, clock, kept, healers)
     handlers = {
         **_handlers(settings, clock, jobs, auditing, tenancy, registry, swarm, instances),
         **collection_jobs.build_handlers(collection.service),
+        **stores.handlers,
         **quota_jobs.build_handlers(quota.recount),
-        **policies.retention.handlers,
+        **policies.handlers,
         **webhook_jobs.build_handlers(webhooks.service, timedelta(days=settings.webhooks.keep_days)),
     }
     schedules = (*_SCHEDULES, *collection_jobs.schedules(timedelta(days=settings.collection.sweep_days)))
@@ -242,6 +248,7 @@ async def build(settings: Settings, clock: Clock, backing: Backing) -> ControlPl
         quota=quota,
         mirroring=mirroring.attached(registry),
         collection=collection,
+        stores=stores,
         policies=policies,
         fleet=fleet,
         swarm=swarm,
@@ -259,7 +266,9 @@ _SCHEDULES = (
     *webhook_jobs.SCHEDULES,
     *registry_jobs.SCHEDULES,
     *quota_jobs.SCHEDULES,
+    *replication_jobs.SCHEDULES,
     *retention_jobs.SCHEDULES,
+    *store_jobs.SCHEDULES,
     *swarm_jobs.SCHEDULES,
     *instance_jobs.SCHEDULES,
 )
@@ -326,23 +335,6 @@ def _webhooks(
     options = WebhookOptions(source, timedelta(hours=chosen.retry_hours), limits)
     outbound, trail = backing.outbound, auditing.trail
     return build_webhooks(backing.database, clock, box, tenancy.directory, outbound, trail, random.random, options)
-
-
-def _policies(
-    clock: Clock,
-    database: Database,
-    registry: RegistryService,
-    tenancy: Tenancy,
-    jobs: JobService,
-    instances: Instances,
-    gate: SignatureGate,
-    pulls: PullTimes,
-) -> Policies:
-    tenants = tenancy.directory
-    return Policies(
-        build_retention(database, tenants, jobs, registry.images, instances.reading, pulls, clock),
-        SignatureService(database, tenants, registry.rights, gate, clock),
-    )
 
 
 async def _fleet(settings: Settings, clock: Clock, backing: Backing, box: SealedBox) -> Fleet:

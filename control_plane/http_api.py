@@ -31,11 +31,13 @@ from control_plane.registry.granting import GrantService
 from control_plane.registry.mirroring.routes import build_router as mirrors_router
 from control_plane.registry.patterns import compile_patterns
 from control_plane.registry.quota.routes import build_router as quota_router
+from control_plane.registry.replication.routes import build_router as replication_router
 from control_plane.registry.retention.routes import build_router as retention_router
 from control_plane.registry.routes import build_application as registry_application
 from control_plane.registry.signatures.routes import build_router as signatures_router
+from control_plane.registry.stores.routes import build_router as stores_router
 from control_plane.registry.v2 import Options
-from control_plane.settings import S3Settings
+from control_plane.settings import Settings
 from control_plane.swarm.content_routes import ContentRoutes
 from control_plane.swarm.routes import build_router as swarm_router
 from control_plane.tenants.auditing import AuditSight, CallsNoted, Refusals
@@ -76,10 +78,12 @@ def build_http(plane: ControlPlane, enrolment: Callable[[], str], attach: Callab
     api.include_router(catalogue_router(plane.registry))
     api.include_router(access_router(_grants(plane)))
     api.include_router(collection_router(plane.collection))
+    api.include_router(stores_router(plane.stores.service))
     api.include_router(quota_router(plane.quota.service))
     api.include_router(mirrors_router(plane.mirroring.service))
     retention = plane.policies.retention
     api.include_router(retention_router(retention.rules, retention.service))
+    api.include_router(replication_router(plane.policies.replication))
     api.include_router(signatures_router(plane.policies.signatures))
     api.include_router(swarm_router(plane.swarm.overview))
     instances = plane.instances
@@ -100,7 +104,7 @@ def _registry(plane: ControlPlane, refused: Refusals) -> ASGIApp:
         service=settings.registry.service,
         public_url=settings.public.url,
         accel_prefix=settings.registry.x_accel_prefix,
-        redirected=_redirected(settings.blobs.s3),
+        redirected=_redirected(settings),
         redirect_seconds=settings.blobs.s3.redirect_seconds,
         refused=refused,
     )
@@ -108,9 +112,11 @@ def _registry(plane: ControlPlane, refused: Refusals) -> ASGIApp:
     return registry_application(plane.registry, tenancy.auth, tenancy.auth, tenancy.registry_tokens, options)
 
 
-def _redirected(s3: S3Settings) -> Callable[[str], bool]:
-    own = compile_patterns(s3.redirect_except)
-    return lambda repository: s3.bucket is not None and s3.redirect and not own.match(repository)
+def _redirected(settings: Settings) -> Callable[[str], bool]:
+    buckets = [each for each in (settings.blobs.s3, *(s.s3 for s in settings.stores.values())) if each.bucket]
+    own = compile_patterns(tuple(pattern for each in buckets for pattern in each.redirect_except))
+    wanted = any(each.redirect for each in buckets)
+    return lambda repository: wanted and not own.match(repository)
 
 
 def _contents(plane: ControlPlane) -> list[Route]:
@@ -145,7 +151,7 @@ def _probes(plane: ControlPlane) -> APIRouter:
     async def readyz() -> Response:
         """503 names what does not answer and is needed. Redis and etcd are named too, but we work without them."""
         backing = plane.backing
-        needed = {"database": _ask_database(plane), "blobs": backing.blobs.stat(Digest.of(b""))}
+        needed = {"database": _ask_database(plane), "blobs": backing.blobs.members.primary.store.stat(Digest.of(b""))}
         missed: dict[str, Coroutine[Any, Any, object]] = {}
         if plane.settings.redis.url is not None:
             missed["redis"] = backing.cache.get("readyz")

@@ -23,7 +23,7 @@ from common.durable import write_file
 from common.errors import Conflict, Unavailable
 from common.lifecycle import Lifecycle
 from control_plane.app import Backing, ControlPlane, build, open_backing
-from control_plane.database.relay import relay_forever
+from control_plane.database.relay import one_after_another, relay_forever
 from control_plane.fleet.leases import follow_leases
 from control_plane.fleet.service import Places
 from control_plane.http_api import build_http
@@ -121,16 +121,19 @@ async def _listen(lifecycle: Lifecycle, plane: ControlPlane) -> dict[str, str]:
 
 def _work(lifecycle: Lifecycle, plane: ControlPlane, *, jobs: bool) -> None:
     backing = plane.backing
-    lifecycle.spawn("outbox relay", relay_forever(backing.database, backing.events, tap=plane.webhooks.tap))
+    tap = one_after_another(plane.webhooks.tap, plane.policies.replication.tap)
+    lifecycle.spawn("outbox relay", relay_forever(backing.database, backing.events, tap=tap))
     if jobs:
         lifecycle.spawn("jobs", plane.worker.run())
         lifecycle.spawn("webhooks", plane.webhooks.dispatcher.run())
+        lifecycle.spawn("replication", plane.policies.replication.runner.run())
     lifecycle.spawn("periodic", plane.periodic.run())
     lifecycle.spawn("audit trail", plane.auditing.trail.run(random.random))
     lifecycle.spawn("audit sealer", plane.auditing.sealer.run(random.random))
     lifecycle.spawn("content keys", plane.swarm.keys.run())
     lifecycle.spawn("egress", plane.swarm.egress.run())
     lifecycle.spawn("pull times", plane.policies.retention.pulls.run())
+    lifecycle.spawn("copies", plane.stores.notes.run())
 
 
 @contextlib.asynccontextmanager
@@ -140,6 +143,7 @@ async def _flushed_at_the_end(plane: ControlPlane) -> AsyncIterator[None]:
     with contextlib.suppress(Unavailable):
         await plane.swarm.egress.flush()
         await plane.policies.retention.pulls.flush()
+        await plane.stores.notes.flush()
 
 
 class _Server(uvicorn.Server):

@@ -12,9 +12,9 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings.exceptions import SettingsError
 
@@ -120,7 +120,37 @@ class BlobSettings(_Part):
     """Replicas share one directory (a network file system with rename and fsync), or a bucket."""
 
     directory: Path | None = Field(default=None, description="default: `registry` in `data`")
+    location: str = Field(default="", max_length=64, description="site of this store, where there are several")
     s3: S3Settings = S3Settings()
+
+
+class StoreSettings(_Part):
+    """A further store, NAME: lower-case letters, digits, hyphens. The one of `blobs` is `primary`, hot."""
+
+    tier: Literal["hot", "warm", "cold"] = Field(description="hot: read daily; warm, cold: what nobody reads")
+    location: str = Field(default="", max_length=64, description="site; copies of a blob go to different ones")
+    directory: Path | None = Field(default=None, description="of a store on a file system")
+    s3: S3Settings = S3Settings()
+
+    @model_validator(mode="after")
+    def _is_one_store(self) -> Self:
+        if (self.directory is None) == (self.s3.bucket is None):
+            raise ValueError("a store has either a directory or an s3.bucket")
+        return self
+
+
+class PlacementSettings(_Part):
+    """How many copies of a blob there are (no more than there are stores), where, and how often each is verified."""
+
+    copies: int = Field(default=2, ge=1, le=16, description="of a blob of private repositories only")
+    public_copies: int = Field(default=3, ge=1, le=16, description="of a blob of a public repository")
+    warm_days: float = Field(default=7, gt=0, description="since the last reading, until a blob is warm")
+    cold_days: float = Field(default=90, gt=0, description="since the last reading, until a blob is cold")
+    settle_hours: float = Field(default=24, ge=0, description="a copy stays at least so long after it came")
+    reserve_mebibytes: int = Field(default=1024, ge=0, description="kept free in a store; copies go elsewhere")
+    mebibytes_per_second: int = Field(default=100, ge=1, description="most that one process copies between stores")
+    scrub_days: float = Field(default=7, gt=0, description="how often each copy is read, hashed, and healed if wrong")
+    scrub_mebibytes_per_second: int = Field(default=50, ge=1, description="most that one process reads for that")
 
 
 class JobSettings(_Part):
@@ -240,6 +270,20 @@ class WebhookSettings(_Part):
     at_once_per_webhook: int = Field(default=4, ge=1, le=50, description="most of them to one webhook")
 
 
+class ReplicationSettings(_Part):
+    """Copying images to and from other registries by rules; where to is bounded by `outbound.allow`."""
+
+    at_once: int = Field(default=8, ge=1, le=200, description="most images being copied in one process")
+    at_once_per_endpoint: int = Field(default=3, ge=1, le=50, description="most of one registry, over all processes")
+    lease_seconds: float = Field(
+        default=30, ge=1, le=600, description="when a process that died is followed by another one"
+    )
+    settle_seconds: float = Field(
+        default=1, ge=0, le=60, description="about how long a push waits, so that a burst is copied once"
+    )
+    keep_days: float = Field(default=30, gt=0, description="how long ended executions can be looked at")
+
+
 class LoggingSettings(_Part):
     level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="least weight of a line")
     style: Literal["console", "json"] = Field(default="console", description="for people, or one JSON object a line")
@@ -264,6 +308,10 @@ class Settings(BaseSettings):
     redis: RedisSettings = RedisSettings()
     etcd: EtcdSettings = EtcdSettings()
     blobs: BlobSettings = BlobSettings()
+    stores: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")], StoreSettings] = Field(
+        default={}, description="further stores by name; see docs/operations/stores.md"
+    )
+    placement: PlacementSettings = PlacementSettings()
     jobs: JobSettings = JobSettings()
     registry: RegistrySettings = RegistrySettings()
     quota: QuotaSettings = QuotaSettings()
@@ -273,6 +321,7 @@ class Settings(BaseSettings):
     swarm: SwarmSettings = SwarmSettings()
     audit: AuditSettings = AuditSettings()
     webhooks: WebhookSettings = WebhookSettings()
+    replication: ReplicationSettings = ReplicationSettings()
     logging: LoggingSettings = LoggingSettings()
 
     @classmethod

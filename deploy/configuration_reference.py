@@ -103,6 +103,9 @@ def _settings(model: type[BaseModel], prefix: str, path: str = "") -> Iterator[_
     for name, field in model.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             yield from _settings(field.annotation, f"{prefix}{name.upper()}__", f"{path}{name}.")
+        elif get_origin(field.annotation) is dict:  # parts by a name of the operator's
+            part = get_args(field.annotation)[1]
+            yield from _settings(part, f"{prefix}{name.upper()}__NAME__", f"{path}{name}.NAME.")
         else:
             yield _Setting(path + name, prefix + name.upper(), field, about)
 

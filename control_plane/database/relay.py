@@ -47,6 +47,16 @@ Tap = Callable[[Sequence[Announcement]], Awaitable[None]]
 async def _no_tap(_announcements: Sequence[Announcement]) -> None: ...
 
 
+def one_after_another(*taps: Tap) -> Tap:
+    """All of them; a batch that one of them did not take comes again to all."""
+
+    async def tap(announcements: Sequence[Announcement]) -> None:
+        for each in taps:
+            await each(announcements)
+
+    return tap
+
+
 async def relay_once(database: Database, bus: EventBus, tap: Tap = _no_tap) -> int:
     """Publish what is waiting; returns how many. Several replicas may run it: PostgreSQL rows are locked with SKIP
     LOCKED. Raises `Unavailable` when the bus or the database is away; what was not deleted is published again.

@@ -24,6 +24,7 @@ import control_plane.registry.quota.tables
 import control_plane.registry.replication.tables
 import control_plane.registry.retention.tables
 import control_plane.registry.signatures.tables
+import control_plane.registry.stores.copies.tables
 import control_plane.registry.tables
 import control_plane.swarm.tables
 import control_plane.tenants.tables

@@ -6,5 +6,5 @@
     store     `StoreSet`, the `BlobStore` over all of this
 
 Invariant: where a blob is, the stores are asked; what is remembered only says whom to ask first. So no record that is
-lost or late can hide a blob. Which copies there should be is decided elsewhere (registry/placement).
+lost or late can hide a blob. Which copies there should be is decided elsewhere (registry/stores).
 """

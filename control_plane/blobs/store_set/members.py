@@ -9,6 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from common.clock import Clock
+from common.errors import Invalid
 from control_plane.blobs import BlobStore
 
 # So long a store that failed is asked last.
@@ -21,6 +22,10 @@ class Tier(StrEnum):
     HOT = "hot"
     WARM = "warm"
     COLD = "cold"
+
+
+class StoresInvalid(Invalid):
+    code = "stores_invalid"
 
 
 _RANK = {Tier.HOT: 0, Tier.WARM: 1, Tier.COLD: 2}
@@ -46,7 +51,9 @@ class Members:
     def __init__(self, stores: Sequence[Member], clock: Clock) -> None:
         self.all = tuple(sorted(stores, key=lambda each: _RANK[each.tier]))
         if not self.all or self.all[0].tier is not Tier.HOT:
-            raise ValueError("a set of stores needs a hot one, for uploads")
+            raise StoresInvalid("there is no hot store", action="uploads need one")
+        if len({each.name for each in self.all}) < len(self.all):
+            raise StoresInvalid("two stores have one name", action="`primary` is the store of the setting `blobs`")
         self.primary = self.all[0]
         self._clock = clock
         self._failed: dict[str, tuple[float, datetime]] = {}

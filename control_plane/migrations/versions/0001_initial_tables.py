@@ -78,6 +78,30 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_audit_inbox")),
     )
     op.create_table(
+        "blob_copies",
+        sa.Column("digest", sa.String(length=140), nullable=False),
+        sa.Column("store", sa.String(length=64), nullable=False),
+        sa.Column("size", sa.BigInteger(), nullable=False),
+        sa.Column("state", sa.String(length=8), nullable=False),
+        sa.Column("copied_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("verified_at", sa.DateTime(timezone=True), nullable=True),
+        sa.PrimaryKeyConstraint("digest", "store", name=op.f("pk_blob_copies")),
+    )
+    with op.batch_alter_table("blob_copies", schema=None) as batch_op:
+        batch_op.create_index("ix_blob_copies_state_verified_at", ["state", "verified_at"], unique=False)
+
+    op.create_table(
+        "blob_placements",
+        sa.Column("digest", sa.String(length=140), nullable=False),
+        sa.Column("last_read_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("review_after", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("short", sa.Integer(), server_default="0", nullable=False),
+        sa.PrimaryKeyConstraint("digest", name=op.f("pk_blob_placements")),
+    )
+    with op.batch_alter_table("blob_placements", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_blob_placements_review_after"), ["review_after"], unique=False)
+
+    op.create_table(
         "blob_removals",
         sa.Column("id", sa.String(length=36), nullable=False),
         sa.Column("digest", sa.String(length=140), nullable=False),
@@ -269,6 +293,14 @@ def upgrade() -> None:
             postgresql_where=sa.text("state IN ('queued', 'running')"),
         )
 
+    op.create_table(
+        "lost_blobs",
+        sa.Column("digest", sa.String(length=140), nullable=False),
+        sa.Column("size", sa.BigInteger(), nullable=False),
+        sa.Column("found_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("digest", name=op.f("pk_lost_blobs")),
+    )
     op.create_table(
         "manifest_pulls",
         sa.Column("repository_id", sa.String(length=36), nullable=False),
@@ -1332,6 +1364,7 @@ def downgrade() -> None:
     op.drop_table("metainfo_failures")
     op.drop_table("metainfo")
     op.drop_table("manifest_pulls")
+    op.drop_table("lost_blobs")
     with op.batch_alter_table("jobs", schema=None) as batch_op:
         batch_op.drop_index(
             "uq_jobs_active_key",
@@ -1377,6 +1410,14 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f("ix_blob_removals_digest"))
 
     op.drop_table("blob_removals")
+    with op.batch_alter_table("blob_placements", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_blob_placements_review_after"))
+
+    op.drop_table("blob_placements")
+    with op.batch_alter_table("blob_copies", schema=None) as batch_op:
+        batch_op.drop_index("ix_blob_copies_state_verified_at")
+
+    op.drop_table("blob_copies")
     op.drop_table("audit_inbox")
     op.drop_table("audit_head")
     with op.batch_alter_table("audit_events", schema=None) as batch_op:

@@ -11,6 +11,7 @@ from common.clock import Clock
 from control_plane.database import Database
 from control_plane.registry.collaborators import TenantDirectory
 from control_plane.registry.mirroring.directory import PATIENCE, MirrorDirectory
+from control_plane.registry.mirroring.healing import UpstreamHealer
 from control_plane.registry.mirroring.pull_through import PullThrough
 from control_plane.registry.mirroring.service import MirrorService
 from control_plane.registry.remote.model import Patience
@@ -25,6 +26,7 @@ class Mirroring:
 
     service: MirrorService
     pull_through: PullThrough
+    healer: UpstreamHealer
 
     def attached(self, registry: RegistryService) -> Mirroring:
         """Itself, with what is fetched stored in this registry, which was made with `pull_through` among its hooks."""
@@ -45,4 +47,4 @@ def open_mirroring(
     """`spools`: directory of what is being fetched, as large as all fetches of a moment."""
     directory = MirrorDirectory(database, box, outbound, clock, random, patience)
     service = MirrorService(database, tenants, box, outbound, directory, clock)
-    return Mirroring(service, PullThrough(directory, database, clock, spools))
+    return Mirroring(service, PullThrough(directory, database, clock, spools), UpstreamHealer(directory))

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 
 from prometheus_client import CollectorRegistry
 
-from common.clock import Clock
 from control_plane.database import Database
 from control_plane.database.relay import Announcement
 from control_plane.jobs.running import Handler
@@ -28,6 +27,7 @@ from control_plane.registry.replication.runner import Runner, RunnerLimits
 from control_plane.registry.replication.working import Working
 from control_plane.registry.service import RegistryService
 from control_plane.sealing import SealedBox
+from control_plane.settings import ReplicationSettings
 from control_plane.web.outbound import Outbound
 
 
@@ -47,35 +47,29 @@ class Replication:
         await self.hearing(announcements)
 
 
-@dataclass(frozen=True, slots=True)
-class ReplicationOptions:
-    limits: RunnerLimits = field(default_factory=RunnerLimits)
-    keep: timedelta = timedelta(days=30)
-    settle_seconds: float = 1.0
-    patience: Patience | None = None
-
-
 def build_replication(
     database: Database,
     tenants: TenantDirectory,
     box: SealedBox,
     outbound: Outbound,
     registry: RegistryService,
-    clock: Clock,
     metrics: CollectorRegistry,
-    options: ReplicationOptions,
+    settings: ReplicationSettings,
     chance: Callable[[], float] = random.random,
+    patience: Patience | None = None,
 ) -> Replication:
-    connections = Connections(box, outbound, clock, chance, options.patience)
+    clock = database.clock
+    limits = RunnerLimits(settings.at_once, settings.at_once_per_endpoint, settings.lease_seconds)
+    connections = Connections(box, outbound, clock, chance, patience)
     local = LocalImages(database)
     working = Working(registry, local, Listing(database, clock, local))
-    runner = Runner(database, clock, connections, working, ReplicationMetrics(metrics), chance, options.limits)
+    runner = Runner(database, clock, connections, working, ReplicationMetrics(metrics), chance, limits)
     executions = ExecutionService(database, clock, runner.wake)
     return Replication(
         endpoints=EndpointService(database, tenants, box, outbound, connections, clock),
         rules=RuleService(database, tenants, clock),
         executions=executions,
         runner=runner,
-        hearing=Hearing(database, clock, chance, options.settle_seconds),
-        handlers=build_handlers(executions, options.keep),
+        hearing=Hearing(database, clock, chance, settings.settle_seconds),
+        handlers=build_handlers(executions, timedelta(days=settings.keep_days)),
     )
