@@ -72,6 +72,7 @@ async def _emptied(cycle: RequestResponseCycle) -> None:
     try:
         while transport.get_write_buffer_size() and not cycle.disconnected:
             await cycle.flow.drain()
+            await asyncio.sleep(0)  # drain does not wait if the transport has not said yet that it is full
     finally:
         transport.set_write_buffer_limits()
 
