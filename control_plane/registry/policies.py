@@ -1,4 +1,4 @@
-"""What tenants rule about their images, put together: retention and immutability, signatures, replication."""
+"""What tenants rule about their images, put together for `app`: retention and immutability, signatures, replication."""
 
 from __future__ import annotations
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import random
 from collections.abc import AsyncIterator, Sequence
@@ -14,14 +13,14 @@ from prometheus_client import CollectorRegistry
 from control_plane.database.relay import Announcement, relay_once
 from control_plane.events.memory import MemoryEventBus
 from control_plane.registry.manifests import OCI_MANIFEST
-from control_plane.registry.replication.assembly import Replication, ReplicationOptions, build_replication
+from control_plane.registry.replication.assembly import Replication, build_replication
 from control_plane.registry.replication.endpoints import EndpointPlan
 from control_plane.registry.replication.executions import Tallied
 from control_plane.registry.replication.model import Direction, Filter, Naming, OtherRegistry, Rule, Task
 from control_plane.registry.replication.rules import RulePlan
-from control_plane.registry.replication.runner import RunnerLimits
 from control_plane.sealing import SealedBox
 from control_plane.sealing.keyring import KeyRing
+from control_plane.settings import ReplicationSettings
 from control_plane.tenants.access import Principal
 from control_plane.web.outbound import Outbound
 from control_plane.web.outbound_addresses import AddressPolicy
@@ -30,7 +29,7 @@ from tests.control_plane.registry.mirroring.sites import HASTY, Site, open_site
 from tests.control_plane.registry.people import ADA, Directory, encode
 
 EVERYTHING = PageRequest(1, 100)
-LIMITS = RunnerLimits(lease_seconds=3, poll_seconds=0.05)
+SETTINGS = ReplicationSettings(lease_seconds=3, settle_seconds=0.2)
 
 
 @dataclass(frozen=True)
@@ -104,17 +103,16 @@ class Place:
 async def open_place(root: Path, sqlite_url: str, **more: object) -> AsyncIterator[Place]:
     async with open_site(root, sqlite_url) as site:
         outbound = Outbound(AddressPolicy.of(["127.0.0.1"]))
-        options = ReplicationOptions(limits=LIMITS, patience=HASTY, settle_seconds=0.2)
         replication = build_replication(
             site.database,
             Directory("acme", "birch"),
             SealedBox(KeyRing.load_or_create(root / "keys")),
             outbound,
             site.registry,
-            site.clock,
             CollectorRegistry(),
-            options,
+            SETTINGS,
             random.Random(7).random,
+            HASTY,
         )
         bus = MemoryEventBus()
         yield Place(site, replication, outbound, bus, [])
@@ -140,9 +138,3 @@ def referrer_manifest(subject: bytes, digest: str, kind: str = "application/vnd.
             "annotations": {"note": note},
         }
     )
-
-
-async def eventually(condition: object, seconds: float = 10) -> None:
-    async with asyncio.timeout(seconds):
-        while not await condition():  # type: ignore[operator]
-            await asyncio.sleep(0.02)

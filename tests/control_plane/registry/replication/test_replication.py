@@ -178,7 +178,9 @@ async def test_deletions_are_copied_if_the_rule_says_so(
         assert [each async for each in client.tags(f"{space}/web")] == []
 
 
-async def test_a_blob_with_a_sha512_digest_is_copied(place: Place, foreign_registry: DockerRegistry, space: str) -> None:
+async def test_a_blob_with_a_sha512_digest_is_copied(
+    place: Place, foreign_registry: DockerRegistry, space: str
+) -> None:
     """As its manifest says; docker-registry takes them too."""
     registry = place.site.registry
     config, layer = b"{}", b"long digest"
@@ -225,9 +227,11 @@ async def test_a_run_pulls_all_tags_that_the_rule_takes(
     images = place.site.registry.images
     assert (await images.get("acme/copies/a", "1.0")).payload == one
     assert (await images.get("acme/copies/b/deep", "1.1")).payload == two
-    assert len(own_foreign_registry.requests(f'"GET /v2/{space}/a/blobs/{Digest.of(layer)}')) + len(
-        own_foreign_registry.requests(f'"GET /v2/{space}/b/deep/blobs/{Digest.of(layer)}')
-    ) == 1, "what is here already is mounted"
+    assert (
+        len(own_foreign_registry.requests(f'"GET /v2/{space}/a/blobs/{Digest.of(layer)}'))
+        + len(own_foreign_registry.requests(f'"GET /v2/{space}/b/deep/blobs/{Digest.of(layer)}'))
+        == 1
+    ), "what is here already is mounted"
     state, tasks = await place.run(rule)
     assert (state, {each.detail for each in tasks}) == ("succeeded", {"it is here already"})
     assert [each.reference for each in tasks] == ["1.0", "1.1"]
