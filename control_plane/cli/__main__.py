@@ -25,6 +25,7 @@ from control_plane.cli import (
     retention,
     robots,
     signatures,
+    stores,
     webhooks,
 )
 from control_plane.cli.context import open_session, session_of
@@ -52,6 +53,8 @@ app.add_typer(access.access, name="access")
 app.add_typer(collection.collection, name="collection")
 app.add_typer(quota.quota, name="quota")
 app.add_typer(mirrors.mirror, name="mirror")
+app.add_typer(stores.store, name="store")
+app.add_typer(stores.scrub, name="scrub")
 app.add_typer(retention.immutability, name="immutability")
 app.add_typer(retention.retention, name="retention")
 app.add_typer(signatures.trusted_key, name="trusted-key")
