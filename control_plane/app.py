@@ -203,6 +203,7 @@ async def build(settings: Settings, clock: Clock, backing: Backing) -> ControlPl
     tenancy = build_tenancy(
         database, clock, backing.cache, box, _identities(settings), in_use=(registry_holds,), trail=auditing.trail
     )
+    blobs, tenants = backing.blobs, tenancy.directory
     webhooks = _webhooks(settings, clock, backing, box, tenancy, auditing)
     metrics = CollectorRegistry()
     quota = _quota(settings, clock, backing, tenancy, metrics)
@@ -219,22 +220,14 @@ async def build(settings: Settings, clock: Clock, backing: Backing) -> ControlPl
     fleet = await _fleet(settings, clock, backing, box)
     swarm = await _swarm(settings, clock, backing, box, registry, jobs, fleet, tenancy)
     instances = _instances(clock, database, registry, tenancy, swarm, fleet)
-    replication = build_replication(
-        database, tenancy.directory, box, backing.outbound, registry, metrics, settings.replication
-    )
-    policies = build_policies(database, tenancy.directory, registry, jobs, instances.reading, gate, pulls, replication)
-    collection = open_collection(
-        database, backing.blobs, registry, hooks, jobs, pace, wishes=swarm.service, metrics=metrics
-    )
+    replication = build_replication(database, tenants, box, backing.outbound, registry, metrics, settings.replication)
+    policies = build_policies(database, tenants, registry, jobs, instances.reading, gate, pulls, replication)
+    collection = open_collection(database, blobs, registry, hooks, jobs, pace, wishes=swarm.service, metrics=metrics)
     kept, healers = options_of(settings.placement), (mirroring.healer,)
     stores = build_stores(database, backing.blobs, jobs, auditing.trail, metrics, clock, kept, healers)
     handlers = {
         **_handlers(settings, clock, jobs, auditing, tenancy, registry, swarm, instances),
-        **collection_jobs.build_handlers(collection.service),
-        **stores.handlers,
-        **quota_jobs.build_handlers(quota.recount),
-        **policies.handlers,
-        **webhook_jobs.build_handlers(webhooks.service, timedelta(days=settings.webhooks.keep_days)),
+        **_further_handlers(settings, collection, stores, quota, policies, webhooks),
     }
     schedules = (*_SCHEDULES, *collection_jobs.schedules(timedelta(days=settings.collection.sweep_days)))
     return ControlPlane(
@@ -292,6 +285,18 @@ def _handlers(
         **registry_jobs.build_handlers(registry, expiry),
         **swarm_jobs.build_handlers(swarm.describer, swarm.keys),
         **instance_jobs.build_handlers(instances.service),
+    }
+
+
+def _further_handlers(
+    settings: Settings, collection: Collection, stores: Stores, quota: Quota, policies: Policies, webhooks: Webhooks
+) -> Mapping[str, Handler]:
+    return {
+        **collection_jobs.build_handlers(collection.service),
+        **stores.handlers,
+        **quota_jobs.build_handlers(quota.recount),
+        **policies.handlers,
+        **webhook_jobs.build_handlers(webhooks.service, timedelta(days=settings.webhooks.keep_days)),
     }
 
 
