@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from common.digest import Digest
-from common.errors import Conflict, Invalid, NotFound, TooLarge, Unauthenticated
+from common.errors import Conflict, Internal, Invalid, NotFound, TooLarge, Unauthenticated
 
 
 class RepositoryUnknown(NotFound):
@@ -20,6 +20,12 @@ class BlobUnknown(NotFound):
 
 class ManifestUnknown(NotFound):
     code = "manifest_unknown"
+
+
+class ManifestDamaged(Internal):
+    """What the database holds of it does not have its digest."""
+
+    code = "manifest_damaged"
 
 
 class ManifestInvalid(Invalid):

@@ -6,11 +6,12 @@ import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from sqlalchemy import Row, Select, delete, func, select
+from sqlalchemy import Row, Select, delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from common.digest import Digest
 from control_plane.database.upserts import insert_or_ignore, insert_or_replace, inserted
+from control_plane.registry.failures import ManifestDamaged
 from control_plane.registry.manifests import ParsedManifest
 from control_plane.registry.model import Manifest, Tag
 from control_plane.registry.tables import manifest_references, manifests, repositories, tags
@@ -50,7 +51,18 @@ async def find_anywhere(connection: AsyncConnection, digest: Digest) -> Manifest
 
 async def _one(connection: AsyncConnection, query: Select[_Found]) -> Manifest | None:
     row = (await connection.execute(query)).one_or_none()
-    return None if row is None else Manifest(Digest.parse(row.digest), row.media_type, bytes(row.payload))
+    return None if row is None else _checked(Manifest(Digest.parse(row.digest), row.media_type, bytes(row.payload)))
+
+
+def _checked(manifest: Manifest) -> Manifest:
+    """Neither engine notices by itself when its file changed beneath it. 4 microseconds for 4 KiB."""
+    if Digest.of(manifest.payload, manifest.digest.algorithm) != manifest.digest:
+        raise ManifestDamaged(
+            f"the database holds other bytes as manifest {manifest.digest}",
+            action="push it again to repair it",
+            digest=str(manifest.digest),
+        )
+    return manifest
 
 
 async def held_manifests(
@@ -78,7 +90,9 @@ async def add_manifest(
     user_id: str,
     now: datetime,
 ) -> bool:
-    """Whether it is new to the repository; a second push of the same bytes changes nothing."""
+    """Whether it is new to the repository; a second push of the same bytes changes nothing, but mends what is stored
+    if it was damaged.
+    """
     row = {
         "repository_id": repository_id,
         "digest": str(manifest.digest),
@@ -92,6 +106,12 @@ async def add_manifest(
         "pushed_by": user_id,
     }
     if not await inserted(connection, manifests, row):
+        damaged = update(manifests).where(
+            manifests.c.repository_id == repository_id,
+            manifests.c.digest == str(manifest.digest),
+            manifests.c.payload != manifest.payload,
+        )
+        await connection.execute(damaged.values(payload=manifest.payload))
         return False
     references = _references(repository_id, manifest.digest, parsed)
     for start in range(0, len(references), _PAGE):
