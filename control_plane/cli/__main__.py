@@ -22,6 +22,7 @@ from control_plane.cli import (
     instances,
     mirrors,
     quota,
+    replication,
     retention,
     robots,
     signatures,
@@ -53,6 +54,7 @@ app.add_typer(access.access, name="access")
 app.add_typer(collection.collection, name="collection")
 app.add_typer(quota.quota, name="quota")
 app.add_typer(mirrors.mirror, name="mirror")
+app.add_typer(replication.replication, name="replication")
 app.add_typer(stores.store, name="store")
 app.add_typer(stores.scrub, name="scrub")
 app.add_typer(retention.immutability, name="immutability")
