@@ -88,4 +88,4 @@ def build_stores(
     )
     stores.watcher = notes = CopyNotes(database, clock)
     service = StoreService(database, stores.members, placement, options.policy, jobs, options.scrub_every, clock)
-    return Stores(service, placement, scrubber, notes, build_handlers(database, placement, scrubber))
+    return Stores(service, placement, scrubber, notes, build_handlers(database, notes, placement, scrubber))

@@ -25,7 +25,7 @@ class SourceDamaged(Internal):
 
 async def copy_blob(digest: Digest, size: int, source: Member, target: Member, budget: ByteBudget) -> None:
     """Raises `SourceDamaged`, `UploadBusy` if somebody else is at it, and what the stores fail with."""
-    upload_id = _upload_id(digest, target)
+    upload_id = upload_id_of(digest, target)
     held = await _resumed(target, upload_id, size)
     try:
         async with source.store.open(digest, size) as reader:
@@ -40,7 +40,7 @@ async def copy_blob(digest: Digest, size: int, source: Member, target: Member, b
 
 async def store_blob(digest: Digest, size: int, pieces: AsyncIterator[bytes], target: Member) -> None:
     """From elsewhere. Raises `DigestMismatch`, and what the store or `pieces` fail with."""
-    upload_id = _upload_id(digest, target)
+    upload_id = upload_id_of(digest, target)
     await target.store.abort(upload_id)
     await target.store.create_upload(upload_id)
     try:
@@ -65,5 +65,5 @@ async def _resumed(target: Member, upload_id: str, size: int) -> int:
     return 0
 
 
-def _upload_id(digest: Digest, target: Member) -> str:
+def upload_id_of(digest: Digest, target: Member) -> str:
     return str(uuid.uuid5(uuid.NAMESPACE_URL, f"urn:longshore:copy:{digest}:{target.name}"))

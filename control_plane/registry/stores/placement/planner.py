@@ -140,8 +140,8 @@ def _desired(
             key=lambda store: (
                 store.location in used,
                 abs(store.rank - rank),
-                store.name not in held,
                 -store.rank,
+                store.name not in held,
                 store.name,
             ),
         )

@@ -97,8 +97,6 @@ class PlacementService:
                 for digest, read_at in batch.items():
                     seen = _Seen(digest, read_at, needs.get(digest), held[digest])
                     group.create_task(self._review(turns, seen, pictures, total))
-        async with self._database.transaction() as unit:
-            await copies.sweep_gone(unit.connection, unit.clock.now())
         return total
 
     async def pictures(self) -> Sequence[StorePicture]:
@@ -119,6 +117,7 @@ class PlacementService:
                 after = last
         async with self._database.transaction() as unit:
             now, primary = unit.clock.now(), self._stores.members.primary.name
+            await copies.sweep_gone(unit.connection, now)
             for digest, size in await copies.blobs_without_copies(unit.connection, now, 1000):
                 await copies.put_missing(unit.connection, digest, primary, size, now)
         return await self._known() - before
