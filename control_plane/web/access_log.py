@@ -130,7 +130,7 @@ class AccessLog:
         async def watched(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status = int(message["status"])  # an HTTPStatus would be logged by its name
                 if request_id:
                     MutableHeaders(scope=message)["X-Request-ID"] = request_id
             await send(message)

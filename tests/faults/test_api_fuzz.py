@@ -44,6 +44,14 @@ AWKWARD = [
     *("00000000-0000-7000-8000-000000000009", "admin", "birch", "../admin", "acme/../birch", "http://127.0.0.1/"),
 ]
 
+# What gets past the first checks; these may be changed and removed.
+LIKELY = [
+    *("spare-tenant", "spare-tenant/spare-image", "spare-user", "spare", "latest", "v*", "**", "spare-tenant/**"),
+    *("https://hooks.example/x", "2199-01-01T00:00:00Z", PASSWORD, "1", "pull", "viewer", "user", "registry.push"),
+    f"sha256:{'ab' * 32}",
+]
+
+likely = st.sampled_from(LIKELY)
 words = st.one_of(st.sampled_from(AWKWARD), st.text(max_size=40))
 json_values: st.SearchStrategy[Any] = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), words),
@@ -85,7 +93,7 @@ class World:
             if key in schema:
                 return st.one_of(*(self.bodies(each, depth + 1) for each in schema[key]))
         right = self._right(schema, depth)
-        return st.one_of(right, right, right, json_values)
+        return st.one_of(*[right] * 12, json_values)
 
     def _right(self, schema: dict[str, Any], depth: int) -> st.SearchStrategy[Any]:
         if "enum" in schema:
@@ -103,10 +111,11 @@ class World:
             return st.lists(self.bodies(schema.get("items", {}), depth + 1), max_size=5)
         if kind in ("integer", "number"):
             low, high = schema.get("minimum", -(2**70)), schema.get("maximum", 2**70)
-            return st.one_of(st.sampled_from([low, high, 0, 1, -1, 2**31, 2**63]), st.integers())
+            few = st.integers(min_value=int(low), max_value=int(min(high, low + 50)))
+            return st.one_of(few, few, st.sampled_from([low, high, 0, 1, -1, 2**31, 2**63]), st.integers())
         if kind == "boolean":
             return st.booleans()
-        return words
+        return st.one_of(likely, likely, words)
 
 
 def requests(world: World) -> st.SearchStrategy[tuple[Operation, str, str, dict[str, str], Any]]:
@@ -121,10 +130,12 @@ def requests(world: World) -> st.SearchStrategy[tuple[Operation, str, str, dict[
             name = parameter["name"]
             if parameter["in"] == "path":
                 known = PLACES.get(name)
-                value = draw(st.one_of(st.just(known), words) if known is not None else words)
+                value = draw(
+                    st.one_of(st.just(known), likely, words) if known is not None else st.one_of(likely, words)
+                )
                 path = path.replace(f"{{{name}}}", quote(value, safe="/"))
             elif parameter["in"] == "query" and draw(st.booleans()):
-                query[name] = str(draw(st.one_of(words, st.integers().map(str))))
+                query[name] = str(draw(world.bodies(parameter.get("schema", {}))))
         body = draw(world.bodies(operation.body)) if operation.body is not None else None
         return operation, who, path, query, body
 
@@ -144,12 +155,13 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             data = make("POST", "/api/v1/auth/login", {"username": name, "password": PASSWORD})
             return {"Authorization": f"Bearer {data['access_token']}"}
 
-        for tenant in ("zebra-tenant", "birch"):
+        for tenant in ("zebra-tenant", "birch", "spare-tenant"):
             make("POST", "/api/v1/tenants", {"name": tenant})
         for name, tenant, role in (
             ("zebra-user", "zebra-tenant", "admin"),
             ("bob", "birch", "admin"),
             ("vic", "birch", "viewer"),
+            ("spare-user", "spare-tenant", "operator"),
         ):
             make("POST", "/api/v1/users", {"username": name, "password": PASSWORD})
             make("PUT", f"/api/v1/tenants/{tenant}/members/{name}", {"role": role})
