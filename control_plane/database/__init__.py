@@ -101,7 +101,7 @@ class Database:
         """Commits when the block ends without an exception, rolls back otherwise. Raises `Unavailable` when the
         database is away, or when on SQLite another writer does not come to an end.
         """
-        async with self._turn(), translated(), _connected(self.engine) as connection:
+        async with self._turn(), translated(writing=True), _connected(self.engine) as connection:
             if self.is_sqlite:
                 await connection.exec_driver_sql("BEGIN IMMEDIATE")
             unit = UnitOfWork(connection, self.clock)

@@ -25,6 +25,8 @@ WAIT_SECONDS = 10
 _SQLITE_PRAGMAS = ("synchronous=FULL", "foreign_keys=ON", f"busy_timeout={WAIT_SECONDS * 1000}")
 # What goes away by itself or with more disk: https://www.sqlite.org/rescode.html
 _SQLITE_PASSING = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_IOERR", "SQLITE_FULL", "SQLITE_CANTOPEN", "SQLITE_READONLY")
+# read_only_sql_transaction: after a failover we may still talk to the server that is a standby now.
+_READ_ONLY = "25006"
 # A statement, a lock and an idle transaction end on the server, a partition is noticed by the kernel (milliseconds).
 _POSTGRESQL_LIMITS = "-c statement_timeout=30000 -c lock_timeout=10000 -c idle_in_transaction_session_timeout=120000"
 _POSTGRESQL_CONNECTION = {
@@ -94,16 +96,22 @@ async def _use_wal(connection: aiosqlite.Connection) -> None:
 
 
 @contextlib.asynccontextmanager
-async def translated() -> AsyncIterator[None]:
-    """Raises `Unavailable` for what a later try may mend, and leaves every other error as it is."""
+async def translated(*, writing: bool = False) -> AsyncIterator[None]:
+    """Raises `Unavailable` for what a later try may mend, and leaves every other error as it is. `writing`: the server
+    refusing it is its state, not a mistake of ours.
+    """
     try:
         yield
     except PoolExhausted as error:
         raise _away("every database connection is in use") from error
     except DBAPIError as error:
-        if error.connection_invalidated or _passes(error):
+        if error.connection_invalidated or _passes(error) or (writing and _is_standby(error)):
             raise _away("the database is away or busy") from error
         raise
+
+
+def _is_standby(error: DBAPIError) -> bool:
+    return getattr(error.orig, "sqlstate", None) == _READ_ONLY
 
 
 def _passes(error: DBAPIError) -> bool:

@@ -222,6 +222,34 @@ async def test_a_postgresql_that_dies_within_a_transaction_is_unavailable(
 
 
 @pytest.mark.engine("postgresql")
+async def test_a_server_that_became_a_standby_is_unavailable(postgresql_url: str, clock: ManualClock) -> None:
+    standby = Database(f"{postgresql_url}?options=-cdefault_transaction_read_only%3Don", clock)
+    with pytest.raises(Unavailable):
+        async with standby.transaction() as unit:
+            await unit.connection.execute(insert(outbox).values(row("t")))
+    await standby.close()
+
+
+@pytest.mark.engine("postgresql")
+async def test_of_two_that_wait_for_each_other_one_tries_again(postgresql_url: str, clock: ManualClock) -> None:
+    database = Database(postgresql_url, clock)
+    both = asyncio.Barrier(2)
+
+    async def lock(first: int, second: int) -> bool:
+        try:
+            async with database.transaction() as unit:
+                await unit.connection.execute(text(f"SELECT pg_advisory_xact_lock({first})"))
+                await both.wait()
+                await unit.connection.execute(text(f"SELECT pg_advisory_xact_lock({second})"))
+        except Unavailable:
+            return False
+        return True
+
+    assert sorted(await asyncio.gather(lock(1, 2), lock(2, 1))) == [False, True]
+    await database.close()
+
+
+@pytest.mark.engine("postgresql")
 async def test_a_full_pool_is_unavailable_in_time(
     postgresql_url: str, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
