@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 import random
@@ -11,9 +12,11 @@ from pathlib import Path
 import pytest
 
 from common.digest import Digest
-from control_plane.registry.manifests import OCI_MANIFEST
+from common.errors import NotFound
+from control_plane.registry.manifests import OCI_INDEX, OCI_MANIFEST
 from control_plane.registry.replication.model import Direction, Filter, Naming
-from tests.control_plane.registry.people import ADA
+from tests.control_plane.registry.mirroring.sites import proxied
+from tests.control_plane.registry.people import ADA, index_manifest
 from tests.control_plane.registry.pushing import WEB, chunks_of, push_blob, push_image, push_index
 from tests.control_plane.registry.remote.clients import push_image as push_there
 from tests.control_plane.registry.remote.clients import talking_to
@@ -235,3 +238,85 @@ async def test_a_run_pulls_all_tags_that_the_rule_takes(
     state, tasks = await place.run(rule)
     assert (state, {each.detail for each in tasks}) == ("succeeded", {"it is here already"})
     assert [each.reference for each in tasks] == ["1.0", "1.1"]
+
+
+async def test_a_pull_over_a_line_that_breaks_goes_on_where_it_was(
+    place: Place, own_foreign_registry: DockerRegistry, space: str
+) -> None:
+    layer = random.Random(4).randbytes(10_000_000)
+    async with talking_to(own_foreign_registry.url) as client:
+        payload, _ = await push_there(client, f"{space}/a", "1", (layer,))
+    async with proxied(own_foreign_registry.port) as proxy:
+        proxy.cuts = [3_000_000, 3_000_000, 200, 3_000_000]
+        rule = await place.rule(
+            await place.endpoint(f"http://127.0.0.1:{proxy.port}"),
+            direction=Direction.PULL,
+            source=Filter((f"{space}/a",)),
+            naming=Naming("acme", 1),
+        )
+        state, tasks = await place.run(rule)
+    assert state == "succeeded"
+    assert (await place.site.registry.images.get("acme/a", "1")).payload == payload
+    assert tasks[0].bytes_done < len(layer) + 1_000_000, "what had arrived was fetched again"
+
+
+async def test_a_push_over_a_line_that_breaks_arrives(
+    place: Place, foreign_registry: DockerRegistry, space: str
+) -> None:
+    image = await push_image(place.site.registry, tag="1.0")
+    async with proxied(foreign_registry.port) as proxy:
+        proxy.cuts = [700, 100, 900, 50, 1200]
+        rule = await place.rule(await place.endpoint(f"http://127.0.0.1:{proxy.port}"), naming=Naming(space, 1))
+        started = await place.replication.executions.start(ADA, rule.rule_id)
+        for _ in range(10):
+            await place.work()
+            place.site.clock.ahead += 1000
+        assert (await place.outcome(started))[0] == "succeeded"
+    async with talking_to(foreign_registry.url) as client:
+        assert (await client.manifest(f"{space}/web", "1.0")).payload == image.payload
+
+
+async def test_a_stopped_execution_ends_while_it_copies(
+    place: Place, own_foreign_registry: DockerRegistry, space: str
+) -> None:
+    layer = random.Random(5).randbytes(10_000_000)
+    async with talking_to(own_foreign_registry.url) as client:
+        await push_there(client, f"{space}/a", "1", (layer,))
+    async with proxied(own_foreign_registry.port) as proxy:
+        proxy.pause_at = 4_000_000
+        rule = await place.rule(
+            await place.endpoint(f"http://127.0.0.1:{proxy.port}"),
+            direction=Direction.PULL,
+            source=Filter((f"{space}/a",)),
+            naming=Naming("acme", 1),
+        )
+        started = await place.replication.executions.start(ADA, rule.rule_id)
+        async with asyncio.TaskGroup() as group:
+            working = group.create_task(place.work())
+            await asyncio.wait_for(proxy.paused.wait(), 10)
+            await place.replication.executions.stop(ADA, started.execution.execution_id)
+            await asyncio.wait_for(working, 10)
+        assert (await place.outcome(started))[0] == "stopped"
+        with pytest.raises(NotFound):
+            await place.site.registry.images.get("acme/a", "1")
+
+
+async def test_of_an_index_only_the_wanted_platforms_are_pulled(
+    place: Place, foreign_registry: DockerRegistry, space: str
+) -> None:
+    async with talking_to(foreign_registry.url) as client:
+        images = [await push_there(client, f"{space}/a", each, (each.encode(),)) for each in ("amd64", "arm64")]
+        index = index_manifest([(images[0][0], "amd64"), (images[1][0], "arm64")])
+        await client.push.manifest(f"{space}/a", "multi", OCI_INDEX, index)
+    rule = await place.rule(
+        await place.endpoint(foreign_registry.url),
+        direction=Direction.PULL,
+        source=Filter((f"{space}/a",), ("multi",), platforms=("linux/arm64",)),
+        naming=Naming("acme", 1),
+    )
+    assert (await place.run(rule))[0] == "succeeded"
+    found = place.site.registry.images
+    assert (await found.get("acme/a", "multi")).payload == index
+    assert (await found.get("acme/a", images[1][1])).payload == images[1][0]
+    with pytest.raises(NotFound):
+        await found.get("acme/a", images[0][1])
