@@ -3,11 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
+from typing import Protocol
 
+from common.digest import Digest
 from common.errors import Failure, Unavailable
 from control_plane.blobs import BlobDamaged, BlobMissing, BlobReader, FileBacked, FilePiece
 
 NextCopy = Callable[[Failure], Awaitable[BlobReader]]
+
+
+class Watcher(Protocol):
+    """Hears of what happens, on the hottest paths: only note it."""
+
+    def committed(self, digest: Digest, size: int, store: str) -> None: ...
+
+    def read(self, digest: Digest) -> None: ...
+
+    def failed(self, digest: Digest, store: str, *, missing: bool) -> None:
+        """A copy cannot be served. `missing`: perhaps there never was one."""
+        ...
+
+
+class WatchedReading:
+    """The only store's own reader, so that a set of one costs nothing."""
+
+    def __init__(
+        self, opening: AbstractAsyncContextManager[BlobReader], watcher: Watcher, digest: Digest, store: str
+    ) -> None:
+        self._opening = opening
+        self._watcher = watcher
+        self._digest = digest
+        self._store = store
+
+    async def __aenter__(self) -> BlobReader:
+        try:
+            reader = await self._opening.__aenter__()
+        except (BlobMissing, BlobDamaged) as failure:
+            self._watcher.failed(self._digest, self._store, missing=isinstance(failure, BlobMissing))
+            raise
+        self._watcher.read(self._digest)
+        return reader
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        return await self._opening.__aexit__(kind, error, traceback)
 
 
 class AnyCopyReader:

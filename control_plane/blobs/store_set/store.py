@@ -12,11 +12,11 @@ import contextlib
 import heapq
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, MutableSequence, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from datetime import datetime
 from itertools import groupby, islice
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import structlog
 
@@ -33,25 +33,13 @@ from control_plane.blobs import (
     StoredBlob,
 )
 from control_plane.blobs.store_set.members import Member, Members
-from control_plane.blobs.store_set.reading import AnyCopyReader, AnyFileReader
+from control_plane.blobs.store_set.reading import AnyCopyReader, AnyFileReader, WatchedReading, Watcher
 from control_plane.blobs.store_set.uploads import UploadPlaces, raise_first
 
 _REMEMBERED = 50_000
 _REMEMBERED_SECONDS = 300.0
 T = TypeVar("T")
 log = structlog.get_logger()
-
-
-class Watcher(Protocol):
-    """Hears of what happens, on the hottest paths: only note it."""
-
-    def committed(self, digest: Digest, size: int, store: str) -> None: ...
-
-    def read(self, digest: Digest) -> None: ...
-
-    def failed(self, digest: Digest, store: str, *, missing: bool) -> None:
-        """A copy cannot be served. `missing`: perhaps there never was one."""
-        ...
 
 
 class Unwatched:
@@ -112,8 +100,14 @@ class StoreSet:
             raise away
         return None
 
+    def open(self, digest: Digest, size: int) -> AbstractAsyncContextManager[BlobReader]:
+        if len(self.members.all) == 1:
+            primary = self.members.primary
+            return WatchedReading(primary.store.open(digest, size), self.watcher, digest, primary.name)
+        return self._open_any(digest, size)
+
     @contextlib.asynccontextmanager
-    async def open(self, digest: Digest, size: int) -> AsyncIterator[BlobReader]:
+    async def _open_any(self, digest: Digest, size: int) -> AsyncIterator[BlobReader]:
         async with AsyncExitStack() as stack:
             untried, failures = iter(self._in_order(digest)), list[Failure]()
 
@@ -126,9 +120,7 @@ class StoreSet:
 
             reader = await following()
             self.watcher.read(digest)
-            if len(self.members.all) == 1:
-                yield reader
-            elif isinstance(reader, FileBacked):
+            if isinstance(reader, FileBacked):
                 yield AnyFileReader(reader, following)
             else:
                 yield AnyCopyReader(reader, following)
