@@ -99,15 +99,41 @@ class UploadService:
         send; `digest`: what it says the whole is.
         """
         upload = await self._find(principal, repository, upload_id)
+        return await self._append(upload, chunks, offset, algorithm, declared, digest)
+
+    async def push_rest(
+        self,
+        principal: Principal,
+        repository: str,
+        upload_id: str,
+        digest: Digest,
+        chunks: Chunks,
+        offset: int | None = None,
+        declared: int | None = None,
+    ) -> Pushed:
+        """`append` and `finish` in one request. Raises what they do."""
+        upload = await self._find(principal, repository, upload_id)
+        await self._append(upload, chunks, offset, digest.algorithm, declared, digest)
+        return await self._finish(principal, upload, digest)
+
+    async def _append(
+        self,
+        upload: Upload,
+        chunks: Chunks,
+        offset: int | None,
+        algorithm: str,
+        declared: int | None,
+        digest: Digest | None,
+    ) -> int:
         if upload.digest is not None:
-            raise _unknown(upload_id)
+            raise _unknown(upload.upload_id)
         if offset is None:
-            offset = await self._blobs.upload_size(upload_id)
+            offset = await self._blobs.upload_size(upload.upload_id)
         metered = self._hooks.meter.metered(upload, offset, chunks, declared, digest)
         try:
-            return await self._blobs.append(upload_id, offset, metered, algorithm)
+            return await self._blobs.append(upload.upload_id, offset, metered, algorithm)
         except QuotaExceeded:
-            await self._end([upload_id])
+            await self._end([upload.upload_id])
             raise
 
     async def size(self, principal: Principal, repository: str, upload_id: str) -> int:
@@ -124,11 +150,14 @@ class UploadService:
             if upload.digest != digest:
                 raise _unknown(upload_id)
             return Pushed(repository, digest, upload.size)
+        return await self._finish(principal, upload, digest)
+
+    async def _finish(self, principal: Principal, upload: Upload, digest: Digest) -> Pushed:
         began = await self._spare(digest)
         try:
-            size = await self._blobs.commit(upload_id, digest)
+            size = await self._blobs.commit(upload.upload_id, digest)
         except DigestMismatch:
-            await self._end([upload_id])
+            await self._end([upload.upload_id])
             raise
         return await self._settle(upload, digest, size, principal, began, is_session=True)
 

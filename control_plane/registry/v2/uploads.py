@@ -6,6 +6,9 @@ with that one while it streams in.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import AsyncIterator
+
 from common.digest import Digest, DigestInvalid
 from common.reference import NameInvalid, check_repository_name
 from control_plane.blobs import UploadOffsetWrong
@@ -65,9 +68,14 @@ class UploadEndpoints:
         if "digest" not in exchange.query:
             raise DigestInvalid("the last request of an upload needs its digest", action="add ?digest=<digest>")
         digest = Digest.parse(exchange.query["digest"])
-        if exchange.has_body:
-            await self._take(exchange, principal, digest)
-        await _created(exchange, await self._uploads.finish(principal, target.repository, target.item, digest))
+        if not exchange.has_body:
+            await _created(exchange, await self._uploads.finish(principal, target.repository, target.item, digest))
+            return
+        async with self._ranged(exchange, principal) as (chunks, start):
+            pushed = await self._uploads.push_rest(
+                principal, target.repository, target.item, digest, chunks, start, exchange.content_length
+            )
+        await _created(exchange, pushed)
 
     async def show(self, exchange: Exchange, principal: Principal) -> None:
         target = exchange.target
@@ -79,22 +87,23 @@ class UploadEndpoints:
         await self._uploads.cancel(principal, target.repository, target.item)
         await exchange.answer(204)
 
-    async def _take(self, exchange: Exchange, principal: Principal, digest: Digest | None = None) -> int:
+    async def _take(self, exchange: Exchange, principal: Principal) -> int:
+        target, algorithm = exchange.target, _announced(exchange) or "sha256"
+        async with self._ranged(exchange, principal) as (chunks, start):
+            return await self._uploads.append(
+                principal, target.repository, target.item, chunks, start, algorithm, exchange.content_length
+            )
+
+    @contextlib.asynccontextmanager
+    async def _ranged(
+        self, exchange: Exchange, principal: Principal
+    ) -> AsyncIterator[tuple[AsyncIterator[bytes], int | None]]:
+        """The body and where it begins. A refusal because of that says where the upload ends."""
         target = exchange.target
-        algorithm = digest.algorithm if digest is not None else _announced(exchange) or "sha256"
         try:
             span = chunk_range(exchange.headers.get("content-range"), exchange.content_length)
             start, limit = (span[0], span[1] - span[0]) if span is not None else (None, None)
-            return await self._uploads.append(
-                principal,
-                target.repository,
-                target.item,
-                exchange.chunks(limit),
-                start,
-                algorithm,
-                exchange.content_length,
-                digest,
-            )
+            yield exchange.chunks(limit), start
         except (UploadOffsetWrong, ContentRangeInvalid):
             size = await self._uploads.size(principal, target.repository, target.item)
             exchange.failure_headers = self._state(exchange, target.item, size)
