@@ -143,6 +143,34 @@ async def test_a_rule_pulls_on_request(planes: tuple[Plane, Plane], owners: tupl
     ]
 
 
+async def test_a_full_target_and_an_immutable_tag_end_the_task_with_the_reason(
+    planes: tuple[Plane, Plane], owners: tuple[Longshore, Longshore]
+) -> None:
+    (east, west), (program, there) = planes, owners
+    assert there("immutability", "add", "fixed*", "--tenant", "acme", "--repository", "held/**").code == 0
+    async with talking_to(west.url, username="admin", password=west.password) as other:
+        kept, _ = await push_image(other, "acme/held/web", "fixed", (b"theirs",))
+        async with talking_to(east.url, username="admin", password=east.password) as here:
+            await push_image(here, "acme/held/web", "fixed", (b"ours",))
+            await push_image(here, "acme/held/web", "open", (b"large" * 1000,))
+        words = ("replication", "rule", "create", "held", "push", "there", "--tenant", "acme")
+        assert program(*words, "--repository", "acme/held/*").code == 0
+
+        def ended(run: str) -> Callable[[], bool]:
+            return lambda: {each["id"]: each["state"] for each in executions(program)}[run] == "failed"
+
+        assert there("quota", "set", "acme", "--storage", "1000").code == 0
+        for tag, words_of_it in (("fixed", "immutable"), ("open", "quota")):
+            run = program("replication", "run", "held", "--json").json["id"]
+            await until(ended(run))
+            rows = {row["reference"]: row for row in program("replication", "status", run, "--json").json}
+            assert rows[tag]["state"] == "failed"
+            assert words_of_it in rows[tag]["detail"].lower(), rows
+            assert rows[tag]["attempts"] == 1
+        assert (await other.manifest("acme/held/web", "fixed")).payload == kept
+        assert there("quota", "reset", "acme").code == 0
+
+
 @pytest.mark.parametrize("direction", ["push", "pull"])
 async def test_a_server_that_is_killed_goes_on_where_it_was(
     planes: tuple[Plane, Plane], owners: tuple[Longshore, Longshore], foreign_registry: DockerRegistry, direction: str
