@@ -159,7 +159,8 @@ def _manifest(layers: list[bytes]) -> bytes:
 async def crowd_on(server: Installation) -> Crowd:
     with server.admin() as admin:
         authorization = admin.headers["Authorization"]
-    limits = httpx.Limits(max_connections=PUSHERS + 16)
+    # The server closes what is idle for 5 s, and httpx keeps it just as long: they would meet.
+    limits = httpx.Limits(max_connections=PUSHERS + 16, keepalive_expiry=1)
     async with httpx.AsyncClient(
         base_url=server.url, headers={"Authorization": authorization}, timeout=60, limits=limits
     ) as client:
