@@ -24,8 +24,13 @@ async def owner_id(tenants: TenantDirectory, principal: Principal, tenant: str |
     return found
 
 
-def check(principal: Principal, tenant: str, unknown: NotFound) -> None:
-    """`tenant` is the owner's name. Raises `unknown` for what the principal may not know of."""
+def check(principal: Principal, tenant: str | None, unknown: NotFound) -> None:
+    """`tenant` is the owner's name, None if there is no such thing. Raises `unknown` for what the principal may not
+    know of, `Unauthenticated` for whoever has not logged in.
+    """
+    principal.require(Permission.PLATFORM_READ)
+    if tenant is None:
+        raise unknown
     if tenant == PLATFORM:
         if not principal.may(Permission.PLATFORM_MANAGE):
             raise unknown

@@ -154,7 +154,7 @@ def _permitted(principal: Principal, found: OtherRegistry | None, endpoint_id: s
     unknown = EndpointUnknown(
         f"there is no endpoint {endpoint_id[:80]}", action="see `longshore replication endpoint list`"
     )
+    access.check(principal, None if found is None else found.tenant, unknown)
     if found is None:
         raise unknown
-    access.check(principal, found.tenant, unknown)
     return found

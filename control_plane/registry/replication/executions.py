@@ -120,7 +120,7 @@ def _permitted(principal: Principal, found: Execution | None, execution_id: str)
         f"there is no execution {execution_id[:80]}",
         action="see `longshore replication status`; old ones are forgotten",
     )
+    access.check(principal, None if found is None else found.tenant, unknown)
     if found is None:
         raise unknown
-    access.check(principal, found.tenant, unknown)
     return found

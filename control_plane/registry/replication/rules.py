@@ -131,7 +131,7 @@ class RuleService:
 def permitted(principal: Principal, found: Rule | None, rule_id: str) -> Rule:
     """Raises `RuleUnknown`, `Denied`."""
     unknown = RuleUnknown(f"there is no rule {rule_id[:80]}", action="see `longshore replication rule list`")
+    access.check(principal, None if found is None else found.tenant, unknown)
     if found is None:
         raise unknown
-    access.check(principal, found.tenant, unknown)
     return found
