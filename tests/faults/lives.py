@@ -231,20 +231,25 @@ class Push:
             return
         if not self.location:
             self.location = begin(user)
+        answer = self._send(user, content)
+        if answer.status_code == 503 and int(answer.headers["Retry-After"]) > LONG:
+            # A dead server's hold on an upload in a bucket ends with time: quicker than waiting is a new one.
+            self.location = begin(user)
+            answer = self._send(user, content)
+        assert answer.status_code == 201, answer.text
+        self.acknowledged.add(digest)
+
+    def _send(self, user: RegistryUser, content: bytes) -> httpx.Response:
+        """What the server does not have yet; its last answer, or its first refusal."""
         held = self._held(user)
         third = len(content) // 3 + 1
         while held < len(content):
             answer = patch(user, self.location, content[held : held + third], held)
-            if answer.status_code == 503 and int(answer.headers["Retry-After"]) > LONG:
-                # A dead server's hold on an upload in a bucket ends with time: quicker than waiting is a new one.
-                self.location, held = begin(user), 0
-                continue
-            assert answer.status_code == 202, answer.text
+            if answer.status_code != 202:
+                return answer
             held += min(third, len(content) - held)
-        self.sent.add(digest)
-        answer = user.ask("PUT", closing(self.location, digest))
-        assert answer.status_code == 201, answer.text
-        self.acknowledged.add(digest)
+        self.sent.add(user.digest(content))
+        return user.ask("PUT", closing(self.location, user.digest(content)))
 
     def _held(self, user: RegistryUser) -> int:
         answer = user.ask("GET", self.location)
