@@ -7,6 +7,7 @@ its schemas.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -31,7 +32,8 @@ OPEN = {"/api/v1/auth/login", "/api/v1/auth/refresh", "/api/v1/auth/logout"}
 OWN = {"/api/v1/auth/me", "/api/v1/auth/password", "/api/v1/api-keys", "/api/v1/api-keys/{key_id}"}
 # What somebody tried himself is in his own trail, with the names that he tried it on.
 TRAIL = {"/api/v1/audit", "/api/v1/audit/export"}
-SECRETS = ("acme", "ada", "hidden", "lsr_", "lsk_")
+# Ada stands by herself: the letters also occur in one of a hundred random ids.
+SECRETS = re.compile(r"acme|\bada\b|hidden|lsr_|lsk_")
 REFUSED = (401, 403, 404)
 _ID = "00000000-0000-7000-8000-000000000009"
 PARAMETERS = {
@@ -181,7 +183,7 @@ def test_no_route_shows_or_changes_what_is_another_tenants(world: World, who: st
         if method == "GET" and answer.status_code == 200 and not named:
             records = trail(answer.text) if path in TRAIL else None
             good = (
-                not any(secret in answer.text for secret in SECRETS)
+                SECRETS.search(answer.text) is None
                 if records is None
                 else {record["operator"] for record in records if record["tenant"] != "birch"} <= {"bob"}
             )
