@@ -5,7 +5,7 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 PROTOS := $(shell find proto -name '*.proto' | sort)
 # A test has its own deadline of 120 s; this one is for a process that died inside C and whose parent waits for it.
-BOUNDED := timeout --foreground --kill-after=30 1500
+BOUNDED := timeout --foreground --kill-after=30 2700
 CODE := common control_plane agent regional deploy benchmarks tests
 
 .DEFAULT_GOAL := help

@@ -54,7 +54,9 @@ def base64_of(text: str | None) -> bytes | None:
     if text is None:
         return None
     try:
-        return base64.b64decode(text, validate=True)
+        read = base64.b64decode(text, validate=True)
+        # b64decode reads padding where none belongs, and stray last bits; one text for one value is what Go reads.
+        return read if base64.b64encode(read).decode() == text else None
     except (binascii.Error, ValueError):
         return None
 

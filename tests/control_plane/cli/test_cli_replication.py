@@ -159,7 +159,9 @@ async def test_a_full_target_and_an_immutable_tag_end_the_task_with_the_reason(
         def ended(run: str) -> Callable[[], bool]:
             return lambda: {each["id"]: each["state"] for each in executions(program)}[run] == "failed"
 
-        assert there("quota", "set", "acme", "--storage", "1000").code == 0
+        # Room for the first image, also while the second is being tried, and not for the second.
+        room = there("quota", "show", "acme", "--json").json["used_bytes"] + 4000
+        assert there("quota", "set", "acme", "--storage", str(room)).code == 0
         for tag, words_of_it in (("fixed", "immutable"), ("open", "quota")):
             run = program("replication", "run", "held", "--json").json["id"]
             await until(ended(run))

@@ -102,7 +102,9 @@ def test_a_signature_over_something_else_is_none() -> None:
 def test_a_signature_in_a_wrong_dress_is_none() -> None:
     payload = simple_payload(IMAGE)
     good = b64(sign(KEY, payload))
-    for text in ("", "!", good[:-4], good + "=", good.replace("=", "") + "\n", "\ud800", good[::-1]):
+    # One length of three needs no padding, and the length of an ECDSA signature differs from one to the next.
+    bare = good.replace("=", "") if "=" in good else good[:-1]
+    for text in ("", "!", good[:-4], good + "=", good + "====", bare, bare + "\n", "\ud800", good[::-1]):
         assert proven(simple(payload, text)) == (), text
     assert proven(Evidence(ARTIFACT, SIMPLE_SIGNING, payload, None)) == ()
     assert proven(replace(simple(payload, good), media_type="application/json")) == ()
