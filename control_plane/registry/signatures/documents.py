@@ -55,7 +55,7 @@ def base64_of(text: str | None) -> bytes | None:
         return None
     try:
         read = base64.b64decode(text, validate=True)
-        # b64decode reads padding where none belongs, and stray last bits; one text for one value is what Go reads.
+        # b64decode reads padding where none belongs, and stray last bits. One value has one text.
         return read if base64.b64encode(read).decode() == text else None
     except (binascii.Error, ValueError):
         return None
