@@ -14,7 +14,8 @@ import uvloop
 from common.clock import SystemClock
 from common.errors import Failure, NotFound
 from common.logging_setup import configure_logging
-from control_plane.app import build, open_backing
+from control_plane.app import build
+from control_plane.backing import open_backing
 from control_plane.migrations.migrate import current, upgrade
 from control_plane.process import serve, work
 from control_plane.registry.collection.console import collect_garbage

@@ -1,4 +1,4 @@
-"""Composition root of the control plane: settings in, wired services out. The only file that names concrete adapters.
+"""Composition root of the control plane: settings and engines (backing.py) in, wired services out.
 
 Nothing runs when `build` returns; `process.py` starts listeners and background work, `worker` starts only the latter.
 Tests call the same functions with other settings; there is no other wiring.
@@ -10,28 +10,15 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
 from common.clock import Clock
-from common.discovery import ServiceRegistry
-from common.discovery.etcd import EtcdRegistry, etcd_options
-from common.discovery.memory import MemoryDirectory, MemoryRegistry
 from control_plane.audit import jobs as audit_jobs
 from control_plane.audit.auditing import Auditing, build_auditing
 from control_plane.audit.service import TrailOptions
-from control_plane.blobs.filesystem import FilesystemBlobStore
-from control_plane.blobs.s3.opening import open_s3
-from control_plane.blobs.store_set.members import Member, Tier
-from control_plane.blobs.store_set.store import StoreSet
-from control_plane.cache import Cache
-from control_plane.cache.memory import MemoryCache
-from control_plane.cache.redis import RedisCache
+from control_plane.backing import Backing
 from control_plane.database import Database, UnitOfWork
-from control_plane.events import EventBus
-from control_plane.events.memory import MemoryEventBus
-from control_plane.events.redis import RedisEventBus
 from control_plane.fleet.conversation import Tempo
 from control_plane.fleet.service import Fleet, FleetOptions, open_fleet
 from control_plane.instances import jobs as instance_jobs
@@ -44,9 +31,6 @@ from control_plane.jobs.periodic import Periodic
 from control_plane.jobs.running import Handler
 from control_plane.jobs.service import JobService
 from control_plane.jobs.worker import Worker
-from control_plane.queues import Queue
-from control_plane.queues.memory import MemoryQueue
-from control_plane.queues.redis import RedisQueue
 from control_plane.registry import jobs as registry_jobs
 from control_plane.registry.auditing import RegistryAuditing
 from control_plane.registry.collection import jobs as collection_jobs
@@ -70,56 +54,15 @@ from control_plane.registry.stores import jobs as store_jobs
 from control_plane.registry.stores.assembly import Stores, build_stores, options_of
 from control_plane.sealing import SealedBox
 from control_plane.sealing.keyring import KeyRing
-from control_plane.settings import EtcdSettings, S3Settings, Settings
+from control_plane.settings import Settings
 from control_plane.swarm import jobs as swarm_jobs
-from control_plane.swarm.access import ContentAccess
-from control_plane.swarm.describe import Describer
-from control_plane.swarm.egress import EgressCounter
-from control_plane.swarm.keys import ContentKeys
-from control_plane.swarm.overview import SwarmOverview
-from control_plane.swarm.service import SwarmService
-from control_plane.swarm.tokens import ContentTokens
+from control_plane.swarm.assembly import Swarm, SwarmOptions, build_swarm
 from control_plane.tenants import jobs as tenant_jobs
 from control_plane.tenants.model import TenantSettings
 from control_plane.tenants.tenancy import Tenancy, build_tenancy
-from control_plane.web.outbound import Outbound
-from control_plane.web.outbound_addresses import AddressPolicy
 from control_plane.webhooks import jobs as webhook_jobs
 from control_plane.webhooks.dispatcher import DispatchLimits
 from control_plane.webhooks.hooking import WebhookOptions, Webhooks, build_webhooks
-
-
-@dataclass(frozen=True)
-class Backing:
-    """The engines beneath: real ones, or the embedded ones behind the same ports."""
-
-    database: Database
-    blobs: StoreSet
-    cache: Cache
-    queue: Queue
-    events: EventBus
-    directory: ServiceRegistry
-    outbound: Outbound
-
-    async def close(self) -> None:
-        await self.outbound.close()
-        await self.directory.close()
-        await self.events.close()
-        await self.queue.close()
-        await self.cache.close()
-        await self.blobs.close()
-        await self.database.close()
-
-
-@dataclass(frozen=True)
-class Swarm:
-    service: SwarmService
-    keys: ContentKeys
-    tokens: ContentTokens
-    access: ContentAccess
-    egress: EgressCounter
-    overview: SwarmOverview
-    describer: Describer
 
 
 @dataclass(frozen=True)
@@ -154,38 +97,6 @@ class ControlPlane:
     metrics: CollectorRegistry
 
 
-def open_backing(settings: Settings, clock: Clock) -> Backing:
-    """Connections are made at first use; the blob directory is made here."""
-    database = Database(settings.database_url, clock, pool_size=settings.database.pool_size)
-    blobs = _blobs(settings, clock)
-    directory = _directory(settings.etcd, clock)
-    outbound = Outbound(AddressPolicy.of(settings.outbound.allow))
-    if settings.redis.url is None:
-        return Backing(database, blobs, MemoryCache(clock), MemoryQueue(), MemoryEventBus(), directory, outbound)
-    url = settings.redis.url.get_secret_value()
-    cache, queue, events = RedisCache(url, clock), RedisQueue(url, clock), RedisEventBus(url, clock)
-    return Backing(database, blobs, cache, queue, events, directory, outbound)
-
-
-def _blobs(settings: Settings, clock: Clock) -> StoreSet:
-    def member(name: str, tier: str, location: str, directory: Path, s3: S3Settings) -> Member:
-        if s3.bucket is None:
-            return Member(name, FilesystemBlobStore(directory), Tier(tier), location, directory)
-        store = open_s3(s3, clock, random.random, settings.data / "spool")
-        return Member(name, store, Tier(tier), location, redirects=s3.redirect)
-
-    own, more = settings.blobs, settings.stores.items()
-    others = [member(name, each.tier, each.location, each.directory or Path(), each.s3) for name, each in more]
-    return StoreSet([member("primary", "hot", own.location, settings.blob_directory, own.s3), *others], clock)
-
-
-def _directory(etcd: EtcdSettings, clock: Clock) -> ServiceRegistry:
-    if not etcd.endpoints:
-        return MemoryRegistry(MemoryDirectory())
-    options = etcd_options(etcd.endpoints, username=etcd.username, password=etcd.password, ca_file=etcd.ca_file)
-    return EtcdRegistry(options, clock)
-
-
 def _identities(settings: Settings) -> TenantSettings:
     return TenantSettings(registry_service=settings.registry.service)
 
@@ -218,7 +129,7 @@ async def build(settings: Settings, clock: Clock, backing: Backing) -> ControlPl
     registry = RegistryService(database, backing.blobs, tenancy.directory, clock, hooks, incomplete, alone=alone)
     jobs = JobService(database, backing.queue, clock)
     fleet = await _fleet(settings, clock, backing, box)
-    swarm = await _swarm(settings, clock, backing, box, registry, jobs, fleet, tenancy)
+    swarm = await build_swarm(database, clock, box, registry, jobs, fleet, tenants, _swarm_options(settings))
     instances = _instances(clock, database, registry, tenancy, swarm, fleet)
     replication = build_replication(database, tenants, box, backing.outbound, registry, metrics, settings.replication)
     policies = build_policies(database, tenants, registry, jobs, instances.reading, gate, pulls, replication)
@@ -350,36 +261,12 @@ async def _fleet(settings: Settings, clock: Clock, backing: Backing, box: Sealed
     return await open_fleet(backing.database, backing.events, box, clock, random.random, options)
 
 
-async def _swarm(
-    settings: Settings,
-    clock: Clock,
-    backing: Backing,
-    box: SealedBox,
-    registry: RegistryService,
-    jobs: JobService,
-    fleet: Fleet,
-    tenancy: Tenancy,
-) -> Swarm:
-    database = backing.database
-    keys = ContentKeys(database, box, clock)
-    await keys.load()
-    tokens = ContentTokens(keys, clock)
-    egress = EgressCounter(database, clock, period_seconds=settings.swarm.egress_flush_seconds)
-    return Swarm(
-        service=SwarmService(
-            database,
-            tokens,
-            registry,
-            jobs,
-            smallest_bytes=settings.swarm.smallest_bytes,
-            patience_seconds=settings.swarm.metainfo_patience_seconds,
-        ),
-        keys=keys,
-        tokens=tokens,
-        access=ContentAccess(tokens, fleet.members, clock),
-        egress=egress,
-        overview=SwarmOverview(database, tenancy.directory, egress),
-        describer=Describer(database, registry, keys.swarm_secret),
+def _swarm_options(settings: Settings) -> SwarmOptions:
+    chosen = settings.swarm
+    return SwarmOptions(
+        smallest_bytes=chosen.smallest_bytes,
+        metainfo_patience_seconds=chosen.metainfo_patience_seconds,
+        egress_flush_seconds=chosen.egress_flush_seconds,
     )
 
 

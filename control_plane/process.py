@@ -22,7 +22,8 @@ from common.clock import Clock, SystemClock
 from common.durable import write_file
 from common.errors import Conflict, Unavailable
 from common.lifecycle import Lifecycle
-from control_plane.app import Backing, ControlPlane, build, open_backing
+from control_plane.app import ControlPlane, build
+from control_plane.backing import Backing, open_backing
 from control_plane.database.relay import one_after_another, relay_forever
 from control_plane.fleet.leases import follow_leases
 from control_plane.fleet.service import Places

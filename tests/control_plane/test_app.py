@@ -6,7 +6,7 @@ import pytest
 
 from common.clock import ManualClock
 from common.discovery.etcd import EtcdCaUnreadable
-from control_plane.app import open_backing
+from control_plane.backing import open_backing
 from control_plane.settings import load_settings
 
 

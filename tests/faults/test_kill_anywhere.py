@@ -18,7 +18,8 @@ import pytest
 
 from common.clock import ManualClock, SystemClock
 from common.digest import Digest
-from control_plane.app import build, open_backing
+from control_plane.app import build
+from control_plane.backing import open_backing
 from control_plane.settings import Settings, load_settings
 from tests.conformance.oci_push import begin, patch
 from tests.engines.ceph import S3Bucket

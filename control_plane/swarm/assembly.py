@@ -1,0 +1,78 @@
+"""The swarm's services, wired; what the composition root asks for.
+
+Invariant: nothing runs when `build_swarm` returns; the content keys are loaded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from common.clock import Clock
+from control_plane.database import Database
+from control_plane.fleet.service import Fleet
+from control_plane.jobs.service import JobService
+from control_plane.registry.service import RegistryService
+from control_plane.sealing import SealedBox
+from control_plane.swarm.access import ContentAccess
+from control_plane.swarm.describe import Describer
+from control_plane.swarm.egress import EgressCounter
+from control_plane.swarm.keys import ContentKeys
+from control_plane.swarm.overview import SwarmOverview
+from control_plane.swarm.service import SwarmService
+from control_plane.swarm.tokens import ContentTokens
+from control_plane.swarm.visibility import TenantDirectory
+
+
+@dataclass(frozen=True, slots=True)
+class SwarmOptions:
+    """`smallest_bytes`: below it a content goes by HTTP. `metainfo_patience_seconds`: how long a request waits for a
+    description that is being made.
+    """
+
+    smallest_bytes: int
+    metainfo_patience_seconds: float
+    egress_flush_seconds: float
+
+
+@dataclass(frozen=True)
+class Swarm:
+    service: SwarmService
+    keys: ContentKeys
+    tokens: ContentTokens
+    access: ContentAccess
+    egress: EgressCounter
+    overview: SwarmOverview
+    describer: Describer
+
+
+async def build_swarm(
+    database: Database,
+    clock: Clock,
+    box: SealedBox,
+    registry: RegistryService,
+    jobs: JobService,
+    fleet: Fleet,
+    directory: TenantDirectory,
+    options: SwarmOptions,
+) -> Swarm:
+    """Reads the content keys, and makes them at the first start."""
+    keys = ContentKeys(database, box, clock)
+    await keys.load()
+    tokens = ContentTokens(keys, clock)
+    egress = EgressCounter(database, clock, period_seconds=options.egress_flush_seconds)
+    return Swarm(
+        service=SwarmService(
+            database,
+            tokens,
+            registry,
+            jobs,
+            smallest_bytes=options.smallest_bytes,
+            patience_seconds=options.metainfo_patience_seconds,
+        ),
+        keys=keys,
+        tokens=tokens,
+        access=ContentAccess(tokens, fleet.members, clock),
+        egress=egress,
+        overview=SwarmOverview(database, directory, egress),
+        describer=Describer(database, registry, keys.swarm_secret),
+    )
