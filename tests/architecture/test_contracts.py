@@ -28,7 +28,7 @@ BREACHES = [
     ("Pure modules know no I/O library", "control_plane/registry/manifests.py", "import sqlalchemy"),
     ("Pure modules know no I/O library", "agent/planner.py", "import agent.runtimes.docker"),
     ("SQL lives in stores and tables", "control_plane/registry/service.py", "import sqlalchemy"),
-    ("control plane's composition root", "control_plane/registry/uploads.py", "import control_plane.blobs.filesystem"),
+    ("control plane's backing", "control_plane/registry/uploads.py", "import control_plane.blobs.filesystem"),
     ("agent's composition root", "agent/reconciler.py", "import agent.runtimes.docker"),
     ("BitTorrent engine or a directory", "regional/registrar.py", "import common.discovery.etcd"),
     ("The edge and the shared ground", "regional/journal.py", "import sqlalchemy"),
