@@ -45,9 +45,9 @@ class Ledger:
     def provenance(self, tenant_id: str, digest: Digest) -> Provenance:
         return self._provenance.get((tenant_id, digest), Provenance())
 
-    def count(self, key: ContentKey, *, centre: int = 0, regional: int = 0, peers: int = 0) -> None:
-        if centre or regional or peers:
-            self._provenance[key] = self.provenance(*key).plus(centre, regional, peers)
+    def count(self, key: ContentKey, *, centre: int = 0, regional: int = 0, peers: int = 0, reused: int = 0) -> None:
+        if centre or regional or peers or reused:
+            self._provenance[key] = self.provenance(*key).plus(centre, regional, peers, reused)
             self._dirty = True
 
     async def honour(self, instance_id: str, restart_nonce: int) -> None:

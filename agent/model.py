@@ -226,15 +226,19 @@ class InstanceReport:
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """Bytes of payload, by where they came from; cumulative."""
+    """Bytes of payload, by where they came from; cumulative. `reused_bytes`: from other contents of this host."""
 
     from_centre_bytes: int = 0
     from_regional_bytes: int = 0
     from_peers_bytes: int = 0
+    reused_bytes: int = 0
 
-    def plus(self, centre: int = 0, regional: int = 0, peers: int = 0) -> Provenance:
+    def plus(self, centre: int = 0, regional: int = 0, peers: int = 0, reused: int = 0) -> Provenance:
         return Provenance(
-            self.from_centre_bytes + centre, self.from_regional_bytes + regional, self.from_peers_bytes + peers
+            self.from_centre_bytes + centre,
+            self.from_regional_bytes + regional,
+            self.from_peers_bytes + peers,
+            self.reused_bytes + reused,
         )
 
 
