@@ -76,6 +76,8 @@ class PostgresEngine:
             "max_wal_senders": "0",
             "autovacuum": "off",
             "jit": "off",
+            # In its data directory, so that nothing of a killed server outlives it in /dev/shm.
+            "dynamic_shared_memory_type": "mmap",
         }
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         process = Process(
