@@ -18,6 +18,14 @@ import aiohttp
 
 from common.digest import Digest
 from common.errors import NotFound, Unauthenticated, Unavailable
+from common.spreading.exchange import (
+    MAXIMUM_BODY_BYTES,
+    Grant,
+    LeaseQuestionInvalid,
+    Question,
+    decode_grant,
+    encode_question,
+)
 
 _CONNECT_SECONDS = 5.0
 # A regional lets a reader wait 30 s for bytes on their way (regional/reader.py) before it says so; silence for longer
@@ -94,6 +102,21 @@ class ContentHttp:
                 raise _broken(source, error) from error
             return encoded
 
+    async def lease(self, source: Source, digest: Digest, token: str, question: Question, piece_count: int) -> Grant:
+        """Which pieces to read from there next; the source may take two seconds to find any."""
+        path, body = f"/content/v1/{digest}/lease", encode_question(question)
+        async with self._get(source, path, token, {"Content-Type": "application/json"}, body) as response:
+            _check(source, response, digest, await _problem(response))
+            answer = b""
+            try:
+                while chunk := await response.content.read(MAXIMUM_BODY_BYTES - len(answer)):
+                    answer += chunk
+                return decode_grant(answer, piece_count)
+            except _BROKEN as error:
+                raise _broken(source, error) from error
+            except LeaseQuestionInvalid as error:
+                raise SourceAway(f"{source} gave no lease of {digest}: {error.detail}") from error
+
     async def read(
         self, source: Source, digest: Digest, token: str, start: int, end: int
     ) -> AsyncGenerator[bytes, None]:
@@ -121,14 +144,21 @@ class ContentHttp:
 
     @asynccontextmanager
     async def _get(
-        self, source: Source, path: str, token: str, headers: dict[str, str]
+        self, source: Source, path: str, token: str, headers: dict[str, str], body: bytes | None = None
     ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """With a `body` it is a POST."""
         # identity: ranges and byte counts speak of the content itself, not of a compressed form.
         sent = {"Authorization": f"Bearer {token}", "Accept-Encoding": "identity", **headers}
         tls = self._trust.regional() if source.kind == "regional" else self._trust.centre()
         try:
-            response = await self._session.get(
-                source.base_url + path, headers=sent, timeout=self._timeout, ssl=tls, allow_redirects=False
+            response = await self._session.request(
+                "GET" if body is None else "POST",
+                source.base_url + path,
+                data=body,
+                headers=sent,
+                timeout=self._timeout,
+                ssl=tls,
+                allow_redirects=False,
             )
         except (*_BROKEN, ValueError) as error:
             raise SourceAway(
