@@ -80,6 +80,27 @@ HEALTH_HEALTHY: Health.ValueType  # 3
 HEALTH_UNHEALTHY: Health.ValueType  # 4
 Global___Health: _TypeAlias = Health  # noqa: Y015
 
+class _OffenceKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _OffenceKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OffenceKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    OFFENCE_KIND_UNSPECIFIED: _OffenceKind.ValueType  # 0
+    OFFENCE_KIND_FALSE_BLOCK: _OffenceKind.ValueType  # 10
+    """a peer sent bytes that failed their hash; this host has banned it"""
+    OFFENCE_KIND_FALSE_METAINFO: _OffenceKind.ValueType  # 20
+    """a source sent a metainfo that no valid statement of the control plane goes with"""
+
+class OffenceKind(_OffenceKind, metaclass=_OffenceKindEnumTypeWrapper): ...
+
+OFFENCE_KIND_UNSPECIFIED: OffenceKind.ValueType  # 0
+OFFENCE_KIND_FALSE_BLOCK: OffenceKind.ValueType  # 10
+"""a peer sent bytes that failed their hash; this host has banned it"""
+OFFENCE_KIND_FALSE_METAINFO: OffenceKind.ValueType  # 20
+"""a source sent a metainfo that no valid statement of the control plane goes with"""
+Global___OffenceKind: _TypeAlias = OffenceKind  # noqa: Y015
+
 class _DesiredState:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -270,21 +291,25 @@ class Reports(_message.Message):
     SEQUENCE_FIELD_NUMBER: _builtins.int
     INSTANCES_FIELD_NUMBER: _builtins.int
     CONTENTS_FIELD_NUMBER: _builtins.int
+    OFFENCES_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     @_builtins.property
     def instances(self) -> _containers.RepeatedCompositeFieldContainer[Global___InstanceReport]: ...
     @_builtins.property
     def contents(self) -> _containers.RepeatedCompositeFieldContainer[Global___ContentReport]: ...
+    @_builtins.property
+    def offences(self) -> _containers.RepeatedCompositeFieldContainer[Global___Offence]: ...
     def __init__(
         self,
         *,
         sequence: _builtins.int = ...,
         instances: _abc.Iterable[Global___InstanceReport] | None = ...,
         contents: _abc.Iterable[Global___ContentReport] | None = ...,
+        offences: _abc.Iterable[Global___Offence] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["contents", b"contents", "instances", b"instances", "sequence", b"sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contents", b"contents", "instances", b"instances", "offences", b"offences", "sequence", b"sequence"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -370,6 +395,48 @@ class ContentReport(_message.Message):
 Global___ContentReport: _TypeAlias = ContentReport  # noqa: Y015
 
 @_typing.final
+class Offence(_message.Message):
+    """Somebody sent what nobody may send. Each is reported once, by its id, and kept until it is acknowledged."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OFFENCE_ID_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    TENANT_ID_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    ACCUSED_FIELD_NUMBER: _builtins.int
+    OCCURRED_AT_MS_FIELD_NUMBER: _builtins.int
+    offence_id: _builtins.str
+    kind: Global___OffenceKind.ValueType
+    tenant_id: _builtins.str
+    digest: _builtins.str
+    source: _builtins.str
+    """address:port of the peer, or base URL of the regional or centre"""
+    accused: _builtins.str
+    """"host/<id>", where the IDC's tracker knew whose that address is; empty: nobody knew"""
+    occurred_at_ms: _builtins.int
+    """since 1970, by the host's clock"""
+    def __init__(
+        self,
+        *,
+        offence_id: _builtins.str = ...,
+        kind: Global___OffenceKind.ValueType = ...,
+        tenant_id: _builtins.str = ...,
+        digest: _builtins.str = ...,
+        source: _builtins.str = ...,
+        accused: _builtins.str = ...,
+        occurred_at_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accused", b"accused", "digest", b"digest", "kind", b"kind", "occurred_at_ms", b"occurred_at_ms", "offence_id", b"offence_id", "source", b"source", "tenant_id", b"tenant_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Offence: _TypeAlias = Offence  # noqa: Y015
+
+@_typing.final
 class ProbeReply(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -398,6 +465,7 @@ class PlaneMessage(_message.Message):
     REPORTS_ACK_FIELD_NUMBER: _builtins.int
     PROBE_FIELD_NUMBER: _builtins.int
     REGIONALS_FIELD_NUMBER: _builtins.int
+    LIMITS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def welcome(self) -> Global___Welcome: ...
     @_builtins.property
@@ -410,6 +478,10 @@ class PlaneMessage(_message.Message):
     def probe(self) -> Global___Probe: ...
     @_builtins.property
     def regionals(self) -> Global___Regionals: ...
+    @_builtins.property
+    def limits(self) -> _content_pb2.Limits:
+        """after Welcome, and whenever they change"""
+
     def __init__(
         self,
         *,
@@ -419,12 +491,13 @@ class PlaneMessage(_message.Message):
         reports_ack: Global___ReportsAck | None = ...,
         probe: Global___Probe | None = ...,
         regionals: Global___Regionals | None = ...,
+        limits: _content_pb2.Limits | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "changes", b"changes", "probe", b"probe", "regionals", b"regionals", "reports_ack", b"reports_ack", "set", b"set", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "changes", b"changes", "limits", b"limits", "probe", b"probe", "regionals", b"regionals", "reports_ack", b"reports_ack", "set", b"set", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "changes", b"changes", "probe", b"probe", "regionals", b"regionals", "reports_ack", b"reports_ack", "set", b"set", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "changes", b"changes", "limits", b"limits", "probe", b"probe", "regionals", b"regionals", "reports_ack", b"reports_ack", "set", b"set", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["welcome", "set", "changes", "reports_ack", "probe", "regionals"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["welcome", "set", "changes", "reports_ack", "probe", "regionals", "limits"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
@@ -439,12 +512,17 @@ class Welcome(_message.Message):
     HOST_ID_FIELD_NUMBER: _builtins.int
     IDC_FIELD_NUMBER: _builtins.int
     CONTENT_URL_FIELD_NUMBER: _builtins.int
+    VERIFYING_KEYS_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     heartbeat_seconds: _builtins.float
     host_id: _builtins.str
     idc: _builtins.str
     content_url: _builtins.str
     """base URL of the centre's content routes; empty: the one the agent enrolled at"""
+    @_builtins.property
+    def verifying_keys(self) -> _containers.RepeatedCompositeFieldContainer[_content_pb2.VerifyingKey]:
+        """of content statements"""
+
     def __init__(
         self,
         *,
@@ -453,10 +531,11 @@ class Welcome(_message.Message):
         host_id: _builtins.str = ...,
         idc: _builtins.str = ...,
         content_url: _builtins.str = ...,
+        verifying_keys: _abc.Iterable[_content_pb2.VerifyingKey] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_url", b"content_url", "heartbeat_seconds", b"heartbeat_seconds", "host_id", b"host_id", "idc", b"idc", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_url", b"content_url", "heartbeat_seconds", b"heartbeat_seconds", "host_id", b"host_id", "idc", b"idc", "session_id", b"session_id", "verifying_keys", b"verifying_keys"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -587,6 +666,7 @@ class Assignment(_message.Message):
     IMAGE_FIELD_NUMBER: _builtins.int
     CONTAINER_FIELD_NUMBER: _builtins.int
     RESTART_NONCE_FIELD_NUMBER: _builtins.int
+    EFFORT_FIELD_NUMBER: _builtins.int
     instance_id: _builtins.str
     generation: _builtins.int
     """grows with every change of this instance"""
@@ -597,6 +677,8 @@ class Assignment(_message.Message):
     desired_state: Global___DesiredState.ValueType
     restart_nonce: _builtins.int
     """a change asks for one restart"""
+    effort: _content_pb2.Effort.ValueType
+    """of fetching; a content that another assignment wants ordinarily is ordinary"""
     @_builtins.property
     def image(self) -> Global___Image: ...
     @_builtins.property
@@ -613,10 +695,11 @@ class Assignment(_message.Message):
         image: Global___Image | None = ...,
         container: Global___ContainerSpec | None = ...,
         restart_nonce: _builtins.int = ...,
+        effort: _content_pb2.Effort.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["container", b"container", "image", b"image"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["container", b"container", "desired_state", b"desired_state", "generation", b"generation", "image", b"image", "instance_id", b"instance_id", "name", b"name", "restart_nonce", b"restart_nonce", "tenant", b"tenant", "tenant_id", b"tenant_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["container", b"container", "desired_state", b"desired_state", "effort", b"effort", "generation", b"generation", "image", b"image", "instance_id", b"instance_id", "name", b"name", "restart_nonce", b"restart_nonce", "tenant", b"tenant", "tenant_id", b"tenant_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -24,17 +24,25 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eproto/content/v1/content.proto\x12\x14longshore.content.v1\"P\n\x07\x43ontent\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\x12\x12\n\nmedia_type\x18\x03 \x01(\t\x12\r\n\x05token\x18\x04 \x01(\t\"6\n\x0cVerifyingKey\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\x16\n\x0epublic_key_pem\x18\x02 \x01(\x0c\"^\n\nProvenance\x12\x19\n\x11\x66rom_centre_bytes\x18\x01 \x01(\x04\x12\x1b\n\x13\x66rom_regional_bytes\x18\x02 \x01(\x04\x12\x18\n\x10\x66rom_peers_bytes\x18\x03 \x01(\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eproto/content/v1/content.proto\x12\x14longshore.content.v1\"P\n\x07\x43ontent\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\x12\x12\n\nmedia_type\x18\x03 \x01(\t\x12\r\n\x05token\x18\x04 \x01(\t\"6\n\x0cVerifyingKey\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\x16\n\x0epublic_key_pem\x18\x02 \x01(\x0c\"t\n\nProvenance\x12\x19\n\x11\x66rom_centre_bytes\x18\x01 \x01(\x04\x12\x1b\n\x13\x66rom_regional_bytes\x18\x02 \x01(\x04\x12\x18\n\x10\x66rom_peers_bytes\x18\x03 \x01(\x04\x12\x14\n\x0creused_bytes\x18\x04 \x01(\x04\"8\n\x06Limits\x12.\n\x05rules\x18\x01 \x03(\x0b\x32\x1f.longshore.content.v1.LimitRule\"\xa0\x01\n\tLimitRule\x12(\n\x04link\x18\x01 \x01(\x0e\x32\x1a.longshore.content.v1.Link\x12\x11\n\ttenant_id\x18\x02 \x01(\t\x12\x18\n\x10\x62ytes_per_second\x18\x03 \x01(\x04\x12\x13\n\x0b\x66rom_minute\x18\x04 \x01(\r\x12\x14\n\x0cuntil_minute\x18\x05 \x01(\r\x12\x11\n\ttime_zone\x18\x06 \x01(\t*E\n\x06\x45\x66\x66ort\x12\x16\n\x12\x45\x46\x46ORT_UNSPECIFIED\x10\x00\x12\x10\n\x0c\x45\x46\x46ORT_LOWER\x10\n\x12\x11\n\rEFFORT_PAUSED\x10\x14*k\n\x04Link\x12\x14\n\x10LINK_UNSPECIFIED\x10\x00\x12\x11\n\rLINK_WAN_DOWN\x10\n\x12\x14\n\x10LINK_REGIONAL_UP\x10\x14\x12\x10\n\x0cLINK_HOST_UP\x10\x1e\x12\x12\n\x0eLINK_HOST_DOWN\x10(b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'proto.content.v1.content_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_EFFORT']._serialized_start=533
+  _globals['_EFFORT']._serialized_end=602
+  _globals['_LINK']._serialized_start=604
+  _globals['_LINK']._serialized_end=711
   _globals['_CONTENT']._serialized_start=56
   _globals['_CONTENT']._serialized_end=136
   _globals['_VERIFYINGKEY']._serialized_start=138
   _globals['_VERIFYINGKEY']._serialized_end=192
   _globals['_PROVENANCE']._serialized_start=194
-  _globals['_PROVENANCE']._serialized_end=288
+  _globals['_PROVENANCE']._serialized_end=310
+  _globals['_LIMITS']._serialized_start=312
+  _globals['_LIMITS']._serialized_end=368
+  _globals['_LIMITRULE']._serialized_start=371
+  _globals['_LIMITRULE']._serialized_end=531
 # @@protoc_insertion_point(module_scope)

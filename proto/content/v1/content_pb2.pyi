@@ -3,8 +3,11 @@
 isort:skip_file
 What can be moved to a host: bytes named by digest, and the right to read them."""
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -15,6 +18,55 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _Effort:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _EffortEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Effort.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    EFFORT_UNSPECIFIED: _Effort.ValueType  # 0
+    """ordinary"""
+    EFFORT_LOWER: _Effort.ValueType  # 10
+    """gives way to everything ordinary (RFC 8622)"""
+    EFFORT_PAUSED: _Effort.ValueType  # 20
+    """stands still; what is there stays"""
+
+class Effort(_Effort, metaclass=_EffortEnumTypeWrapper):
+    """How much a transfer may disturb others. A value that is not known means the first."""
+
+EFFORT_UNSPECIFIED: Effort.ValueType  # 0
+"""ordinary"""
+EFFORT_LOWER: Effort.ValueType  # 10
+"""gives way to everything ordinary (RFC 8622)"""
+EFFORT_PAUSED: Effort.ValueType  # 20
+"""stands still; what is there stays"""
+Global___Effort: _TypeAlias = Effort  # noqa: Y015
+
+class _Link:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _LinkEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Link.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    LINK_UNSPECIFIED: _Link.ValueType  # 0
+    LINK_WAN_DOWN: _Link.ValueType  # 10
+    """the regional's download from the centre"""
+    LINK_REGIONAL_UP: _Link.ValueType  # 20
+    """what a regional sends to hosts"""
+    LINK_HOST_UP: _Link.ValueType  # 30
+    LINK_HOST_DOWN: _Link.ValueType  # 40
+
+class Link(_Link, metaclass=_LinkEnumTypeWrapper): ...
+
+LINK_UNSPECIFIED: Link.ValueType  # 0
+LINK_WAN_DOWN: Link.ValueType  # 10
+"""the regional's download from the centre"""
+LINK_REGIONAL_UP: Link.ValueType  # 20
+"""what a regional sends to hosts"""
+LINK_HOST_UP: Link.ValueType  # 30
+LINK_HOST_DOWN: Link.ValueType  # 40
+Global___Link: _TypeAlias = Link  # noqa: Y015
 
 @_typing.final
 class Content(_message.Message):
@@ -52,7 +104,7 @@ Global___Content: _TypeAlias = Content  # noqa: Y015
 
 @_typing.final
 class VerifyingKey(_message.Message):
-    """A public key that verifies content tokens. Keys rotate: a verifier keeps every key of the newest set it received."""
+    """A public key that verifies content tokens and content statements. Keys rotate: a verifier keeps every key of the newest set it received."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -83,20 +135,86 @@ class Provenance(_message.Message):
     FROM_CENTRE_BYTES_FIELD_NUMBER: _builtins.int
     FROM_REGIONAL_BYTES_FIELD_NUMBER: _builtins.int
     FROM_PEERS_BYTES_FIELD_NUMBER: _builtins.int
+    REUSED_BYTES_FIELD_NUMBER: _builtins.int
     from_centre_bytes: _builtins.int
     from_regional_bytes: _builtins.int
     from_peers_bytes: _builtins.int
+    reused_bytes: _builtins.int
+    """copied from other contents that this host held"""
     def __init__(
         self,
         *,
         from_centre_bytes: _builtins.int = ...,
         from_regional_bytes: _builtins.int = ...,
         from_peers_bytes: _builtins.int = ...,
+        reused_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["from_centre_bytes", b"from_centre_bytes", "from_peers_bytes", b"from_peers_bytes", "from_regional_bytes", b"from_regional_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["from_centre_bytes", b"from_centre_bytes", "from_peers_bytes", b"from_peers_bytes", "from_regional_bytes", b"from_regional_bytes", "reused_bytes", b"reused_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Provenance: _TypeAlias = Provenance  # noqa: Y015
+
+@_typing.final
+class Limits(_message.Message):
+    """All limits of an IDC's links; replaces those before. Kept over restarts, and in force while the centre is away."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RULES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def rules(self) -> _containers.RepeatedCompositeFieldContainer[Global___LimitRule]:
+        """of those for one link and tenant the first whose window is open counts"""
+
+    def __init__(
+        self,
+        *,
+        rules: _abc.Iterable[Global___LimitRule] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["rules", b"rules"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Limits: _TypeAlias = Limits  # noqa: Y015
+
+@_typing.final
+class LimitRule(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LINK_FIELD_NUMBER: _builtins.int
+    TENANT_ID_FIELD_NUMBER: _builtins.int
+    BYTES_PER_SECOND_FIELD_NUMBER: _builtins.int
+    FROM_MINUTE_FIELD_NUMBER: _builtins.int
+    UNTIL_MINUTE_FIELD_NUMBER: _builtins.int
+    TIME_ZONE_FIELD_NUMBER: _builtins.int
+    link: Global___Link.ValueType
+    tenant_id: _builtins.str
+    """empty: the whole link"""
+    bytes_per_second: _builtins.int
+    """0: no limit"""
+    from_minute: _builtins.int
+    """of the day in `time_zone`; until_minute equal: always, smaller: past midnight"""
+    until_minute: _builtins.int
+    time_zone: _builtins.str
+    """IANA name; empty: UTC"""
+    def __init__(
+        self,
+        *,
+        link: Global___Link.ValueType = ...,
+        tenant_id: _builtins.str = ...,
+        bytes_per_second: _builtins.int = ...,
+        from_minute: _builtins.int = ...,
+        until_minute: _builtins.int = ...,
+        time_zone: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes_per_second", b"bytes_per_second", "from_minute", b"from_minute", "link", b"link", "tenant_id", b"tenant_id", "time_zone", b"time_zone", "until_minute", b"until_minute"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LimitRule: _TypeAlias = LimitRule  # noqa: Y015

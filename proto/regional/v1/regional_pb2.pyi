@@ -227,6 +227,7 @@ class PlaneMessage(_message.Message):
     CHANGES_FIELD_NUMBER: _builtins.int
     REPORTS_ACK_FIELD_NUMBER: _builtins.int
     PROBE_FIELD_NUMBER: _builtins.int
+    LIMITS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def welcome(self) -> Global___Welcome: ...
     @_builtins.property
@@ -237,6 +238,10 @@ class PlaneMessage(_message.Message):
     def reports_ack(self) -> Global___ReportsAck: ...
     @_builtins.property
     def probe(self) -> Global___Probe: ...
+    @_builtins.property
+    def limits(self) -> _content_pb2.Limits:
+        """after Welcome, and whenever they change"""
+
     def __init__(
         self,
         *,
@@ -245,12 +250,13 @@ class PlaneMessage(_message.Message):
         changes: Global___OrderChanges | None = ...,
         reports_ack: Global___ReportsAck | None = ...,
         probe: Global___Probe | None = ...,
+        limits: _content_pb2.Limits | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "changes", b"changes", "probe", b"probe", "reports_ack", b"reports_ack", "set", b"set", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "changes", b"changes", "limits", b"limits", "probe", b"probe", "reports_ack", b"reports_ack", "set", b"set", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "changes", b"changes", "probe", b"probe", "reports_ack", b"reports_ack", "set", b"set", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "changes", b"changes", "limits", b"limits", "probe", b"probe", "reports_ack", b"reports_ack", "set", b"set", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["welcome", "set", "changes", "reports_ack", "probe"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["welcome", "set", "changes", "reports_ack", "probe", "limits"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
@@ -300,7 +306,9 @@ class Order(_message.Message):
 
     TENANT_ID_FIELD_NUMBER: _builtins.int
     CONTENT_FIELD_NUMBER: _builtins.int
+    EFFORT_FIELD_NUMBER: _builtins.int
     tenant_id: _builtins.str
+    effort: _content_pb2.Effort.ValueType
     @_builtins.property
     def content(self) -> _content_pb2.Content: ...
     def __init__(
@@ -308,10 +316,11 @@ class Order(_message.Message):
         *,
         tenant_id: _builtins.str = ...,
         content: _content_pb2.Content | None = ...,
+        effort: _content_pb2.Effort.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["content", b"content"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "tenant_id", b"tenant_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "effort", b"effort", "tenant_id", b"tenant_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
