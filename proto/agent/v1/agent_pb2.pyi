@@ -9,6 +9,7 @@ from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from proto.content.v1 import content_pb2 as _content_pb2
+from proto.edge.v1 import edge_pb2 as _edge_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -466,6 +467,7 @@ class PlaneMessage(_message.Message):
     PROBE_FIELD_NUMBER: _builtins.int
     REGIONALS_FIELD_NUMBER: _builtins.int
     LIMITS_FIELD_NUMBER: _builtins.int
+    RETURN_CONTENT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def welcome(self) -> Global___Welcome: ...
     @_builtins.property
@@ -482,6 +484,8 @@ class PlaneMessage(_message.Message):
     def limits(self) -> _content_pb2.Limits:
         """after Welcome, and whenever they change"""
 
+    @_builtins.property
+    def return_content(self) -> _edge_pb2.ReturnContent: ...
     def __init__(
         self,
         *,
@@ -492,12 +496,13 @@ class PlaneMessage(_message.Message):
         probe: Global___Probe | None = ...,
         regionals: Global___Regionals | None = ...,
         limits: _content_pb2.Limits | None = ...,
+        return_content: _edge_pb2.ReturnContent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "changes", b"changes", "limits", b"limits", "probe", b"probe", "regionals", b"regionals", "reports_ack", b"reports_ack", "set", b"set", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "changes", b"changes", "limits", b"limits", "probe", b"probe", "regionals", b"regionals", "reports_ack", b"reports_ack", "return_content", b"return_content", "set", b"set", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "changes", b"changes", "limits", b"limits", "probe", b"probe", "regionals", b"regionals", "reports_ack", b"reports_ack", "set", b"set", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "changes", b"changes", "limits", b"limits", "probe", b"probe", "regionals", b"regionals", "reports_ack", b"reports_ack", "return_content", b"return_content", "set", b"set", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["welcome", "set", "changes", "reports_ack", "probe", "regionals", "limits"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["welcome", "set", "changes", "reports_ack", "probe", "regionals", "limits", "return_content"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
