@@ -9,7 +9,7 @@ BOUNDED := timeout --foreground --kill-after=30 2700
 CODE := common control_plane agent regional deploy benchmarks tests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup proto lock format check lint types contracts fresh test demo bench-registry bench-spread migration clean
+.PHONY: help setup proto lock format check lint types contracts fresh test demo bench-registry bench-spread bench-swarm soak-swarm migration clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -66,6 +66,12 @@ bench-registry: setup ## the registry against Debian's docker-registry and nginx
 
 bench-spread: setup ## origin bytes per IDC and makespan against plain HTTP, in network namespaces (root)
 	@$(BIN)/python -m benchmarks.spread
+
+bench-swarm: setup ## the swarm against aria2, transmission and nginx on shaped links; BENCH_ONLY=flat8 ... (root)
+	@$(BIN)/python -m benchmarks.swarm
+
+soak-swarm: setup ## SOAK_SPREADS=50 spreads while agents, regional and control plane are killed (root)
+	@$(BIN)/python -m benchmarks.swarm.soak
 
 clean: ## remove what was generated outside of git
 	rm -rf .venv demo-data .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

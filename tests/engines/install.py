@@ -23,6 +23,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "registry": ("docker-registry",),
     "ceph": ("ceph-mon", "ceph-osd", "radosgw", "ceph-common"),
     "tools": ("iproute2", "util-linux", "nginx-light"),
+    "swarm": ("iproute2", "util-linux", "nginx-light", "curl", "aria2", "transmission-cli"),
 }
 # Another run of apt on the same machine is waited for, in seconds, instead of failing.
 _LOCK_SECONDS = 900
