@@ -196,6 +196,7 @@ def _content_message(report: ContentReport) -> agent_pb2.ContentReport:
             from_centre_bytes=report.provenance.from_centre_bytes,
             from_regional_bytes=report.provenance.from_regional_bytes,
             from_peers_bytes=report.provenance.from_peers_bytes,
+            reused_bytes=report.provenance.reused_bytes,
         ),
         detail=report.detail,
     )
@@ -224,7 +225,10 @@ def _content_from(message: agent_pb2.ContentReport) -> ContentReport:
         held_bytes=message.held_bytes,
         verified=message.verified,
         provenance=Provenance(
-            provenance.from_centre_bytes, provenance.from_regional_bytes, provenance.from_peers_bytes
+            provenance.from_centre_bytes,
+            provenance.from_regional_bytes,
+            provenance.from_peers_bytes,
+            provenance.reused_bytes,
         ),
         detail=message.detail,
     )
