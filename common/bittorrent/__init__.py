@@ -89,6 +89,20 @@ class TorrentHandle(Protocol):
 
     async def have_pieces(self) -> frozenset[int]: ...
 
+    async def read_piece(self, index: int) -> bytes:
+        """The bytes of a piece once it is verified, also of one that is not yet in the file.
+
+        No deadline of its own: bound it outside. Raises IndexError, `Stale` if the torrent was removed, `Unavailable`
+        if the disk failed.
+        """
+        ...
+
+    def want_soon(self, pieces: Sequence[int]) -> None:
+        """Ask for these before all others, the first of them first, and no more for those of the last call; held
+        ones are passed over. A hint: never blocks, harmless on a torrent that was removed.
+        """
+        ...
+
     async def connect_peer(self, host: str, port: int) -> None:
         """Within about a second; a tracker's peers are connected at once."""
         ...

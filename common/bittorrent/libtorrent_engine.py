@@ -20,6 +20,7 @@ import structlog
 from common.bittorrent.failures import ListenFailed, SessionClosed
 from common.bittorrent.lan_settings import Setting
 from common.bittorrent.libtorrent_bans import Bans
+from common.bittorrent.libtorrent_reads import piece_read
 from common.errors import Unavailable
 
 log = structlog.get_logger()
@@ -50,6 +51,8 @@ class Listener(Protocol):
     def on_piece(self, index: int) -> None: ...
 
     def on_hash_failed(self, index: int) -> None: ...
+
+    def on_read(self, index: int, data: bytes | None, message: str) -> None: ...
 
     def on_finished(self) -> None:
         """Every piece is verified; the last ones need not be in the file yet."""
@@ -198,6 +201,7 @@ class Engine:
         return {
             lt.piece_finished_alert: self._to(lambda listener, alert: listener.on_piece(alert.piece_index)),
             lt.hash_failed_alert: self._to(lambda listener, alert: listener.on_hash_failed(alert.piece_index)),
+            lt.read_piece_alert: self._to(lambda listener, alert: listener.on_read(*piece_read(alert))),
             lt.torrent_finished_alert: self._to(lambda listener, _: listener.on_finished()),
             lt.cache_flushed_alert: self._to(lambda listener, _: listener.on_flushed()),
             lt.file_error_alert: self._to(_disk_error),

@@ -9,8 +9,6 @@ and the next `complete()` re-verifies the file and adds it again with what is go
 from __future__ import annotations
 
 import asyncio
-import ipaddress
-import socket
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -20,10 +18,12 @@ import structlog
 
 from common.bittorrent import Torrent, TorrentStatus
 from common.bittorrent import libtorrent_parameters as translate
-from common.bittorrent.checks import check_file, check_port, disk_failure
-from common.bittorrent.failures import AddressInvalid, PieceRejected, TorrentRemoved
+from common.bittorrent.addresses import resolve
+from common.bittorrent.checks import check_file, disk_failure
+from common.bittorrent.failures import PieceRejected, TorrentRemoved
 from common.bittorrent.libtorrent_engine import Engine
 from common.bittorrent.libtorrent_meter import Meter
+from common.bittorrent.libtorrent_reads import PieceReads
 from common.bittorrent.libtorrent_web_seeds import WebSeeds
 from common.bittorrent.metainfo import Metainfo, verify_piece
 from common.bittorrent.recheck import verify_file
@@ -49,6 +49,7 @@ class LibtorrentTorrent:
         self._meter = Meter(self._on_sampled)
         self._web_seeds = WebSeeds(torrent.metainfo, torrent.web_seeds, self._present, random)
         self._pieces: dict[int, asyncio.Future[Failure | bool]] = {}
+        self._reads = PieceReads(torrent.metainfo, self._present, lambda index: index in self._had)
         self._peers: dict[tuple[str, int], None] = {}
         self._settled = asyncio.Event()
         self._finished = self._flushed = self._sampled = False
@@ -125,9 +126,16 @@ class LibtorrentTorrent:
     async def have_pieces(self) -> frozenset[int]:
         return frozenset(self._had)
 
+    async def read_piece(self, index: int) -> bytes:
+        self._usable()
+        return await self._reads.read(index)
+
+    def want_soon(self, pieces: Sequence[int]) -> None:
+        self._reads.want_soon(pieces)
+
     async def connect_peer(self, host: str, port: int) -> None:
         handle = self._usable()
-        address = await _resolve(host, port)
+        address = await resolve(host, port)
         self._peers[address] = None
         handle.connect_peer(address)
 
@@ -161,12 +169,17 @@ class LibtorrentTorrent:
 
     def on_added(self, handle: Any) -> None:
         self._handle = handle
+        self._reads.renew()
 
     def on_piece(self, index: int) -> None:
         if index not in self._had:
             self._had.add(index)
             self._held_bytes += self.metainfo.piece_size(index)
+            self._reads.arrived(index)
         self._answer(index, True)
+
+    def on_read(self, index: int, data: bytes | None, message: str) -> None:
+        self._reads.answered(index, data, message)
 
     def on_hash_failed(self, index: int) -> None:
         log.warning("piece failed its hash", name=self.metainfo.name, index=index)
@@ -238,6 +251,7 @@ class LibtorrentTorrent:
         """The torrent leaves libtorrent: keep its totals, and tell those who wait for a piece."""
         self._meter.end()
         self._web_seeds.stop()
+        self._reads.end(failure)
         for index in list(self._pieces):
             self._answer(index, failure)
 
@@ -258,16 +272,3 @@ class LibtorrentTorrent:
 
     def _gone(self) -> TorrentRemoved:
         return TorrentRemoved(f"the torrent of {self.metainfo.name} was removed", action="add it again")
-
-
-async def _resolve(host: str, port: int) -> tuple[str, int]:
-    check_port(port)
-    try:
-        return str(ipaddress.ip_address(host)), port
-    except ValueError:
-        pass
-    try:
-        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except OSError as error:
-        raise AddressInvalid(f"{host} has no address", host=host) from error
-    return str(found[0][4][0]), port

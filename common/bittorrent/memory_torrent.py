@@ -68,6 +68,8 @@ class MemoryTorrent:
         self._received = dict.fromkeys(Kind, 0)
         self._sent = self._failed = self._cursor = 0
         self._banned: set[int] = set()
+        self._soon: tuple[int, ...] = ()
+        self._moved = asyncio.Event()
         self._settled = asyncio.Event()
         self._failure: Failure | None = None
         self._told = self._removed = False
@@ -119,6 +121,17 @@ class MemoryTorrent:
     async def have_pieces(self) -> frozenset[int]:
         return frozenset(self._had)
 
+    async def read_piece(self, index: int) -> bytes:
+        self.metainfo.piece_size(index)
+        self._check_usable()
+        while index not in self._had:
+            await self._moved.wait()
+            self._check_usable()
+        return self._read(index)
+
+    def want_soon(self, pieces: Sequence[int]) -> None:
+        self._soon = tuple(pieces)
+
     async def connect_peer(self, host: str, port: int) -> None:
         """The port alone names a memory peer, whatever the host."""
         self._check_usable()
@@ -148,13 +161,13 @@ class MemoryTorrent:
             self._network.leave(self)
             self._forget(self.metainfo)
             self._settled.set()
+            self._tell_readers()
 
     def give(self, index: int) -> bytes | None:
         """The piece as this peer sends it; None if it has none to give."""
         if index not in self._had or self._failure is not None or self._fault is Fault.SILENT:
             return None
-        with self._path.open("rb") as file:
-            data = os.pread(file.fileno(), self.metainfo.piece_size(index), index * self.metainfo.piece_length)
+        data = self._read(index)
         self._sent += len(data)
         return data if self._fault is not Fault.CORRUPT else bytes([data[0] ^ 1]) + data[1:]
 
@@ -196,6 +209,7 @@ class MemoryTorrent:
         if not self._network.take_room(self._torrent.directory, len(data)):
             self._failure = disk_failure(self.metainfo, errno.ENOSPC, os.strerror(errno.ENOSPC))
             self._settled.set()
+            self._tell_readers()
             return False
         descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
@@ -203,16 +217,27 @@ class MemoryTorrent:
         finally:
             os.close(descriptor)
         self._had.add(index)
+        self._tell_readers()
         self._settle()
         self._network.wake()
         return True
 
     def _wanted(self) -> Iterator[int]:
-        """The slice first; then each peer begins at another place, so that peers have something to exchange."""
-        yield from (index for index in self._torrent.first_pieces if index not in self._had)
+        """What is wanted soon, then the slice; then each peer begins at another place, so that peers have something to
+        exchange.
+        """
+        yield from (index for index in (*self._soon, *self._torrent.first_pieces) if index not in self._had)
         count = self.metainfo.piece_count
         start = self.port * 7 % count
         yield from (i for step in range(count) if (i := (start + step) % count) not in self._had)
+
+    def _read(self, index: int) -> bytes:
+        with self._path.open("rb") as file:
+            return os.pread(file.fileno(), self.metainfo.piece_size(index), index * self.metainfo.piece_length)
+
+    def _tell_readers(self) -> None:
+        self._moved.set()
+        self._moved = asyncio.Event()
 
     def _complete(self) -> bool:
         return len(self._had) == self.metainfo.piece_count and self._failure is None

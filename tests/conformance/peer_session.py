@@ -9,9 +9,10 @@ from __future__ import annotations
 import pytest
 
 from tests.conformance.peer_faults import PeerFaults
+from tests.conformance.peer_reading import PeerReading
 from tests.conformance.peer_transfers import PeerTransfers
 
 
 @pytest.mark.timeout(60)
-class PeerSessionConformance(PeerTransfers, PeerFaults):
+class PeerSessionConformance(PeerTransfers, PeerFaults, PeerReading):
     """Every promise of the port."""
