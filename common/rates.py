@@ -111,7 +111,7 @@ def lower_rate(limit: float, foreground: float) -> float:
 
 
 def engine_rate(limit: float, others: float, *, others_wait: bool) -> float:
-    """What a BitTorrent engine may take of a line of `limit` of which others move `others`: the rest, but at least half;
+    """What a BitTorrent engine may take of a line of `limit` of which others move `others`: the rest, at least half;
     while others wait for more, a tenth of the line less, so that within seconds both have half.
     """
     if math.isinf(limit):

@@ -22,6 +22,8 @@ from common.errors import Failure
 from control_plane.app import ControlPlane
 from control_plane.audit.routes import build_router as audit_router
 from control_plane.catalogue.routes import build_router as catalogue_router
+from control_plane.fleet.limits.routes import build_router as limits_router
+from control_plane.fleet.limits.service import LimitService
 from control_plane.fleet.routes import Advertised
 from control_plane.fleet.routes import build_router as fleet_router
 from control_plane.instances.routes import build_router as instances_router
@@ -75,6 +77,7 @@ def build_http(plane: ControlPlane, enrolment: Callable[[], str], attach: Callab
     advertised = Advertised(VERSION, plane.fleet.authority.ca_pem, enrolment, attach)
     fleet = plane.fleet
     api.include_router(fleet_router(fleet.idcs, fleet.members, fleet.join_tokens, advertised))
+    api.include_router(limits_router(LimitService(plane.backing.database, plane.tenancy.directory)))
     api.include_router(catalogue_router(plane.registry))
     api.include_router(access_router(_grants(plane)))
     api.include_router(collection_router(plane.collection))
@@ -85,7 +88,7 @@ def build_http(plane: ControlPlane, enrolment: Callable[[], str], attach: Callab
     api.include_router(retention_router(retention.rules, retention.service))
     api.include_router(replication_router(plane.policies.replication))
     api.include_router(signatures_router(plane.policies.signatures))
-    api.include_router(swarm_router(plane.swarm.overview))
+    api.include_router(swarm_router(plane.swarm.overview, plane.swarm.bad_peers))
     instances = plane.instances
     api.include_router(instances_router(instances.service, instances.reading, instances.overview))
     metrics = HttpMetrics(plane.metrics)
@@ -122,7 +125,7 @@ def _redirected(settings: Settings) -> Callable[[str], bool]:
 def _contents(plane: ControlPlane) -> list[Route]:
     swarm = plane.swarm
     prefix = plane.settings.registry.x_accel_prefix
-    return ContentRoutes(swarm.access, plane.registry, swarm.service, swarm.egress, prefix).routes()
+    return ContentRoutes(swarm.access, plane.registry, swarm.service, swarm.statements, swarm.egress, prefix).routes()
 
 
 async def _ask_database(plane: ControlPlane) -> None:

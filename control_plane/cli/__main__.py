@@ -20,6 +20,7 @@ from control_plane.cli import (
     fleet,
     images,
     instances,
+    limits,
     mirrors,
     quota,
     replication,
@@ -27,6 +28,7 @@ from control_plane.cli import (
     robots,
     signatures,
     stores,
+    swarm,
     webhooks,
 )
 from control_plane.cli.context import open_session, session_of
@@ -66,7 +68,9 @@ app.add_typer(fleet.idc, name="idc")
 app.add_typer(fleet.host, name="host")
 app.add_typer(fleet.regional, name="regional")
 app.add_typer(fleet.join_token, name="join-token")
+app.add_typer(limits.limit, name="limit")
 app.add_typer(instances.instance, name="instance")
+app.add_typer(swarm.swarm, name="swarm")
 app.add_typer(audit.audit, name="audit")
 app.add_typer(webhooks.webhook, name="webhook")
 

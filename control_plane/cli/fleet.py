@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from common.errors import Invalid
 from control_plane.cli.client import path_of
 from control_plane.cli.context import session_of
 
@@ -79,6 +80,28 @@ def host_show(context: typer.Context, name: Member) -> None:
     """One host, with what it says of itself."""
     session = session_of(context)
     session.output.details(session.client.get(f"/api/v1/hosts/{path_of(name)}")["data"])
+
+
+@host.command("label")
+def host_label(
+    context: typer.Context,
+    name: Member,
+    labels: Annotated[list[str], typer.Argument(help="KEY=VALUE to set, KEY- to take away")],
+) -> None:
+    """Say what a host is, so that preheats can choose by it."""
+    session = session_of(context)
+    path = f"/api/v1/hosts/{path_of(name)}"
+    wanted: dict[str, str] = dict(session.client.get(path)["data"]["labels"])
+    for text in labels:
+        key, equals, value = text.partition("=")
+        if equals:
+            wanted[key] = value
+        elif text.endswith("-"):
+            wanted.pop(text[:-1], None)
+        else:
+            raise Invalid(f"{text!r} is no label", action="write KEY=VALUE to set it, KEY- to take it away")
+    made = session.client.put(f"{path}/labels", {"labels": wanted})["data"]
+    session.output.item(made, f"Labels of {name}: {', '.join(f'{k}={v}' for k, v in wanted.items()) or 'none'}.")
 
 
 @host.command("rm")

@@ -6,7 +6,7 @@ its live stream is ended by the message that commits with it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import structlog
@@ -18,8 +18,8 @@ from common.tls import IdentityKind
 from control_plane.database import Database
 from control_plane.fleet import store_certificates, store_members
 from control_plane.fleet.liveness import Horizon, state_of
-from control_plane.fleet.messages import IdentityRevoked, RegionalsChanged
-from control_plane.fleet.model import HostUnknown, Member, RegionalUnknown, State
+from control_plane.fleet.messages import HostLabelled, IdentityRevoked, RegionalsChanged
+from control_plane.fleet.model import HostUnknown, Member, RegionalUnknown, State, check_labels
 from control_plane.web.paging import Page, PageRequest
 
 log = structlog.get_logger()
@@ -80,6 +80,14 @@ class Members:
             if kind == "regional":
                 await unit.announce(RegionalsChanged(member.idc_id))
         log.info("identity revoked", audit=True, member=member.label, id=member.id)
+
+    async def label(self, name: str, labels: Mapping[str, str]) -> Seen:
+        """All labels of a host at once. Raises `HostUnknown`, `LabelInvalid`."""
+        known = (await self.get("host", name)).member
+        async with self._database.transaction() as unit:
+            await store_members.change(unit.connection, "host", known.id, labels=dict(check_labels(labels)))
+            await unit.announce(HostLabelled(known.id))
+        return await self.get("host", known.id)
 
     async def may_read(self, bearer: str) -> bool:
         """Whether `host/<id>` or `regional/<id>`, the bearer of a content token, exists and is not revoked."""

@@ -34,6 +34,14 @@ class IdentityRevoked(Message):
 
 
 @dataclass(frozen=True, slots=True)
+class HostLabelled(Message):
+    """What operators say of a host has changed; whoever chooses hosts by label looks again."""
+
+    topic: ClassVar[str] = "fleet.host_labelled"
+    host_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class MemberEnrolled(Message):
     """A host or regional got its first certificate, or a new one by a join token made for its name."""
 
@@ -48,6 +56,15 @@ class RegionalsChanged(Message):
 
     topic: ClassVar[str] = "fleet.regionals_changed"
     idc_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class LimitsChanged(Message):
+    """How much of the links may be used was said anew, of the platform, an IDC or a tenant."""
+
+    topic: ClassVar[str] = "fleet.limits_changed"
+    kind: str
+    target_id: str
 
 
 @dataclass(frozen=True, slots=True)

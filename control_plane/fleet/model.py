@@ -17,10 +17,16 @@ from common.tls import IdentityKind
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _DNS_NAME = re.compile(rf"{_LABEL.pattern}(?:\.{_LABEL.pattern})*", re.IGNORECASE)
 _MAX_ADDRESSES = 32
+_LABEL_WORD = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?")
+_MOST_LABELS = 64
 
 
 class NameInvalid(Invalid):
     code = "name_invalid"
+
+
+class LabelInvalid(Invalid):
+    code = "label_invalid"
 
 
 class AddressInvalid(Invalid):
@@ -106,6 +112,7 @@ class Member:
 @dataclass(frozen=True, slots=True)
 class Host(Member):
     facts: Mapping[str, Any] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
     assignments_generation: int = 1
 
 
@@ -125,6 +132,19 @@ def check_name(name: str, what: str) -> str:
             action="use 1 to 63 lower-case letters, digits and hyphens; begin and end with a letter or digit",
         )
     return name
+
+
+def check_labels(labels: Mapping[str, str]) -> Mapping[str, str]:
+    """`labels` itself; raises `LabelInvalid`. Keys and values are words of letters, digits and `._-/`."""
+    if len(labels) > _MOST_LABELS:
+        raise LabelInvalid(f"{len(labels)} labels were given", action=f"give at most {_MOST_LABELS}")
+    for key, value in labels.items():
+        if not _LABEL_WORD.fullmatch(key) or (value and not _LABEL_WORD.fullmatch(value)):
+            raise LabelInvalid(
+                f"{key[:80]}={value[:80]} is no label",
+                action="use letters, digits and ._-/ in both, 63 at most, with a letter or digit at each end",
+            )
+    return labels
 
 
 def check_addresses(addresses: Sequence[str]) -> tuple[str, ...]:

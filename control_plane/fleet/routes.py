@@ -23,6 +23,7 @@ from control_plane.fleet.schemas import (
     JoinTokenCreate,
     JoinTokenMade,
     JoinTokenView,
+    LabelsBody,
     RegionalView,
     WellKnown,
 )
@@ -118,6 +119,12 @@ def _add_hosts(router: APIRouter, members: Members) -> None:
         """One host, by its id or by `idc/name`."""
         principal.require(Permission.PLATFORM_READ)
         return Envelope(data=HostView.of(await members.get("host", host)))
+
+    @router.put("/api/v1/hosts/{host:path}/labels")
+    async def label_host(principal: CurrentPrincipal, host: str, body: LabelsBody) -> Envelope[HostView]:
+        """What operators say of a host: preheats choose by it."""
+        principal.require(Permission.PLATFORM_MANAGE)
+        return Envelope(data=HostView.of(await members.label(host, body.labels)))
 
     @router.delete("/api/v1/hosts/{host:path}", status_code=_NO_CONTENT)
     async def revoke_host(principal: CurrentPrincipal, host: str) -> None:

@@ -84,14 +84,22 @@ class MemberView(BaseModel):
     created_at: datetime
 
 
+class LabelsBody(_Body):
+    """All labels of a host; those that are left out are taken away."""
+
+    labels: dict[str, str] = Field(max_length=64, examples=[{"rack": "r1"}])
+
+
 class HostView(MemberView):
     facts: Mapping[str, Any]
+    labels: Mapping[str, str]
 
     @classmethod
     def of(cls, seen: Seen) -> HostView:
         host = seen.member
         facts = host.facts if isinstance(host, Host) else {}
-        return cls(**_member_fields(seen), facts={"engines": [], **facts})
+        labels = host.labels if isinstance(host, Host) else {}
+        return cls(**_member_fields(seen), facts={"engines": [], **facts}, labels=labels)
 
 
 class RegionalView(MemberView):

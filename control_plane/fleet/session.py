@@ -13,6 +13,7 @@ from common.clock import Clock
 from common.errors import Conflict, Failure, Unavailable
 from control_plane.fleet.model import Member
 from proto.agent.v1 import agent_pb2
+from proto.content.v1 import content_pb2
 from proto.regional.v1 import regional_pb2
 
 Up = agent_pb2.AgentMessage | regional_pb2.RegionalMessage
@@ -51,6 +52,7 @@ class Session:
         self.stale = asyncio.Event()
         self.told_generation = 0
         self.told_regionals: Down | None = None
+        self.told_limits: content_pb2.Limits | None = None
         self._clock = clock
         self._heard_at = clock.monotonic()
         self._failure: Failure | None = None

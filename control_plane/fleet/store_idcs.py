@@ -53,3 +53,8 @@ async def delete_idc(connection: AsyncConnection, idc: Idc) -> None:
 
 def _idc(row: Row[Any]) -> Idc:
     return Idc(id=row.id, name=row.name, display_name=row.display_name, created_at=row.created_at)
+
+
+async def names_by_id(connection: AsyncConnection) -> dict[str, str]:
+    rows = await connection.execute(select(idcs.c.id, idcs.c.name))
+    return {row.id: row.name for row in rows}

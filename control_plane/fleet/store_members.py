@@ -31,7 +31,7 @@ _COMMON = (
     "conflict_at",
 )
 _OWN = {
-    "host": ("facts", "assignments_generation"),
+    "host": ("facts", "labels", "assignments_generation"),
     "regional": ("addresses", "content_url", "swarm_url", "peer_address"),
 }
 

@@ -46,6 +46,8 @@ hosts = Table(
     metadata,
     *_identity_columns(),
     Column("facts", Json, nullable=False, default=dict, server_default="{}"),
+    # What operators say of it; what it says of itself is in `facts`.
+    Column("labels", Json, nullable=False, default=dict, server_default="{}"),
     Column("assignments_generation", BigInteger, nullable=False, default=1, server_default="1"),
 )
 

@@ -20,10 +20,12 @@ from control_plane.events import Event, EventBus
 from control_plane.fleet import store_members
 from control_plane.fleet.conversation import Tempo
 from control_plane.fleet.dialects import regionals_message
+from control_plane.fleet.limits.telling import LimitsTelling
 from control_plane.fleet.liveness import Horizon, state_of
 from control_plane.fleet.messages import (
     AssignmentsChanged,
     IdentityRevoked,
+    LimitsChanged,
     OrdersChanged,
     RegionalsChanged,
     SessionReplaced,
@@ -41,6 +43,7 @@ _TOPICS = (
     OrdersChanged.topic,
     IdentityRevoked.topic,
     RegionalsChanged.topic,
+    LimitsChanged.topic,
     SessionReplaced.topic,
 )
 
@@ -67,6 +70,7 @@ class FleetWatch:
         self._tempo = tempo
         self._clock = clock
         self._random = random
+        self._limits = LimitsTelling(database)
         self._reactions: Mapping[str, Callable[[Mapping[str, Any]], None]] = {
             AssignmentsChanged.topic: self._assignments_changed,
             OrdersChanged.topic: self._orders_changed,
@@ -120,6 +124,7 @@ class FleetWatch:
             for session in sessions:
                 self._compare(session, generations[kind].get(session.member.id))
         self._tell_regionals(self._sessions.of_kind("host"), regionals)
+        await self._tell_limits()
         self._sessions.end_outdated()
 
     def _compare(self, session: Session, generation: int | None) -> None:
@@ -130,17 +135,23 @@ class FleetWatch:
             session.stale.set()
 
     async def _arrived(self, session: Session) -> None:
-        """A stream began: an agent is told its regionals."""
+        """A stream began: an agent is told its regionals, and everybody its limits."""
         if session.member.kind == "host":
             async with self._database.reading() as connection:
                 regionals = await store_members.endpoints(connection, session.member.idc_id)
             self._tell_regionals([session], regionals)
+        await self._limits.tell([session])
 
     async def _react(self, event: Event) -> None:
         if event.topic == RegionalsChanged.topic:
             await self._regionals_changed(str(event.payload["idc_id"]))
+        elif event.topic == LimitsChanged.topic:
+            await self._tell_limits()
         else:
             self._reactions[event.topic](event.payload)
+
+    async def _tell_limits(self) -> None:
+        await self._limits.tell([session for kind in store_members.KINDS for session in self._sessions.of_kind(kind)])
 
     def _assignments_changed(self, payload: Mapping[str, Any]) -> None:
         session = self._sessions.find("host", str(payload["host_id"]))

@@ -15,6 +15,7 @@ from sqlalchemy import JSON, Connection
 
 import control_plane.audit.tables
 import control_plane.database.outbox
+import control_plane.fleet.limits.tables
 import control_plane.fleet.tables
 import control_plane.instances.tables
 import control_plane.jobs.tables

@@ -32,7 +32,11 @@ class SmallDisk(Protocol):
 
 
 class PeerLab(Protocol):
-    async def session(self, fingerprint: bytes = AGENT_FINGERPRINT) -> PeerSession: ...
+    async def session(self, fingerprint: bytes = AGENT_FINGERPRINT, *, tls: bool = False) -> PeerSession: ...
+
+    async def attempted(self) -> None:
+        """Whoever was told of a peer has tried to connect to it."""
+        ...
 
     async def tracker(self) -> str: ...
 
@@ -45,10 +49,10 @@ def content(length: int = LENGTH, seed: bytes = b"") -> bytes:
     return hashlib.shake_128(seed + length.to_bytes(8)).digest(length)
 
 
-def metainfo_of(data: bytes, salt: bytes = SALT, piece_length: int = PIECE) -> Metainfo:
+def metainfo_of(data: bytes, salt: bytes = SALT, piece_length: int = PIECE, authority_pem: bytes = b"") -> Metainfo:
     builder = MerkleBuilder(piece_length)
     builder.update(data)
-    return build(hashlib.sha256(data).hexdigest(), *builder.finish(), piece_length, salt)
+    return build(hashlib.sha256(data).hexdigest(), *builder.finish(), piece_length, salt, authority_pem)
 
 
 def piece(metainfo: Metainfo, data: bytes, index: int) -> bytes:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import pytest
 
+from tests.conformance.peer_authorisation import PeerAuthorisation
 from tests.conformance.peer_faults import PeerFaults
+from tests.conformance.peer_limits import PeerLimits
 from tests.conformance.peer_reading import PeerReading
 from tests.conformance.peer_transfers import PeerTransfers
 
 
 @pytest.mark.timeout(60)
-class PeerSessionConformance(PeerTransfers, PeerFaults, PeerReading):
+class PeerSessionConformance(PeerAuthorisation, PeerTransfers, PeerFaults, PeerReading, PeerLimits):
     """Every promise of the port."""

@@ -64,6 +64,7 @@ class Desired:
     ordered: dict[str, dict[tuple[str, str], regional_pb2.Order]] = field(default_factory=dict)
     generations: dict[str, int] = field(default_factory=dict)
     accepted: list[agent_pb2.InstanceReport] = field(default_factory=list)
+    accepted_offences: list[agent_pb2.Offence] = field(default_factory=list)
     accepted_orders: list[regional_pb2.OrderReport] = field(default_factory=list)
     accepting: asyncio.Event = field(default_factory=asyncio.Event)
     failures: list[Failure] = field(default_factory=list)
@@ -85,6 +86,9 @@ class Desired:
         if self.failures:
             raise self.failures.pop(0)
         self.accepted.extend(instances)
+
+    async def accept_offences(self, host_id: str, said: Sequence[agent_pb2.Offence]) -> None:
+        self.accepted_offences.extend(said)
 
     async def orders(self, idc_id: str, regional_id: str) -> OrderSnapshot:
         return OrderSnapshot(self.generations.get(idc_id, 1), dict(self.ordered.get(idc_id, {})))
@@ -157,7 +161,9 @@ class Plane:
             self.database, self.bus, sealer(), self.clock, random.Random(7).random, options
         )
         enrolment, attach, http = self._addresses
-        listeners = self.fleet.listeners(Places(enrolment, attach), self.desired, self.desired, self._verifying_keys)
+        listeners = self.fleet.listeners(
+            Places(enrolment, attach), self.desired, self.desired, self._verifying_keys, self.desired.accept_offences
+        )
         for listener in listeners:
             await self._lifecycle.enter(listener)
         self.enrolment, self.attach = (listener.address for listener in listeners)

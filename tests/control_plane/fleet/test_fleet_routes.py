@@ -30,6 +30,7 @@ FOR_EVERYBODY = {
 BODIES = {
     "/api/v1/idcs": {"name": "west"},
     "/api/v1/join-tokens": {"kind": "host", "idc": "east"},
+    "/api/v1/hosts/{host:path}/labels": {"labels": {"rack": "r1"}},
 }
 
 
