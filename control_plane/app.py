@@ -129,7 +129,8 @@ async def build(settings: Settings, clock: Clock, backing: Backing) -> ControlPl
     registry = RegistryService(database, backing.blobs, tenancy.directory, clock, hooks, incomplete, alone=alone)
     jobs = JobService(database, backing.queue, clock)
     fleet = await _fleet(settings, clock, backing, box)
-    swarm = await build_swarm(database, clock, box, registry, jobs, fleet, tenants, _swarm_options(settings))
+    options, trail = _swarm_options(settings), auditing.trail
+    swarm = await build_swarm(database, clock, box, registry, jobs, fleet, tenants, options, trail, metrics)
     instances = _instances(clock, database, registry, tenancy, swarm, fleet)
     replication = build_replication(database, tenants, box, backing.outbound, registry, metrics, settings.replication)
     policies = build_policies(database, tenants, registry, jobs, instances.reading, gate, pulls, replication)
@@ -194,7 +195,7 @@ def _handlers(
         **audit_jobs.build_handlers(auditing.retention),
         **tenant_jobs.build_handlers(tenancy.sessions, tenancy.signing_keys, tenancy.robots),
         **registry_jobs.build_handlers(registry, expiry),
-        **swarm_jobs.build_handlers(swarm.describer, swarm.keys),
+        **swarm_jobs.build_handlers(swarm.describer, swarm.keys, swarm.bad_peers),
         **instance_jobs.build_handlers(instances.service),
     }
 

@@ -100,7 +100,11 @@ async def _listen(lifecycle: Lifecycle, plane: ControlPlane) -> dict[str, str]:
     public = (settings.public.host, *settings.public.names) if settings.public.host else settings.public.names
     places = Places(settings.listeners.enrolment, settings.listeners.attach, public, settings.public.url or "")
     enrolment, attach = plane.fleet.listeners(
-        places, plane.instances.assignments, plane.swarm.service, plane.swarm.tokens.verifying_keys
+        places,
+        plane.instances.assignments,
+        plane.swarm.service,
+        plane.swarm.tokens.verifying_keys,
+        plane.swarm.bad_peers.accept,
     )
     lifecycle.spawn("fleet", plane.fleet.watch.run())
     if settings.etcd.endpoints:

@@ -1,4 +1,4 @@
-"""The two questions that the fleet asks of the domains above it; `app` fills them in.
+"""The questions that the fleet asks of the domains above it; `app` fills them in.
 
 Invariant: a snapshot is one consistent picture at one generation. Two snapshots with the same generation are equal,
 except for content tokens that were renewed. Reports are durable when `accept_*` returns; only then does the stream
@@ -38,6 +38,12 @@ class AssignmentSource(Protocol):
         instances: Sequence[agent_pb2.InstanceReport],
         contents: Sequence[agent_pb2.ContentReport],
     ) -> None: ...
+
+
+class OffenceSink(Protocol):
+    """Takes what one host says of others that sent false bytes; durable when it returns."""
+
+    async def __call__(self, host_id: str, said: Sequence[agent_pb2.Offence], /) -> None: ...
 
 
 class OrderSource(Protocol):

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from common.errors import Invalid
 from common.generations import Changes
 from common.tls import IdentityKind
-from control_plane.fleet.desired import AssignmentSource, OrderSource
+from control_plane.fleet.desired import AssignmentSource, OffenceSink, OrderSource
 from control_plane.fleet.model import Member, Regional
 from control_plane.fleet.session import Down, Session, Up
 from proto.agent.v1 import agent_pb2
@@ -61,8 +61,16 @@ class Dialect(Protocol):
 class AgentDialect:
     kind: IdentityKind = "host"
 
-    def __init__(self, source: AssignmentSource, content_url: str = "") -> None:
+    def __init__(
+        self,
+        source: AssignmentSource,
+        offences: OffenceSink,
+        verifying_keys: Callable[[], Mapping[str, bytes]],
+        content_url: str = "",
+    ) -> None:
         self._source = source
+        self._offences = offences
+        self._verifying_keys = verifying_keys
         self._content_url = content_url
 
     def reported(self, hello: agent_pb2.Hello) -> dict[str, Any]:
@@ -91,6 +99,7 @@ class AgentDialect:
                 host_id=session.member.id,
                 idc=session.member.idc,
                 content_url=self._content_url,
+                verifying_keys=_keys_message(self._verifying_keys()),
             )
         )
 
@@ -121,7 +130,14 @@ class AgentDialect:
 
     async def accept(self, member: Member, message: Up) -> None:
         assert isinstance(message, agent_pb2.AgentMessage)  # noqa: S101  the servicer's stream carries no other
-        await self._source.accept_reports(member.id, message.reports.instances, message.reports.contents)
+        reports = message.reports
+        if reports.offences:
+            await self._offences(member.id, reports.offences)
+        await self._source.accept_reports(member.id, reports.instances, reports.contents)
+
+
+def _keys_message(keys: Mapping[str, bytes]) -> list[content_pb2.VerifyingKey]:
+    return [content_pb2.VerifyingKey(key_id=key_id, public_key_pem=pem) for key_id, pem in keys.items()]
 
 
 def regionals_message(regionals: Sequence[Regional]) -> Down:
@@ -164,7 +180,6 @@ class RegionalDialect:
         return {"version": hello.version[:64], **reported}
 
     def welcome(self, session: Session, heartbeat_seconds: float) -> Down:
-        keys = self.verifying_keys()
         return regional_pb2.PlaneMessage(
             welcome=regional_pb2.Welcome(
                 session_id=session.id,
@@ -172,9 +187,7 @@ class RegionalDialect:
                 regional_id=session.member.id,
                 idc=session.member.idc,
                 content_url=self._content_url,
-                verifying_keys=[
-                    content_pb2.VerifyingKey(key_id=key_id, public_key_pem=pem) for key_id, pem in keys.items()
-                ],
+                verifying_keys=_keys_message(self.verifying_keys()),
             )
         )
 

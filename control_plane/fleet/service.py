@@ -1,7 +1,8 @@
 """The fleet in one piece: its services built in order, and the two listeners it is reached by.
 
 fleet = await open_fleet(database, bus, sealed_box, clock, random.random, FleetOptions(...))
-enrolment, attach = fleet.listeners(Places("127.0.0.1:0", "127.0.0.1:0"), instances, swarm, tokens.verifying_keys)
+places = Places("127.0.0.1:0", "127.0.0.1:0")
+enrolment, attach = fleet.listeners(places, instances, swarm, tokens.verifying_keys, bad_peers.accept)
 lifecycle.spawn("fleet", fleet.watch.run())
 await lifecycle.enter(enrolment)     # their `.address` is what /.well-known/longshore advertises
 await lifecycle.enter(attach)
@@ -22,7 +23,7 @@ from control_plane.database import Database
 from control_plane.events import EventBus
 from control_plane.fleet.authority import Authority, Sealer, ServerCertificates, open_authority, server_names
 from control_plane.fleet.conversation import Tempo
-from control_plane.fleet.desired import AssignmentSource, OrderSource
+from control_plane.fleet.desired import AssignmentSource, OffenceSink, OrderSource
 from control_plane.fleet.dialects import AgentDialect, RegionalDialect
 from control_plane.fleet.enrolment import Enrolment
 from control_plane.fleet.hosts import Members
@@ -85,6 +86,7 @@ class Fleet:
         assignments: AssignmentSource,
         orders: OrderSource,
         verifying_keys: Callable[[], Mapping[str, bytes]],
+        offences: OffenceSink,
     ) -> tuple[RpcListener, RpcListener]:
         """The listener for strangers and the one for members, not yet started."""
         hosts = [address.rpartition(":")[0] for address in (places.enrolment, places.attach)]
@@ -92,7 +94,7 @@ class Fleet:
         attach = attach_services(
             self.enrolment,
             self.sessions,
-            AgentDialect(assignments, places.content_url),
+            AgentDialect(assignments, offences, verifying_keys, places.content_url),
             RegionalDialect(orders, verifying_keys, places.content_url),
         )
         strangers = enrolment_services(self.enrolment)

@@ -7,18 +7,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from prometheus_client import CollectorRegistry
+
 from common.clock import Clock
+from control_plane.audit.service import AuditTrail
 from control_plane.database import Database
 from control_plane.fleet.service import Fleet
 from control_plane.jobs.service import JobService
 from control_plane.registry.service import RegistryService
 from control_plane.sealing import SealedBox
 from control_plane.swarm.access import ContentAccess
+from control_plane.swarm.bad_peers import BadPeers
 from control_plane.swarm.describe import Describer
 from control_plane.swarm.egress import EgressCounter
 from control_plane.swarm.keys import ContentKeys
 from control_plane.swarm.overview import SwarmOverview
+from control_plane.swarm.provenance_metrics import SwarmMetrics
 from control_plane.swarm.service import SwarmService
+from control_plane.swarm.statements import Statements
 from control_plane.swarm.tokens import ContentTokens
 from control_plane.swarm.visibility import TenantDirectory
 
@@ -43,6 +49,8 @@ class Swarm:
     egress: EgressCounter
     overview: SwarmOverview
     describer: Describer
+    statements: Statements
+    bad_peers: BadPeers
 
 
 async def build_swarm(
@@ -54,11 +62,14 @@ async def build_swarm(
     fleet: Fleet,
     directory: TenantDirectory,
     options: SwarmOptions,
+    trail: AuditTrail,
+    registered: CollectorRegistry,
 ) -> Swarm:
     """Reads the content keys, and makes them at the first start."""
     keys = ContentKeys(database, box, clock)
     await keys.load()
     tokens = ContentTokens(keys, clock)
+    metrics = SwarmMetrics(registered)
     egress = EgressCounter(database, clock, period_seconds=options.egress_flush_seconds)
     return Swarm(
         service=SwarmService(
@@ -66,6 +77,7 @@ async def build_swarm(
             tokens,
             registry,
             jobs,
+            metrics,
             smallest_bytes=options.smallest_bytes,
             patience_seconds=options.metainfo_patience_seconds,
         ),
@@ -75,4 +87,6 @@ async def build_swarm(
         egress=egress,
         overview=SwarmOverview(database, directory, egress),
         describer=Describer(database, registry, keys.swarm_secret),
+        statements=Statements(keys),
+        bad_peers=BadPeers(database, trail, directory, metrics),
     )

@@ -16,6 +16,7 @@ from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
 from common.byte_ranges import RangeUnsatisfiable
+from common.content_statement import HEADER as STATEMENT_HEADER
 from common.content_token import ContentClaim
 from common.digest import Digest
 from control_plane.registry.model import OCTETS, Content
@@ -25,12 +26,12 @@ from control_plane.swarm.describe import ContentSource
 from control_plane.swarm.egress import EgressCounter
 from control_plane.swarm.model import EgressKey
 from control_plane.swarm.service import SwarmService
+from control_plane.swarm.statements import Statements
 from control_plane.web.errors import ProblemResponse, problem_of
 from control_plane.web.zero_copy import EXTENSION as ZERO_COPY
 
 # A client that takes no 1 MiB in this time (9 kB/s) is gone or stuck; it may come back with a range.
 _STALL_SECONDS = 120.0
-_METAINFO_CACHE = "private, max-age=31536000, immutable"
 
 Count = Callable[[int], None]
 
@@ -41,6 +42,7 @@ class ContentRoutes:
         access: ContentAccess,
         contents: ContentSource,
         swarm: SwarmService,
+        statements: Statements,
         egress: EgressCounter,
         accel_prefix: str | None = None,
     ) -> None:
@@ -48,6 +50,7 @@ class ContentRoutes:
         self._access = access
         self._contents = contents
         self._swarm = swarm
+        self._statements = statements
         self._egress = egress
         self._accel_prefix = accel_prefix
 
@@ -77,7 +80,12 @@ class ContentRoutes:
         digest = Digest.parse(request.path_params["digest"])
         claim = await self._access.claim(request.headers.get("authorization"), digest)
         found = await self._swarm.metainfo(claim.tenant_id, digest)
-        headers = {"ETag": f'"{found.info_hash.hex()}"', "Cache-Control": _METAINFO_CACHE}
+        headers = {
+            "ETag": f'"{found.info_hash.hex()}"',
+            # Not to be kept by others: the statement in front of it is as young as the key that signed it.
+            "Cache-Control": "private, no-cache",
+            STATEMENT_HEADER: self._statements.sign(found),
+        }
         return Response(found.encoded, media_type="application/x-bittorrent", headers=headers)
 
     def _counter(self, claim: ContentClaim, size_bytes: int) -> Count:

@@ -1,4 +1,4 @@
-"""Background work of the swarm: describing contents, and keeping its keys young."""
+"""Background work of the swarm: describing contents, keeping its keys young, forgetting old offences."""
 
 from __future__ import annotations
 
@@ -10,17 +10,22 @@ from common.digest import Digest
 from control_plane.jobs.periodic import Schedule
 from control_plane.jobs.running import Handler, RunningJob
 from control_plane.swarm import describe
+from control_plane.swarm.bad_peers import BadPeers
 from control_plane.swarm.describe import Describer
 from control_plane.swarm.keys import ContentKeys
 from control_plane.swarm.model import ContentCorrupted
 
 ROTATE_KIND = "swarm.rotate_content_keys"
+FORGET_KIND = "swarm.forget_offences"
 _KEY_LIFE = timedelta(days=30)
 
-SCHEDULES = (Schedule(ROTATE_KIND, ROTATE_KIND, timedelta(hours=6)),)
+SCHEDULES = (
+    Schedule(ROTATE_KIND, ROTATE_KIND, timedelta(hours=6)),
+    Schedule(FORGET_KIND, FORGET_KIND, timedelta(hours=24)),
+)
 
 
-def build_handlers(describer: Describer, keys: ContentKeys) -> Mapping[str, Handler]:
+def build_handlers(describer: Describer, keys: ContentKeys, bad_peers: BadPeers) -> Mapping[str, Handler]:
     async def describe_content(job: RunningJob) -> Mapping[str, Any] | None:
         tenant_id, digest = str(job.payload["tenant_id"]), Digest.parse(str(job.payload["digest"]))
         try:
@@ -33,4 +38,7 @@ def build_handlers(describer: Describer, keys: ContentKeys) -> Mapping[str, Hand
     async def rotate_keys(job: RunningJob) -> Mapping[str, Any] | None:
         return {"key_id": await keys.rotate_when_older(_KEY_LIFE)}
 
-    return {describe.JOB_KIND: describe_content, ROTATE_KIND: rotate_keys}
+    async def forget_offences(job: RunningJob) -> Mapping[str, Any] | None:
+        return {"forgotten": await bad_peers.forget_old()}
+
+    return {describe.JOB_KIND: describe_content, ROTATE_KIND: rotate_keys, FORGET_KIND: forget_offences}

@@ -26,3 +26,15 @@ class ContentDamaged(Message):
     tenant_id: str
     digest: str
     detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReturnWanted(Message):
+    """Somebody at the edge holds what the centre lost, and is asked to give it back (swarm/healing.py)."""
+
+    topic: ClassVar[str] = "swarm.return_wanted"
+    holder_kind: str
+    holder_id: str
+    request_id: str
+    digest: str
+    size_bytes: int

@@ -22,7 +22,15 @@ async def find(connection: AsyncConnection, tenant_id: str, digest: Digest) -> S
     ).one_or_none()
     if row is None:
         return None
-    return StoredMetainfo(row.tenant_id, digest, bytes(row.info_hash), row.piece_length, bytes(row.encoded))
+    return StoredMetainfo(
+        row.tenant_id,
+        digest,
+        bytes(row.info_hash),
+        row.piece_length,
+        bytes(row.encoded),
+        row.length,
+        bytes(row.pieces_root),
+    )
 
 
 async def described(connection: AsyncConnection, tenant_id: str, digests: Iterable[Digest]) -> set[Digest]:
@@ -43,6 +51,8 @@ async def add(connection: AsyncConnection, description: StoredMetainfo, now: dat
         "info_hash": description.info_hash,
         "piece_length": description.piece_length,
         "encoded": description.encoded,
+        "length": description.length,
+        "pieces_root": description.pieces_root,
         "described_at": now,
     }
     await insert_or_ignore(connection, metainfo, [row])

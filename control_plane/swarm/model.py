@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 
 from common.digest import Digest
 from common.errors import Internal, NotFound, Unavailable
@@ -46,11 +47,15 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class StoredMetainfo:
+    """`length` and `piece_length` in bytes; `pieces_root` and `info_hash` as in the metainfo that `encoded` is."""
+
     tenant_id: str
     digest: Digest
     info_hash: bytes
     piece_length: int
     encoded: bytes
+    length: int
+    pieces_root: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +78,7 @@ class HostContent:
     from_regional_bytes: int
     from_peers_bytes: int
     detail: str = ""
+    reused_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +93,27 @@ class RegionalContent:
     phase: str
     from_centre_bytes: int
     detail: str = ""
+
+
+class OffenceKind(StrEnum):
+    FALSE_BLOCK = "false_block"
+    FALSE_METAINFO = "false_metainfo"
+
+
+@dataclass(frozen=True, slots=True)
+class Offence:
+    """One host's word that somebody sent what nobody may send. `source`: the peer's address:port, or the base URL of a
+    regional or the centre; `accused`: `host/<id>` or `regional/<id>` where the IDC's tracker knew it, else empty.
+    """
+
+    id: str
+    accuser_id: str
+    tenant_id: str
+    digest: Digest
+    kind: OffenceKind
+    source: str
+    accused: str
+    occurred_at: datetime
 
 
 @dataclass(frozen=True, slots=True)

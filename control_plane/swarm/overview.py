@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from control_plane.database import Database
-from control_plane.swarm import queries
+from control_plane.swarm import provenance_queries, queries
 from control_plane.swarm.egress import EgressCounter
+from control_plane.swarm.provenance_queries import ProvenanceRow
 from control_plane.swarm.queries import ContentFilter, ContentRow, EgressRow, OrderRow
 from control_plane.swarm.visibility import TenantDirectory, visible_tenants
 from control_plane.tenants.access import Permission, Principal
@@ -43,6 +44,16 @@ class SwarmOverview:
         visible = await visible_tenants(principal, Permission.TENANT_READ, self._tenants)
         async with self._database.reading() as connection:
             page = await queries.content_rows(connection, visible, wanted, request)
+        return page, await self._tenants.names_of({row.tenant_id for row in page.items})
+
+    async def provenance(
+        self, principal: Principal, idc: str | None, digest: str | None, request: PageRequest
+    ) -> tuple[Page[ProvenanceRow], Mapping[str, str]]:
+        """The page, and the names of its tenants by id."""
+        principal.require(Permission.PLATFORM_READ)
+        visible = await visible_tenants(principal, Permission.TENANT_READ, self._tenants)
+        async with self._database.reading() as connection:
+            page = await provenance_queries.provenance_rows(connection, visible, idc, digest, request)
         return page, await self._tenants.names_of({row.tenant_id for row in page.items})
 
     async def orders(

@@ -51,6 +51,7 @@ class ContentRow:
     from_centre_bytes: int
     from_regional_bytes: int
     from_peers_bytes: int
+    reused_bytes: int
     detail: str
     reported_at: datetime
 

@@ -6,12 +6,15 @@ and counters bounded to what a column takes.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Generic, TypeVar
 
 from common.digest import Digest, DigestInvalid
-from control_plane.swarm.model import HostContent, RegionalContent
+from common.identifiers import is_id
+from control_plane.swarm.model import HostContent, Offence, OffenceKind, RegionalContent
 from proto.agent.v1 import agent_pb2
 from proto.regional.v1 import regional_pb2
 
@@ -21,6 +24,12 @@ Held = TypeVar("Held", HostContent, RegionalContent)
 _MAXIMUM_COUNT = (1 << 63) - 1
 _MAXIMUM_DETAIL = 2000
 _MAXIMUM_ID = 36
+_MAXIMUM_SOURCE = 255
+_ACCUSED = re.compile(r"(host|regional)/[0-9a-zA-Z-]{1,36}")
+_OFFENCES = {
+    agent_pb2.OFFENCE_KIND_FALSE_BLOCK: OffenceKind.FALSE_BLOCK,
+    agent_pb2.OFFENCE_KIND_FALSE_METAINFO: OffenceKind.FALSE_METAINFO,
+}
 _PHASES = {
     regional_pb2.ORDER_PHASE_WAITING: "waiting",
     regional_pb2.ORDER_PHASE_FETCHING: "fetching",
@@ -43,7 +52,27 @@ def host_content(host_id: str, report: agent_pb2.ContentReport) -> HostContent |
         from_centre_bytes=_count(report.provenance.from_centre_bytes),
         from_regional_bytes=_count(report.provenance.from_regional_bytes),
         from_peers_bytes=_count(report.provenance.from_peers_bytes),
+        reused_bytes=_count(report.provenance.reused_bytes),
         detail=_text(report.detail),
+    )
+
+
+def offence(host_id: str, report: agent_pb2.Offence, now: datetime) -> Offence | None:
+    """None if it is not well formed. A time that is still to come is now."""
+    digest, kind = _digest(report.digest), _OFFENCES.get(report.kind)
+    if digest is None or kind is None or not is_id(report.offence_id) or not _plausible(report.tenant_id, 0, 0):
+        return None
+    if report.accused and not _ACCUSED.fullmatch(report.accused):
+        return None
+    return Offence(
+        id=report.offence_id,
+        accuser_id=host_id,
+        tenant_id=report.tenant_id,
+        digest=digest,
+        kind=kind,
+        source=_text(report.source)[:_MAXIMUM_SOURCE],
+        accused=report.accused,
+        occurred_at=min(datetime.fromtimestamp(min(report.occurred_at_ms / 1000, now.timestamp()), now.tzinfo), now),
     )
 
 

@@ -16,7 +16,7 @@ from control_plane.fleet.desired import OrderSnapshot
 from control_plane.fleet.messages import OrdersChanged
 from control_plane.fleet.model import IdcUnknown
 from control_plane.jobs.service import JobService
-from control_plane.swarm import contents_store, describe, metainfo_store, reports, store
+from control_plane.swarm import bad_peers_store, contents_store, describe, metainfo_store, reports, store
 from control_plane.swarm.describe import ContentSource
 from control_plane.swarm.model import (
     ContentCorrupted,
@@ -27,6 +27,7 @@ from control_plane.swarm.model import (
     StoredMetainfo,
     WantedContent,
 )
+from control_plane.swarm.provenance_metrics import SwarmMetrics
 from control_plane.swarm.tokens import ContentTokens
 from proto.agent.v1 import agent_pb2
 from proto.content.v1 import content_pb2
@@ -47,6 +48,7 @@ class SwarmService:
         tokens: ContentTokens,
         contents: ContentSource,
         jobs: JobService,
+        metrics: SwarmMetrics,
         *,
         smallest_bytes: int = SMALLEST_SWARM_BYTES,
         patience_seconds: float = 0.0,
@@ -59,6 +61,7 @@ class SwarmService:
         self._tokens = tokens
         self._contents = contents
         self._jobs = jobs
+        self._metrics = metrics
         self._smallest_bytes = smallest_bytes
         self._patience_seconds = patience_seconds
 
@@ -118,8 +121,12 @@ class SwarmService:
         if not news:
             return
         async with self._database.transaction() as unit:
+            place = await bad_peers_store.place_of(unit.connection, host_id)
             await contents_store.put_host_contents(unit.connection, news.kept, unit.clock.now())
             await contents_store.remove_host_contents(unit.connection, host_id, news.dropped)
+        if place is not None:
+            for content in news.kept:
+                self._metrics.received(place.idc, known.get(reports.key_of(content)), content)
 
     async def metainfo(self, tenant_id: str, digest: Digest) -> StoredMetainfo:
         """Raises `NotFound`, `NotInSwarm` for small contents, `MetainfoPending` while it is being made (and has it

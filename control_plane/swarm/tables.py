@@ -36,6 +36,8 @@ metainfo = Table(
     Column("info_hash", LargeBinary, nullable=False),
     Column("piece_length", BigInteger, nullable=False),
     Column("encoded", LargeBinary, nullable=False),
+    Column("length", BigInteger, nullable=False),
+    Column("pieces_root", LargeBinary, nullable=False),
     Column("described_at", UtcDateTime, nullable=False),
 )
 
@@ -46,6 +48,14 @@ metainfo_failures = Table(
     Column("digest", _DIGEST, primary_key=True),
     Column("detail", Text, nullable=False),
     Column("failed_at", UtcDateTime, nullable=False),
+)
+
+# The same for all tenants, as it says no more than the bytes; it is shown only to who may read them.
+block_maps = Table(
+    "block_maps",
+    metadata,
+    Column("digest", _DIGEST, primary_key=True),
+    Column("encoded", LargeBinary, nullable=False),
 )
 
 # `sequence` makes two replicas that both find no key at first start agree on one: the second insert does nothing.
@@ -79,6 +89,7 @@ host_contents = Table(
     Column("from_centre_bytes", BigInteger, nullable=False),
     Column("from_regional_bytes", BigInteger, nullable=False),
     Column("from_peers_bytes", BigInteger, nullable=False),
+    Column("reused_bytes", BigInteger, nullable=False),
     Column("detail", Text, nullable=False),
     Column("reported_at", UtcDateTime, nullable=False),
     Index("ix_host_contents_digest", "digest"),
@@ -108,4 +119,35 @@ egress = Table(
     Column("digest", _DIGEST, primary_key=True),
     Column("size_bytes", BigInteger, nullable=False),
     Column("bytes", BigInteger, nullable=False),
+)
+
+# Who sent what nobody may send, as hosts say. Neither is a fact that could be checked here, so `accuser_id` (a host) is
+# authenticated, and the source and whom it belongs to are hearsay. Bounded for each accuser and by age.
+swarm_offences = Table(
+    "swarm_offences",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("accuser_id", _ID, nullable=False),
+    Column("tenant_id", _ID, nullable=False),
+    Column("digest", _DIGEST, nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("source", String(255), nullable=False),
+    Column("accused", String(64), nullable=False),
+    Column("occurred_at", UtcDateTime, nullable=False),
+    Column("reported_at", UtcDateTime, nullable=False),
+    Index("ix_swarm_offences_accuser_id_reported_at", "accuser_id", "reported_at"),
+    Index("ix_swarm_offences_reported_at", "reported_at"),
+)
+
+# Rows lapse after minutes; see swarm/healing.py.
+content_returns = Table(
+    "content_returns",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("holder_kind", String(16), nullable=False),
+    Column("holder_id", _ID, nullable=False),
+    Column("digest", _DIGEST, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("expires_at", UtcDateTime, nullable=False, index=True),
 )

@@ -136,6 +136,12 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("digest", name=op.f("pk_blobs")),
     )
     op.create_table(
+        "block_maps",
+        sa.Column("digest", sa.String(length=140), nullable=False),
+        sa.Column("encoded", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("digest", name=op.f("pk_block_maps")),
+    )
+    op.create_table(
         "certificate_authorities",
         sa.Column("name", sa.String(length=32), nullable=False),
         sa.Column("certificate_pem", sa.Text(), nullable=False),
@@ -207,6 +213,7 @@ def upgrade() -> None:
         sa.Column("from_centre_bytes", sa.BigInteger(), nullable=False),
         sa.Column("from_regional_bytes", sa.BigInteger(), nullable=False),
         sa.Column("from_peers_bytes", sa.BigInteger(), nullable=False),
+        sa.Column("reused_bytes", sa.BigInteger(), nullable=False),
         sa.Column("detail", sa.Text(), nullable=False),
         sa.Column("reported_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("host_id", "tenant_id", "digest", name=op.f("pk_host_contents")),
@@ -294,6 +301,14 @@ def upgrade() -> None:
         )
 
     op.create_table(
+        "link_limits",
+        sa.Column("kind", sa.String(length=16), nullable=False),
+        sa.Column("target_id", sa.String(length=36), nullable=False),
+        sa.Column("policy", sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=False),
+        sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("kind", "target_id", name=op.f("pk_link_limits")),
+    )
+    op.create_table(
         "lost_blobs",
         sa.Column("digest", sa.String(length=140), nullable=False),
         sa.Column("size", sa.BigInteger(), nullable=False),
@@ -315,6 +330,8 @@ def upgrade() -> None:
         sa.Column("info_hash", sa.LargeBinary(), nullable=False),
         sa.Column("piece_length", sa.BigInteger(), nullable=False),
         sa.Column("encoded", sa.LargeBinary(), nullable=False),
+        sa.Column("length", sa.BigInteger(), nullable=False),
+        sa.Column("pieces_root", sa.LargeBinary(), nullable=False),
         sa.Column("described_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("tenant_id", "digest", name=op.f("pk_metainfo")),
     )
@@ -535,6 +552,23 @@ def upgrade() -> None:
         sa.UniqueConstraint("sequence", name=op.f("uq_signing_keys_sequence")),
     )
     op.create_table(
+        "swarm_offences",
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("accuser_id", sa.String(length=36), nullable=False),
+        sa.Column("tenant_id", sa.String(length=36), nullable=False),
+        sa.Column("digest", sa.String(length=140), nullable=False),
+        sa.Column("kind", sa.String(length=16), nullable=False),
+        sa.Column("source", sa.String(length=255), nullable=False),
+        sa.Column("accused", sa.String(length=64), nullable=False),
+        sa.Column("occurred_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("reported_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_swarm_offences")),
+    )
+    with op.batch_alter_table("swarm_offences", schema=None) as batch_op:
+        batch_op.create_index("ix_swarm_offences_accuser_id_reported_at", ["accuser_id", "reported_at"], unique=False)
+        batch_op.create_index("ix_swarm_offences_reported_at", ["reported_at"], unique=False)
+
+    op.create_table(
         "swarm_secrets",
         sa.Column("name", sa.String(length=32), nullable=False),
         sa.Column("sealed", sa.LargeBinary(), nullable=False),
@@ -695,6 +729,9 @@ def upgrade() -> None:
         sa.Column("conflict_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column(
             "facts", sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), server_default="{}", nullable=False
+        ),
+        sa.Column(
+            "labels", sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), server_default="{}", nullable=False
         ),
         sa.Column("assignments_generation", sa.BigInteger(), server_default="1", nullable=False),
         sa.ForeignKeyConstraint(["idc_id"], ["idcs.id"], name=op.f("fk_hosts_idc_id")),
@@ -1319,6 +1356,11 @@ def downgrade() -> None:
     op.drop_table("trusted_keys")
     op.drop_table("tenants")
     op.drop_table("swarm_secrets")
+    with op.batch_alter_table("swarm_offences", schema=None) as batch_op:
+        batch_op.drop_index("ix_swarm_offences_reported_at")
+        batch_op.drop_index("ix_swarm_offences_accuser_id_reported_at")
+
+    op.drop_table("swarm_offences")
     op.drop_table("signing_keys")
     op.drop_table("signature_policies")
     with op.batch_alter_table("retention_policies", schema=None) as batch_op:
@@ -1365,6 +1407,7 @@ def downgrade() -> None:
     op.drop_table("metainfo")
     op.drop_table("manifest_pulls")
     op.drop_table("lost_blobs")
+    op.drop_table("link_limits")
     with op.batch_alter_table("jobs", schema=None) as batch_op:
         batch_op.drop_index(
             "uq_jobs_active_key",
@@ -1400,6 +1443,7 @@ def downgrade() -> None:
 
     op.drop_table("certificates")
     op.drop_table("certificate_authorities")
+    op.drop_table("block_maps")
     op.drop_table("blobs")
     with op.batch_alter_table("blob_reviews", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_blob_reviews_review_after"))

@@ -12,10 +12,22 @@ from control_plane.instances.service import InstanceService
 from control_plane.swarm.service import SwarmService
 from control_plane.swarm.tokens import ContentTokens
 from tests.control_plane.instances.parts import WEB
-from tests.control_plane.swarm.fixtures import box, egress, fleet, jobs, keys, members, shelf, swarm, tenants, tokens
+from tests.control_plane.swarm.fixtures import (
+    box,
+    egress,
+    fleet,
+    jobs,
+    keys,
+    members,
+    metrics,
+    shelf,
+    swarm,
+    tenants,
+    tokens,
+)
 from tests.control_plane.swarm.parts import Shelf, Tenants
 
-__all__ = ["box", "egress", "fleet", "jobs", "keys", "members", "shelf", "swarm", "tenants", "tokens"]
+__all__ = ["box", "egress", "fleet", "jobs", "keys", "members", "metrics", "shelf", "swarm", "tenants", "tokens"]
 
 
 @pytest.fixture

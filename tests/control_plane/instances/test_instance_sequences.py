@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
 
 from common.clock import ManualClock
 from control_plane.database import Database
@@ -23,6 +24,7 @@ from control_plane.jobs.service import JobService
 from control_plane.queues.memory import MemoryQueue
 from control_plane.sealing import SealedBox
 from control_plane.swarm.keys import ContentKeys
+from control_plane.swarm.provenance_metrics import SwarmMetrics
 from control_plane.swarm.service import SwarmService
 from control_plane.swarm.tokens import ContentTokens
 from proto.agent.v1 import agent_pb2
@@ -43,7 +45,8 @@ class Life:
         shelf = Shelf()
         shelf.put_image(WEB, b"layer")
         self.clock = clock
-        self.swarm = SwarmService(database, tokens, shelf, JobService(database, MemoryQueue(), clock))
+        jobs, metrics = JobService(database, MemoryQueue(), clock), SwarmMetrics(CollectorRegistry())
+        self.swarm = SwarmService(database, tokens, shelf, jobs, metrics)
         self.reading = InstanceReading(database, self.swarm)
         self.service = InstanceService(database, clock, shelf, Tenants("acme"), self.swarm, self.reading)
         self.assignments = InstanceAssignments(database, tokens, self.swarm)

@@ -6,11 +6,13 @@ from collections.abc import AsyncIterator
 
 import httpx
 import pytest
+from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
 
 from common.bittorrent import metainfo
 from common.clock import ManualClock
 from common.digest import Digest
+from control_plane.audit.service import AuditTrail
 from control_plane.blobs.memory import MemoryBlobStore
 from control_plane.database import Database
 from control_plane.fleet.hosts import Members
@@ -25,12 +27,15 @@ from control_plane.registry.manifests import OCI_MANIFEST
 from control_plane.registry.service import RegistryService
 from control_plane.swarm import queries
 from control_plane.swarm.access import ContentAccess
+from control_plane.swarm.bad_peers import BadPeers
 from control_plane.swarm.content_routes import ContentRoutes
 from control_plane.swarm.describe import Describer
 from control_plane.swarm.egress import EgressCounter
 from control_plane.swarm.jobs import build_handlers
 from control_plane.swarm.keys import ContentKeys
+from control_plane.swarm.provenance_metrics import SwarmMetrics
 from control_plane.swarm.service import SwarmService
+from control_plane.swarm.statements import Statements
 from control_plane.swarm.tokens import ContentTokens
 from control_plane.tenants.access import Principal, Role
 from control_plane.web.errors import install_error_handlers
@@ -65,7 +70,9 @@ def queue() -> MemoryQueue:
 def swarm(
     database: Database, tokens: ContentTokens, registry: RegistryService, queue: MemoryQueue, clock: ManualClock
 ) -> SwarmService:
-    return SwarmService(database, tokens, registry, JobService(database, queue, clock))
+    return SwarmService(
+        database, tokens, registry, JobService(database, queue, clock), SwarmMetrics(CollectorRegistry())
+    )
 
 
 @pytest.fixture
@@ -82,22 +89,29 @@ def service(
 
 @pytest.fixture
 def worker(
-    database: Database, queue: MemoryQueue, registry: RegistryService, keys: ContentKeys, clock: ManualClock
+    database: Database,
+    queue: MemoryQueue,
+    registry: RegistryService,
+    keys: ContentKeys,
+    tenants: Tenants,
+    clock: ManualClock,
 ) -> Worker:
     describer = Describer(database, registry, keys.swarm_secret)
-    return Worker(database, queue, build_handlers(describer, keys), clock)
+    bad_peers = BadPeers(database, AuditTrail(database, clock), tenants, SwarmMetrics(CollectorRegistry()))
+    return Worker(database, queue, build_handlers(describer, keys, bad_peers), clock)
 
 
 @pytest.fixture
 async def centre(
     tokens: ContentTokens,
+    keys: ContentKeys,
     members: Members,
     registry: RegistryService,
     swarm: SwarmService,
     egress: EgressCounter,
     clock: ManualClock,
 ) -> AsyncIterator[httpx.AsyncClient]:
-    routes = ContentRoutes(ContentAccess(tokens, members, clock), registry, swarm, egress).routes()
+    routes = ContentRoutes(ContentAccess(tokens, members, clock), registry, swarm, Statements(keys), egress).routes()
     app = Starlette(routes=routes)
     install_error_handlers(app)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://centre") as client:

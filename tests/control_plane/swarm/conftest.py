@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.control_plane.swarm.fixtures import (
+    bad_peers,
     box,
     describer,
     egress,
@@ -10,10 +11,27 @@ from tests.control_plane.swarm.fixtures import (
     jobs,
     keys,
     members,
+    metrics,
     shelf,
     swarm,
     tenants,
     tokens,
+    trail,
 )
 
-__all__ = ["box", "describer", "egress", "fleet", "jobs", "keys", "members", "shelf", "swarm", "tenants", "tokens"]
+__all__ = [
+    "bad_peers",
+    "box",
+    "describer",
+    "egress",
+    "fleet",
+    "jobs",
+    "keys",
+    "members",
+    "metrics",
+    "shelf",
+    "swarm",
+    "tenants",
+    "tokens",
+    "trail",
+]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from common.clock import ManualClock
+from control_plane.audit.service import AuditTrail
 from control_plane.database import Database
 from control_plane.fleet.hosts import Members
 from control_plane.fleet.liveness import horizons
@@ -12,9 +14,11 @@ from control_plane.jobs.service import JobService
 from control_plane.queues.memory import MemoryQueue
 from control_plane.sealing import SealedBox
 from control_plane.sealing.keyring import KeyRing
+from control_plane.swarm.bad_peers import BadPeers
 from control_plane.swarm.describe import Describer
 from control_plane.swarm.egress import EgressCounter
 from control_plane.swarm.keys import ContentKeys
+from control_plane.swarm.provenance_metrics import SwarmMetrics
 from control_plane.swarm.service import SwarmService
 from control_plane.swarm.tokens import ContentTokens
 from tests.control_plane.swarm.parts import Shelf, Tenants, add_host, add_idc, add_regional
@@ -62,8 +66,25 @@ def tenants() -> Tenants:
 
 
 @pytest.fixture
-def swarm(database: Database, tokens: ContentTokens, shelf: Shelf, jobs: JobService) -> SwarmService:
-    return SwarmService(database, tokens, shelf, jobs)
+def metrics() -> SwarmMetrics:
+    return SwarmMetrics(CollectorRegistry())
+
+
+@pytest.fixture
+def swarm(
+    database: Database, tokens: ContentTokens, shelf: Shelf, jobs: JobService, metrics: SwarmMetrics
+) -> SwarmService:
+    return SwarmService(database, tokens, shelf, jobs, metrics)
+
+
+@pytest.fixture
+def trail(database: Database, clock: ManualClock) -> AuditTrail:
+    return AuditTrail(database, clock)
+
+
+@pytest.fixture
+def bad_peers(database: Database, trail: AuditTrail, tenants: Tenants, metrics: SwarmMetrics) -> BadPeers:
+    return BadPeers(database, trail, tenants, metrics)
 
 
 @pytest.fixture

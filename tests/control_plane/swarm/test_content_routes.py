@@ -24,6 +24,7 @@ from control_plane.swarm.describe import Describer
 from control_plane.swarm.egress import EgressCounter
 from control_plane.swarm.keys import ContentKeys
 from control_plane.swarm.service import SwarmService
+from control_plane.swarm.statements import Statements
 from control_plane.swarm.tokens import ContentTokens
 from control_plane.web.errors import install_error_handlers
 from tests.control_plane.swarm.parts import Shelf, revoke_host, to_describe
@@ -41,12 +42,13 @@ def access(members: Members, tokens: ContentTokens, clock: ManualClock) -> Conte
 
 @pytest.fixture
 def build_app(
-    access: ContentAccess, shelf: Shelf, swarm: SwarmService, egress: EgressCounter
+    access: ContentAccess, shelf: Shelf, swarm: SwarmService, keys: ContentKeys, egress: EgressCounter
 ) -> Callable[..., Starlette]:
     shelf.put(BLOB)
 
     def build(accel_prefix: str | None = None) -> Starlette:
-        app = Starlette(routes=ContentRoutes(access, shelf, swarm, egress, accel_prefix).routes())
+        routes = ContentRoutes(access, shelf, swarm, Statements(keys), egress, accel_prefix)
+        app = Starlette(routes=routes.routes())
         install_error_handlers(app)
         return app
 

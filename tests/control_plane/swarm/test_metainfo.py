@@ -12,10 +12,12 @@ from common.errors import NotFound
 from control_plane.database import Database
 from control_plane.jobs.service import JobService
 from control_plane.sealing import SealedBox
+from control_plane.swarm.bad_peers import BadPeers
 from control_plane.swarm.describe import Describer
 from control_plane.swarm.jobs import build_handlers
 from control_plane.swarm.keys import ContentKeys
 from control_plane.swarm.model import ContentCorrupted, MetainfoPending, NotInSwarm
+from control_plane.swarm.provenance_metrics import SwarmMetrics
 from control_plane.swarm.service import SwarmService
 from control_plane.swarm.tokens import ContentTokens
 from tests.control_plane.swarm.parts import Running, Shelf, announced, to_describe
@@ -136,8 +138,9 @@ async def test_who_asks_while_it_is_being_made_gets_it_without_coming_back(
     shelf: Shelf,
     jobs: JobService,
     describer: Describer,
+    metrics: SwarmMetrics,
 ) -> None:
-    patient = SwarmService(database, tokens, shelf, jobs, patience_seconds=2.0)
+    patient = SwarmService(database, tokens, shelf, jobs, metrics, patience_seconds=2.0)
     blob = shelf.put(BLOB)
     async with asyncio.TaskGroup() as group:
         asking = group.create_task(patient.metainfo("t-acme", blob.digest))
@@ -163,30 +166,32 @@ async def test_an_unknown_content_is_not_found(swarm: SwarmService, describer: D
 
 
 async def test_the_job_describes_and_reports_how_far_it_is(
-    describer: Describer, keys: ContentKeys, shelf: Shelf, swarm: SwarmService
+    describer: Describer, keys: ContentKeys, shelf: Shelf, swarm: SwarmService, bad_peers: BadPeers
 ) -> None:
     blob = shelf.put(BLOB * 4)
     job = Running({"tenant_id": "t-acme", "digest": str(blob.digest)})
-    result = await build_handlers(describer, keys)["swarm.describe"](job)
+    result = await build_handlers(describer, keys, bad_peers)["swarm.describe"](job)
     assert result == {"info_hash": (await swarm.metainfo("t-acme", blob.digest)).info_hash.hex()}
     assert job.reported == sorted(job.reported)
     assert job.reported[-1] == 1
 
 
 async def test_the_job_does_not_read_a_damaged_blob_again_and_again(
-    describer: Describer, keys: ContentKeys, shelf: Shelf
+    describer: Describer, keys: ContentKeys, shelf: Shelf, bad_peers: BadPeers
 ) -> None:
     blob = shelf.put(BLOB)
     shelf.blobs[blob.digest] = b"damaged"
-    result = await build_handlers(describer, keys)["swarm.describe"](
+    result = await build_handlers(describer, keys, bad_peers)["swarm.describe"](
         Running({"tenant_id": "t-acme", "digest": str(blob.digest)})
     )
     assert result is not None
     assert "damaged" in result["corrupted"]
 
 
-async def test_keys_are_rotated_when_they_are_old(describer: Describer, keys: ContentKeys, clock: ManualClock) -> None:
-    rotate = build_handlers(describer, keys)["swarm.rotate_content_keys"]
+async def test_keys_are_rotated_when_they_are_old(
+    describer: Describer, keys: ContentKeys, clock: ManualClock, bad_peers: BadPeers
+) -> None:
+    rotate = build_handlers(describer, keys, bad_peers)["swarm.rotate_content_keys"]
     assert await rotate(Running({})) == {"key_id": None}
     clock.tick(31 * 24 * 3600)
     assert await rotate(Running({})) != {"key_id": None}

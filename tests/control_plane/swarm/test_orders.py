@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from common.clock import ManualClock
 from common.content_token import ContentVerifier
@@ -13,6 +14,7 @@ from control_plane.fleet.desired import OrderSnapshot
 from control_plane.fleet.model import IdcUnknown
 from control_plane.jobs.service import JobService
 from control_plane.swarm.model import WantedContent
+from control_plane.swarm.provenance_metrics import SwarmMetrics
 from control_plane.swarm.service import SwarmService
 from control_plane.swarm.tokens import ContentTokens
 from proto.regional.v1 import regional_pb2
@@ -129,7 +131,7 @@ async def test_concurrent_owners_never_lose_an_order(
     jobs: JobService,
 ) -> None:
     other_database = open_replica()
-    other = SwarmService(other_database, tokens, Shelf(), jobs)
+    other = SwarmService(other_database, tokens, Shelf(), jobs, SwarmMetrics(CollectorRegistry()))
     await want(database, swarm, "i-0", [LARGE])
     for step in range(10):
         generation = (await snapshot(swarm)).generation

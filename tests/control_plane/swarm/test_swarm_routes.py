@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from common.digest import Digest
 from common.errors import Unauthenticated
 from control_plane.database import Database
+from control_plane.swarm.bad_peers import BadPeers
 from control_plane.swarm.egress import EgressCounter
 from control_plane.swarm.model import EgressKey, WantedContent
 from control_plane.swarm.overview import SwarmOverview
@@ -47,11 +48,16 @@ class Names:
 
 @pytest.fixture
 async def client(
-    fleet: None, database: Database, tenants: Tenants, swarm: SwarmService, egress: EgressCounter
+    fleet: None,
+    database: Database,
+    tenants: Tenants,
+    swarm: SwarmService,
+    egress: EgressCounter,
+    bad_peers: BadPeers,
 ) -> AsyncIterator[httpx.AsyncClient]:
     """Each tenant has one content: ordered in east, held by e1, sent to east; acme's is in west, too."""
     app = FastAPI()
-    app.include_router(build_router(SwarmOverview(database, tenants, egress)))
+    app.include_router(build_router(SwarmOverview(database, tenants, egress), bad_peers))
     app.state.authenticator = Names()
     install_error_handlers(app)
     async with database.transaction() as unit:
@@ -123,6 +129,7 @@ async def test_contents_say_where_bytes_came_from(client: httpx.AsyncClient) -> 
         "from_centre_bytes": 100,
         "from_regional_bytes": 200,
         "from_peers_bytes": 300,
+        "reused_bytes": 0,
         "detail": "",
     }
 
