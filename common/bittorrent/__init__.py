@@ -5,6 +5,9 @@ matched its Merkle root, which is not yet the OCI digest: the caller hashes the 
 complete torrent goes on seeding until `remove`. Peers are found by tracker and by `connect_peer` alone: no DHT, LSD,
 PEX, UPnP.
 
+A swarm whose metainfo names an authority is spoken in TLS alone: a peer whose certificate is not of that authority, not
+for the torrent's name, or expired at the handshake gets and gives 0 bytes.
+
 Duties: nothing blocks the event loop. A piece that does not match its root is dropped, its sender banned and counted in
 `TorrentStatus.failed_bytes`. `add` of a torrent that is already there raises `Conflict`. A full disk ends `complete()`
 with `Unavailable` whose code is "disk_full". Implementations: libtorrent.py; memory.py (peers of one process, for
@@ -18,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from common.bittorrent.credentials import Credentials
 from common.bittorrent.metainfo import Metainfo
 
 # BEP 20 peer id prefixes: they only tell the two kinds of our peers apart in statistics; nothing is authorised by them.
@@ -36,6 +40,8 @@ class Torrent:
     first_pieces: indices to ask for before all others (a slice), empty: rarest first.
     upload_only: ask no peer for anything; pieces come through `add_piece` alone (the caller writes the same file, and a
     peer's block that is not yet verified must never land in it).
+    credentials: for a swarm with an authority (`Metainfo.authority_pem`); None: no peer is met until
+    `set_credentials`. A swarm without one takes none.
     """
 
     metainfo: Metainfo
@@ -46,6 +52,15 @@ class Torrent:
     web_seeds: Sequence[str] = ()
     first_pieces: Sequence[int] = ()
     upload_only: bool = False
+    credentials: Credentials | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimits:
+    """Bytes per second of payload, kept over a second or so; 0: no limit."""
+
+    download: int = 0
+    upload: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +82,11 @@ class TorrentStatus:
 class TorrentHandle(Protocol):
     @property
     def metainfo(self) -> Metainfo: ...
+
+    @property
+    def credentials(self) -> Credentials | None:
+        """What it shows now."""
+        ...
 
     def status(self) -> TorrentStatus:
         """The newest known state, at most a second old; never blocks."""
@@ -115,6 +135,18 @@ class TorrentHandle(Protocol):
         """Replace the announce URLs (a token was renewed)."""
         ...
 
+    async def set_credentials(self, credentials: Credentials | None) -> None:
+        """Show this certificate from now on, and end every connection: who may, comes back within some seconds.
+
+        None: ours has expired; meet nobody until there is another. Raises `Invalid` if the pair does not fit or the
+        swarm has no authority; then nothing changed.
+        """
+        ...
+
+    def set_limits(self, limits: RateLimits) -> None:
+        """Of this torrent alone, within the session's. Never blocks; harmless on a torrent that was removed."""
+        ...
+
     async def remove(self) -> None:
         """Stop; the file stays. Harmless to repeat."""
         ...
@@ -126,6 +158,13 @@ class PeerSession(Protocol):
 
     async def add(self, torrent: Torrent) -> TorrentHandle:
         """Raises `Conflict` if it is there, `Invalid` if the file cannot be what `have` or `seed` says."""
+        ...
+
+    def set_limits(self, limits: RateLimits, *, lower_effort: bool = False) -> None:
+        """Of all torrents together, whatever address a peer has. Never blocks.
+
+        lower_effort: mark packets of connections made from now on as lower effort (RFC 8622), where an engine can.
+        """
         ...
 
     async def close(self) -> None:

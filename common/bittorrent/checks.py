@@ -7,7 +7,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from common.bittorrent import Torrent
-from common.bittorrent.failures import AddressInvalid, ContentMissing, DiskFailed, DiskFull
+from common.bittorrent.credentials import Credentials, CredentialsInvalid, PeerCertificate, check_pair
+from common.bittorrent.failures import AddressInvalid, ContentMissing, DiskFailed, DiskFull, TransportForeign
 from common.bittorrent.metainfo import Metainfo
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -44,6 +45,24 @@ def check_web_seed(metainfo: Metainfo, url: str) -> None:
         raise AddressInvalid("a web seed's URL is http or https, without a query", host=host)
     if not parts.path.endswith(f"/{metainfo.name}"):
         raise AddressInvalid(f"a web seed's URL ends in the file's name, {metainfo.name}", host=host)
+
+
+def check_credentials(metainfo: Metainfo, credentials: Credentials | None) -> PeerCertificate | None:
+    """What the certificate says. Raises `CredentialsInvalid` for a pair that does not fit, or that nobody asks for."""
+    if credentials is None:
+        return None
+    if not metainfo.authority_pem:
+        raise CredentialsInvalid(f"the swarm of {metainfo.name} has no authority", action="join it without credentials")
+    return check_pair(credentials)
+
+
+def check_transport(metainfo: Metainfo, *, tls: bool) -> None:
+    """Raises `TransportForeign` unless the swarm speaks as the session does."""
+    if bool(metainfo.authority_pem) != tls:
+        raise TransportForeign(
+            f"the swarm of {metainfo.name} speaks {'plainly' if tls else 'TLS'}, this peer does not",
+            action="set swarm.tls of the control plane and swarm_tls of agents and regionals alike",
+        )
 
 
 def check_port(port: int) -> None:

@@ -23,6 +23,12 @@ class PieceRejected(Invalid):
     code = "piece_rejected"
 
 
+class TransportForeign(Invalid):
+    """The swarm speaks TLS and this session does not, or the reverse."""
+
+    code = "transport_foreign"
+
+
 class AddressInvalid(Invalid):
     """A peer or web seed that cannot be asked."""
 

@@ -107,8 +107,13 @@ _DISK: dict[str, Setting] = {
 }
 
 
-def session_settings(listen_host: str, listen_port: int, fingerprint: bytes) -> dict[str, Setting]:
-    """Raises ValueError if `listen_host` is not an address or the fingerprint does not have BEP 20's eight bytes."""
+def session_settings(
+    listen_host: str, listen_port: int, fingerprint: bytes, *, tls: bool = False
+) -> dict[str, Setting]:
+    """`tls`: the one listener speaks TLS and nothing else, so only swarms with an authority can be reached there.
+
+    Raises ValueError if `listen_host` is not an address or the fingerprint does not have BEP 20's eight bytes.
+    """
     address = ipaddress.ip_address(listen_host)
     if len(fingerprint) != 8:
         raise ValueError(f"a fingerprint of {len(fingerprint)} bytes")
@@ -120,7 +125,7 @@ def session_settings(listen_host: str, listen_port: int, fingerprint: bytes) -> 
         **_REQUESTS,
         **_TRACKERS,
         **_DISK,
-        "listen_interfaces": f"{host}:{listen_port}",
+        "listen_interfaces": f"{host}:{listen_port}{'s' if tls else ''}",
         "peer_fingerprint": fingerprint.decode("ascii"),
         # It refuses web seeds and most trackers on loopback, which only a demo or a test has.
         "ssrf_mitigation": not address.is_loopback,

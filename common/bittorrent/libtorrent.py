@@ -6,7 +6,7 @@ Measured, two processes on loopback, 256 MiB: 430 to 780 MB/s, 0.95 CPU seconds 
 are connected within 10 ms, peers from `connect_peer` at libtorrent's next second.
 
 The parts: `libtorrent_engine` (session and alerts), `libtorrent_torrent` (one torrent), `libtorrent_meter` (counters),
-`libtorrent_web_seeds`, `libtorrent_bans` and `libtorrent_parameters` (libtorrent's quirks).
+`libtorrent_web_seeds`, `libtorrent_bans`, `libtorrent_tls` and `libtorrent_parameters` (libtorrent's quirks).
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Self
 
-from common.bittorrent import Torrent
+from common.bittorrent import RateLimits, Torrent
+from common.bittorrent.checks import check_credentials, check_transport
 from common.bittorrent.failures import SessionClosed, TorrentKnown
 from common.bittorrent.lan_settings import Setting, session_settings
 from common.bittorrent.libtorrent_engine import Engine
+from common.bittorrent.libtorrent_limits import limit_settings
 from common.bittorrent.libtorrent_torrent import LibtorrentTorrent
 
 
@@ -28,7 +30,8 @@ class LibtorrentSession:
     """Use as an async context manager, or `start` and `close`. One serves a whole process.
 
     listen_host: an address; listen_port 0 picks a free port. fingerprint: AGENT_FINGERPRINT or REGIONAL_FINGERPRINT.
-    random: for the jitter of retries. overrides: libtorrent's own settings, for measurements.
+    tls: it takes swarms that have an authority, and no others, so that no metainfo can talk it into plain connections;
+    without it, the reverse. random: for the jitter of retries. overrides: libtorrent's own settings, for measurements.
     Raises ValueError for a host that is no address, and `ListenFailed` on start.
     """
 
@@ -38,11 +41,13 @@ class LibtorrentSession:
         listen_port: int,
         fingerprint: bytes,
         *,
+        tls: bool = False,
         random: Callable[[], float] = random.random,
         overrides: Mapping[str, Setting] | None = None,
     ) -> None:
-        settings = {**session_settings(listen_host, listen_port, fingerprint), **(overrides or {})}
+        settings = {**session_settings(listen_host, listen_port, fingerprint, tls=tls), **(overrides or {})}
         self._engine = Engine(settings, listen_host)
+        self._tls = tls
         self._random = random
         self._port = 0
         self._open = False
@@ -66,8 +71,12 @@ class LibtorrentSession:
         self._open = True
 
     async def add(self, torrent: Torrent) -> LibtorrentTorrent:
-        """Raises `TorrentKnown`, `ContentMissing`, `AddressInvalid`, `Unavailable`; then nothing was added."""
+        """Raises `TorrentKnown`, `ContentMissing`, `AddressInvalid`, `CredentialsInvalid`, `TransportForeign`,
+        `Unavailable`; then nothing was added.
+        """
         key = torrent.metainfo.info_hash
+        check_transport(torrent.metainfo, tls=self._tls)
+        check_credentials(torrent.metainfo, torrent.credentials)
         if not self._open:
             raise SessionClosed("the BitTorrent session is not open", action="start it, or stop using it")
         if key in self._torrents:
@@ -81,6 +90,9 @@ class LibtorrentSession:
             self._forget(key, handle)
             raise
         return handle
+
+    def set_limits(self, limits: RateLimits, *, lower_effort: bool = False) -> None:
+        self._engine.configure(limit_settings(limits, lower_effort=lower_effort))
 
     async def close(self) -> None:
         """Those who wait for a torrent get `TorrentRemoved`. Harmless to repeat."""

@@ -20,6 +20,7 @@ import structlog
 from common.bittorrent.failures import ListenFailed, SessionClosed
 from common.bittorrent.lan_settings import Setting
 from common.bittorrent.libtorrent_bans import Bans
+from common.bittorrent.libtorrent_limits import everybody_counts
 from common.bittorrent.libtorrent_reads import piece_read
 from common.errors import Unavailable
 
@@ -52,7 +53,8 @@ class Listener(Protocol):
 
     def on_hash_failed(self, index: int) -> None: ...
 
-    def on_read(self, index: int, data: bytes | None, message: str) -> None: ...
+    def on_read(self, index: int, data: bytes | None, message: str) -> None:
+        """What `read_piece` brought; None: it failed."""
 
     def on_finished(self) -> None:
         """Every piece is verified; the last ones need not be in the file yet."""
@@ -128,6 +130,11 @@ class Engine:
         if self._listeners.pop(handle, None) is not None and self._session is not None:
             with contextlib.suppress(RuntimeError):  # the handle has died on its own
                 self._session.remove_torrent(handle)
+
+    def configure(self, settings: Mapping[str, Setting]) -> None:
+        """Change settings of the running session; nothing after `close`."""
+        if self._session is not None:
+            self._session.apply_settings(dict(settings))
 
     async def remove(self, handle: Any, info_hash: bytes) -> None:
         """Stop the torrent and wait until its place is free again, for a bounded time. Harmless to repeat."""
@@ -281,7 +288,9 @@ def _open(settings: Mapping[str, Setting | int]) -> Any:
     parameters: Any = lt.session_params()
     parameters.settings = dict(settings)
     parameters.disk_io_constructor = "pread_disk_io_constructor"
-    return lt.session(parameters)
+    session = lt.session(parameters)
+    session.set_peer_class_filter(everybody_counts())
+    return session
 
 
 def _disk_error(listener: Listener, alert: Any) -> None:

@@ -31,6 +31,8 @@ def parameters(torrent: Torrent, have: frozenset[int]) -> Any:
     # Without `apply_ip_filter` a torrent lets banned addresses in. Neither paused nor managed: it begins at once.
     wanted.flags = flags.update_subscribe | flags.no_verify_files | flags.duplicate_is_error | flags.apply_ip_filter
     wanted.flags |= flags.disable_dht | flags.disable_lsd | flags.disable_pex
+    if metainfo.authority_pem:
+        wanted.flags |= flags.paused  # until it has its certificate
     if torrent.upload_only:
         wanted.flags |= flags.upload_mode
     if have:

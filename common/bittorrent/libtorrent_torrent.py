@@ -16,10 +16,11 @@ from typing import Any
 import libtorrent as lt
 import structlog
 
-from common.bittorrent import Torrent, TorrentStatus
+from common.bittorrent import RateLimits, Torrent, TorrentStatus, libtorrent_tls
 from common.bittorrent import libtorrent_parameters as translate
 from common.bittorrent.addresses import resolve
-from common.bittorrent.checks import check_file, disk_failure
+from common.bittorrent.checks import check_credentials, check_file, disk_failure
+from common.bittorrent.credentials import Credentials
 from common.bittorrent.failures import PieceRejected, TorrentRemoved
 from common.bittorrent.libtorrent_engine import Engine
 from common.bittorrent.libtorrent_meter import Meter
@@ -49,6 +50,7 @@ class LibtorrentTorrent:
         self._meter = Meter(self._on_sampled)
         self._web_seeds = WebSeeds(torrent.metainfo, torrent.web_seeds, self._present, random)
         self._pieces: dict[int, asyncio.Future[Failure | bool]] = {}
+        self._limits = RateLimits()
         self._reads = PieceReads(torrent.metainfo, self._present, lambda index: index in self._had)
         self._peers: dict[tuple[str, int], None] = {}
         self._settled = asyncio.Event()
@@ -62,12 +64,19 @@ class LibtorrentTorrent:
     def metainfo(self) -> Metainfo:
         return self._torrent.metainfo
 
+    @property
+    def credentials(self) -> Credentials | None:
+        return self._torrent.credentials
+
     async def start(self, have: frozenset[int]) -> None:
         """Hand it to libtorrent. Raises `ContentMissing`, `Unavailable`."""
         wanted = await asyncio.to_thread(self._prepare, have)
         wanted.peers = list(self._peers)
+        wanted.download_limit, wanted.upload_limit = self._limits.download, self._limits.upload
         self._reset(have)
         await self._engine.add(wanted, self.metainfo.info_hash, self)
+        if self._torrent.credentials is not None:
+            libtorrent_tls.show(self._handle, self._torrent.credentials)
 
     def _prepare(self, have: frozenset[int]) -> Any:
         check_file(self._torrent, have)
@@ -150,6 +159,22 @@ class LibtorrentTorrent:
         if tuple(urls) != tuple(self._torrent.trackers):
             self._torrent = replace(self._torrent, trackers=tuple(urls))
             self._usable().replace_trackers(translate.announce_list(urls))
+
+    async def set_credentials(self, credentials: Credentials | None) -> None:
+        check_credentials(self.metainfo, credentials)
+        self._torrent = replace(self._torrent, credentials=credentials)
+        if (handle := self._present()) is None:
+            return  # stopped by its disk: the next `complete()` shows them
+        if credentials is not None:
+            libtorrent_tls.show(handle, credentials)
+        elif self.metainfo.authority_pem:
+            libtorrent_tls.hide(handle)
+
+    def set_limits(self, limits: RateLimits) -> None:
+        self._limits = limits
+        if (handle := self._present()) is not None:
+            handle.set_download_limit(limits.download)
+            handle.set_upload_limit(limits.upload)
 
     async def remove(self) -> None:
         if self._removed:

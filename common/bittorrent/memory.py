@@ -1,10 +1,10 @@
 """Deterministic BitTorrent peers of one process, for simulations and tests of services.
 
-Invariant: the same calls in the same order move the same pieces in the same order. There is no clock, no thread, no
-socket and no randomness: in each turn of the event loop every torrent that misses something takes one piece, from the
-connected peers in turn, in the order in which the torrents were added; web seeds come after the peers. Pieces are
-verified and the files are real, so a service cannot tell the difference; file access is direct, since a simulation has
-nothing else to wait for.
+Invariant: the same calls in the same order move the same pieces in the same order. There is no thread, no socket and no
+randomness, and a clock only for certificates, which are judged when two peers of a TLS swarm meet, as in a handshake:
+in each turn of the event loop every torrent that misses something takes one piece, from the connected peers in turn, in
+the order in which the torrents were added; web seeds come after the peers. Pieces are verified and the files are real,
+so a service cannot tell the difference; file access is direct, since a simulation has nothing else to wait for.
 
 Faults: `Fault.CORRUPT` sends false bytes, `Fault.SILENT` never answers; `fill_disk` makes a folder full.
 """
@@ -18,10 +18,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from common.bittorrent import AGENT_FINGERPRINT, Torrent
+from common.bittorrent import AGENT_FINGERPRINT, RateLimits, Torrent
 from common.bittorrent.failures import SessionClosed, TorrentKnown
+from common.bittorrent.memory_rates import MemoryRates
 from common.bittorrent.memory_torrent import Fault, MemoryTorrent
 from common.bittorrent.metainfo import Metainfo
+from common.clock import Clock, SystemClock
 
 __all__ = ["Fault", "MemorySession", "MemorySwarm", "MemoryWebSeed"]
 
@@ -42,9 +44,12 @@ class MemoryWebSeed:
 
 
 class MemorySwarm:
-    """The network: its peers, trackers (any URL is one), web seeds and full folders."""
+    """The network: its peers, trackers (any URL is one), web seeds and full folders. `clock`: by which certificates
+    expire.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock | None = None) -> None:
+        self._clock = clock or SystemClock()
         self._torrents: dict[MemoryTorrent, None] = {}
         self._by_hash: dict[bytes, dict[MemoryTorrent, None]] = {}
         # Kept as torrents come and go: asking each time would cost the square of the peers in every turn.
@@ -91,7 +96,10 @@ class MemorySwarm:
         """Neighbours have the same info-hash, and one named the other or both use one tracker."""
         self._part(torrent)
         others = self._by_hash[torrent.metainfo.info_hash]
-        met = self._neighbours[torrent] = [other for other in others if _met(torrent, other)]
+        now = self._clock.now()
+        met = self._neighbours[torrent] = [
+            other for other in others if _met(torrent, other) and torrent.may_meet(now) and other.may_meet(now)
+        ]
         for other in met:
             self._neighbours[other].append(torrent)
         self.wake()
@@ -137,6 +145,7 @@ class MemorySession:
         self._fingerprint = fingerprint
         self._fault = fault
         self._torrents: dict[bytes, MemoryTorrent] = {}
+        self._rates = MemoryRates(swarm.wake)
         self._open = True
 
     async def __aenter__(self) -> Self:
@@ -157,10 +166,16 @@ class MemorySession:
             raise SessionClosed("the BitTorrent session is not open", action="stop using it")
         if key in self._torrents:
             raise TorrentKnown(f"the torrent of {torrent.metainfo.name} is there already", action="use its handle")
-        handle = MemoryTorrent(self._swarm, self._port, self._fingerprint, self._fault, torrent, self._forget)
+        handle = MemoryTorrent(
+            self._swarm, self._port, self._fingerprint, self._fault, torrent, self._forget, self._rates
+        )
         self._torrents[key] = handle
         self._swarm.enter(handle)
         return handle
+
+    def set_limits(self, limits: RateLimits, *, lower_effort: bool = False) -> None:
+        """Nothing to mark: there are no packets."""
+        self._rates.set(limits)
 
     async def close(self) -> None:
         self._open = False

@@ -7,13 +7,16 @@ import errno
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from datetime import datetime
 from enum import Enum
 from pathlib import Path
 from typing import Protocol
 
-from common.bittorrent import REGIONAL_FINGERPRINT, Torrent, TorrentStatus
-from common.bittorrent.checks import check_file, check_port, check_web_seed, disk_failure
+from common.bittorrent import REGIONAL_FINGERPRINT, RateLimits, Torrent, TorrentStatus
+from common.bittorrent.checks import check_credentials, check_file, check_port, check_web_seed, disk_failure
+from common.bittorrent.credentials import Credentials, PeerCertificate
 from common.bittorrent.failures import PieceRejected, TorrentRemoved
+from common.bittorrent.memory_rates import MemoryRates
 from common.bittorrent.metainfo import Metainfo, verify_piece
 from common.bittorrent.provenance import Kind
 from common.bittorrent.recheck import held_pieces
@@ -50,7 +53,7 @@ class MemoryTorrent:
 
     def __init__(
         self, network: Network, port: int, fingerprint: bytes, fault: Fault | None, torrent: Torrent,
-        forget: Callable[[Metainfo], None],
+        forget: Callable[[Metainfo], None], session_rates: MemoryRates | None = None,
     ) -> None:  # fmt: skip
         self.port = port
         self.named: set[int] = set()
@@ -58,6 +61,7 @@ class MemoryTorrent:
         self._network = network
         self._fault = fault
         self._torrent = torrent
+        self._certificate = _trusted(torrent.metainfo, torrent.credentials)
         self._forget = forget
         self._path = torrent.directory / torrent.metainfo.name
         every = frozenset(range(torrent.metainfo.piece_count))
@@ -69,6 +73,7 @@ class MemoryTorrent:
         self._sent = self._failed = self._cursor = 0
         self._banned: set[int] = set()
         self._soon: tuple[int, ...] = ()
+        self._rates = MemoryRates(network.wake, session_rates)
         self._moved = asyncio.Event()
         self._settled = asyncio.Event()
         self._failure: Failure | None = None
@@ -155,6 +160,24 @@ class MemoryTorrent:
         self._torrent = replace(self._torrent, trackers=tuple(urls))
         self._network.introduce(self)
 
+    async def set_credentials(self, credentials: Credentials | None) -> None:
+        self._certificate = _trusted(self.metainfo, credentials)
+        self._torrent = replace(self._torrent, credentials=credentials)
+        if not self._removed:
+            self._network.introduce(self)
+
+    def may_meet(self, now: datetime) -> bool:
+        """What both sides look at in a TLS handshake: authority, name, life."""
+        shown = self._certificate
+        return not self.metainfo.authority_pem or (shown is not None and shown.is_alive(now))
+
+    @property
+    def credentials(self) -> Credentials | None:
+        return self._torrent.credentials
+
+    def set_limits(self, limits: RateLimits) -> None:
+        self._rates.set(limits)
+
     async def remove(self) -> None:
         if not self._removed:
             self._removed = True
@@ -167,13 +190,16 @@ class MemoryTorrent:
         """The piece as this peer sends it; None if it has none to give."""
         if index not in self._had or self._failure is not None or self._fault is Fault.SILENT:
             return None
+        if not self._rates.may_send():
+            return None
         data = self._read(index)
         self._sent += len(data)
+        self._rates.sent(len(data))
         return data if self._fault is not Fault.CORRUPT else bytes([data[0] ^ 1]) + data[1:]
 
     def take_one(self) -> bool:
         """Fetch one missing piece, if anybody has one; whether something moved."""
-        if self._settled.is_set() or self._torrent.upload_only:
+        if self._settled.is_set() or self._torrent.upload_only or not self._rates.may_receive():
             return False
         return any(self._take_from_peer(index) or self._take_from_web_seed(index) for index in self._wanted())
 
@@ -198,6 +224,7 @@ class MemoryTorrent:
 
     def _accept(self, index: int, data: bytes, kind: Kind, port: int | None) -> None:
         self._received[kind] += len(data)
+        self._rates.received(len(data))
         if verify_piece(self.metainfo, index, data):
             self._keep(index, data)
             return
@@ -254,3 +281,11 @@ class MemoryTorrent:
 
     def _gone(self) -> TorrentRemoved:
         return TorrentRemoved(f"the torrent of {self.metainfo.name} was removed", action="add it again")
+
+
+def _trusted(metainfo: Metainfo, credentials: Credentials | None) -> PeerCertificate | None:
+    """The certificate, if it is of the swarm's authority and for its name. Raises `CredentialsInvalid`."""
+    shown = check_credentials(metainfo, credentials)
+    if shown is None or not shown.covers(metainfo.name) or not shown.is_signed_by(metainfo.authority_pem):
+        return None
+    return shown

@@ -3,6 +3,8 @@
 Invariant: the same bytes, name, piece length and salt always give the same `encoded` and info-hash, and `parse` accepts
 nothing else than what `build` writes: one file, v2 alone, private (BEP 27), no trackers, no keys that could change what
 a client does. The salt makes info-hashes differ from tenant to tenant and unguessable; it proves nothing by itself.
+With `ssl-cert`, the PEM certificate of the tenant's authority, peers speak TLS and show certificates of that authority
+(in libtorrent's manual: "SSL torrents").
 """
 
 from __future__ import annotations
@@ -26,6 +28,8 @@ _MAXIMUM_LENGTH = 1 << 41
 _SALT_BYTES = range(16, 65)
 # libtorrent rewrites names that could leave the directory; ours it must take as they are.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
+# One certificate, in RFC 7468's strict form; ours have some 650 bytes.
+_AUTHORITY = re.compile(rb"-----BEGIN CERTIFICATE-----\n(?:[A-Za-z0-9+/=]{1,64}\n){1,64}-----END CERTIFICATE-----\n")
 
 
 class MetainfoInvalid(Invalid):
@@ -40,6 +44,7 @@ class Metainfo:
 
     piece_layer: the 32-byte Merkle hash of each piece, in order; empty when the file has a single piece.
     encoded: the bencoded .torrent with piece layers and without trackers.
+    authority_pem: whose certificates peers show each other over TLS; empty: they speak plainly.
     """
 
     info_hash: bytes
@@ -49,6 +54,7 @@ class Metainfo:
     pieces_root: bytes
     piece_layer: tuple[bytes, ...]
     encoded: bytes
+    authority_pem: bytes = b""
 
     @property
     def piece_count(self) -> int:
@@ -67,22 +73,33 @@ def piece_length_for(length: int) -> int:
     return min(max(wanted, MINIMUM_PIECE), MAXIMUM_PIECE)
 
 
-def build(name: str, length: int, root: bytes, layer: Sequence[bytes], piece_length: int, salt: bytes) -> Metainfo:
-    """`root` and `layer` as `MerkleBuilder.finish` gives them; `salt`: 16 to 64 secret bytes, one for each tenant.
+def build(
+    name: str,
+    length: int,
+    root: bytes,
+    layer: Sequence[bytes],
+    piece_length: int,
+    salt: bytes,
+    authority_pem: bytes = b"",
+) -> Metainfo:
+    """`root` and `layer` as `MerkleBuilder.finish` gives them; `salt`: 16 to 64 secret bytes, one for each tenant;
+    `authority_pem` as in `Metainfo`.
 
     Raises `MetainfoInvalid`. The layer is not hashed here: it is the builder's own; `parse` checks foreign ones.
     """
     _check(name, length, root, layer, piece_length, salt)
-    info = bencode.encode(
-        {
-            b"file tree": {name.encode("ascii"): {b"": {b"length": length, b"pieces root": root}}},
-            b"meta version": 2,
-            b"name": name.encode("ascii"),
-            b"piece length": piece_length,
-            b"private": 1,
-            b"salt": salt,
-        }
-    )
+    fields: dict[bytes, bencode.Encodable] = {
+        b"file tree": {name.encode("ascii"): {b"": {b"length": length, b"pieces root": root}}},
+        b"meta version": 2,
+        b"name": name.encode("ascii"),
+        b"piece length": piece_length,
+        b"private": 1,
+        b"salt": salt,
+    }
+    if authority_pem:
+        _check_authority(authority_pem)
+        fields[b"ssl-cert"] = authority_pem
+    info = bencode.encode(fields)
     layers = bencode.encode({root: b"".join(layer)} if layer else {})
     return Metainfo(
         info_hash=hashlib.sha256(info).digest(),
@@ -92,6 +109,7 @@ def build(name: str, length: int, root: bytes, layer: Sequence[bytes], piece_len
         pieces_root=root,
         piece_layer=tuple(layer),
         encoded=b"d4:info" + info + b"12:piece layers" + layers + b"e",
+        authority_pem=authority_pem,
     )
 
 
@@ -113,6 +131,7 @@ def parse(encoded: bytes) -> Metainfo:
         _split(_text(layer)),
         _number(info.get(b"piece length")),
         _text(info.get(b"salt")),
+        _text(info.get(b"ssl-cert", b"")),
     )
     if metainfo.encoded != encoded:
         raise MetainfoInvalid("the metainfo has entries that have no place here", action="have it made again")
@@ -143,6 +162,11 @@ def _check(name: str, length: int, root: bytes, layer: Sequence[bytes], piece_le
         raise MetainfoInvalid(f"the piece layer has {len(layer)} hashes for a file of {pieces} pieces")
     if any(len(value) != merkle.HASH_BYTES for value in (root, *layer)):
         raise MetainfoInvalid("a hash of the tree does not have 32 bytes")
+
+
+def _check_authority(authority_pem: bytes) -> None:
+    if not _AUTHORITY.fullmatch(authority_pem):
+        raise MetainfoInvalid("the swarm's authority is not one certificate in PEM", action="have it made again")
 
 
 def _split(layer: bytes) -> tuple[bytes, ...]:

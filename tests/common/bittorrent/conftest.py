@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import socket
@@ -47,8 +48,11 @@ class LibtorrentLab:
     async def close(self) -> None:
         await self._stack.aclose()
 
-    async def session(self, fingerprint: bytes = AGENT_FINGERPRINT) -> LibtorrentSession:
-        return await self._stack.enter_async_context(LibtorrentSession("127.0.0.1", 0, fingerprint))
+    async def session(self, fingerprint: bytes = AGENT_FINGERPRINT, *, tls: bool = False) -> LibtorrentSession:
+        return await self._stack.enter_async_context(LibtorrentSession("127.0.0.1", 0, fingerprint, tls=tls))
+
+    async def attempted(self) -> None:
+        await asyncio.sleep(1.5)  # `connect_peer` waits for libtorrent's next second, and a refusal tells nobody
 
     async def tracker(self) -> str:
         swarms: dict[str, set[tuple[str, int]]] = {}

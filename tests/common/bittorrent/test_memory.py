@@ -35,8 +35,12 @@ class MemoryLab:
         self.swarm = MemorySwarm()
         self._scratch = scratch
 
-    async def session(self, fingerprint: bytes = AGENT_FINGERPRINT) -> MemorySession:
+    async def session(self, fingerprint: bytes = AGENT_FINGERPRINT, *, tls: bool = False) -> MemorySession:
         return self.swarm.session(fingerprint)
+
+    async def attempted(self) -> None:
+        for _ in range(100):
+            await asyncio.sleep(0)
 
     async def tracker(self) -> str:
         return "http://tracker/announce"
