@@ -57,6 +57,7 @@ from control_plane.sealing.keyring import KeyRing
 from control_plane.settings import Settings
 from control_plane.swarm import jobs as swarm_jobs
 from control_plane.swarm.assembly import Swarm, SwarmOptions, build_swarm
+from control_plane.swarm.edge_desk import EdgeDesk, build_edge_desk
 from control_plane.tenants import jobs as tenant_jobs
 from control_plane.tenants.model import TenantSettings
 from control_plane.tenants.tenancy import Tenancy, build_tenancy
@@ -91,6 +92,7 @@ class ControlPlane:
     policies: Policies
     fleet: Fleet
     swarm: Swarm
+    edge_desk: EdgeDesk
     instances: Instances
     worker: Worker
     periodic: Periodic
@@ -135,7 +137,8 @@ async def build(settings: Settings, clock: Clock, backing: Backing) -> ControlPl
     replication = build_replication(database, tenants, box, backing.outbound, registry, metrics, settings.replication)
     policies = build_policies(database, tenants, registry, jobs, instances.reading, gate, pulls, replication)
     collection = open_collection(database, blobs, registry, hooks, jobs, pace, wishes=swarm.service, metrics=metrics)
-    kept, healers = options_of(settings.placement), (mirroring.healer,)
+    desk = _edge_desk(clock, backing, registry, tenancy, swarm, fleet)
+    kept, healers = options_of(settings.placement), (mirroring.healer, desk.healer)
     stores = build_stores(database, backing.blobs, jobs, auditing.trail, metrics, clock, kept, healers)
     handlers = {
         **_handlers(settings, clock, jobs, auditing, tenancy, registry, swarm, instances),
@@ -157,6 +160,7 @@ async def build(settings: Settings, clock: Clock, backing: Backing) -> ControlPl
         policies=policies,
         fleet=fleet,
         swarm=swarm,
+        edge_desk=desk,
         instances=instances,
         worker=Worker(database, backing.queue, handlers, clock),
         periodic=Periodic(database, jobs, schedules, clock),
@@ -268,6 +272,15 @@ def _swarm_options(settings: Settings) -> SwarmOptions:
         smallest_bytes=chosen.smallest_bytes,
         metainfo_patience_seconds=chosen.metainfo_patience_seconds,
         egress_flush_seconds=chosen.egress_flush_seconds,
+    )
+
+
+def _edge_desk(
+    clock: Clock, backing: Backing, registry: RegistryService, tenancy: Tenancy, swarm: Swarm, fleet: Fleet
+) -> EdgeDesk:
+    database, members, tokens = backing.database, backing.blobs.members, tenancy.registry_tokens
+    return build_edge_desk(
+        database, backing.events, members, registry, tokens, swarm.tokens, fleet, clock, random.random
     )
 
 

@@ -105,8 +105,10 @@ async def _listen(lifecycle: Lifecycle, plane: ControlPlane) -> dict[str, str]:
         plane.swarm.service,
         plane.swarm.tokens.verifying_keys,
         plane.swarm.bad_peers.accept,
+        plane.edge_desk.services,
     )
     lifecycle.spawn("fleet", plane.fleet.watch.run())
+    lifecycle.spawn("returns", plane.edge_desk.messenger.run())
     if settings.etcd.endpoints:
         lifecycle.spawn("directory", follow_leases(plane.backing.directory, plane.fleet.sessions))
     await lifecycle.enter(enrolment)

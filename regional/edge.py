@@ -28,6 +28,7 @@ from regional.model import ContentKey
 from regional.pieces import Spawn
 from regional.progress import StillFetching
 from regional.reader import WAIT_SECONDS, Reader
+from regional.reuse import Reuse
 from regional.rights import NoRight
 from regional.seeding import Seeding
 from regional.shelf import Shelf
@@ -47,7 +48,7 @@ class FetchBroken(Internal):
 
 class Edge:
     """`swarm_bytes`: contents known to be smaller have no swarm. `changed` is told each digest whose state moved;
-    `evicted` each metainfo whose content left.
+    `evicted` each metainfo whose content left; `arrived` each digest of which more may be read, for leases.
     """
 
     def __init__(
@@ -72,7 +73,11 @@ class Edge:
         self.crossings = Crossings(directory)
         self.changed: Callable[[Digest], None] = lambda _: None
         self.evicted: Callable[[Metainfo], None] = lambda _: None
-        self._parts = FetchParts(directory, centre, seeding, self.crossings, random, shelf.admit, self._moved, spawn)
+        self.arrived: Callable[[Digest], None] = lambda _: None
+        self.reuse = Reuse(directory, centre, self.crossings, shelf, metainfos)
+        self._parts = FetchParts(
+            directory, centre, seeding, self.crossings, random, shelf.admit, self._moved, spawn, self.reuse
+        )
         self._cooldown: Cooldown[Digest] = Cooldown(clock, random)
         self._fetches: dict[Digest, Fetch] = {}
         self._running: dict[Digest, asyncio.Task[None]] = {}
@@ -99,6 +104,16 @@ class Edge:
             return size
         fetch = self._fetches.get(digest)
         return fetch.progress.held_bytes if fetch else 0
+
+    def holds(self, digest: Digest) -> bool:
+        return self._shelf.size(digest) is not None
+
+    def readable(self, digest: Digest) -> tuple[int | None, Failure | None]:
+        """The mask of verified pieces, None for all; and why no more are coming, if they are not."""
+        if self._shelf.size(digest) is not None:
+            return None, None
+        fetch = self._fetches.get(digest)
+        return (0, None) if fetch is None else (fetch.progress.mask, fetch.progress.failure)
 
     def is_fetching(self, digest: Digest) -> bool:
         return digest in self._running
@@ -253,3 +268,4 @@ class Edge:
 
     def _moved(self, digest: Digest) -> None:
         self.changed(digest)
+        self.arrived(digest)

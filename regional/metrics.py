@@ -26,6 +26,13 @@ class Metrics:
             "longshore_regional_announces", "Announces, by outcome", ["outcome"], registry=self.registry
         )
 
+        self.pulls = Counter(
+            "longshore_regional_registry_answers",
+            "Answers of /v2: held, fetched, known (a manifest), stale, passed (to the centre), refused",
+            ["outcome"],
+            registry=self.registry,
+        )
+
     def gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
         """`read` is called at every scrape; it must not block."""
         Gauge(f"longshore_regional_{name}", text, registry=self.registry).set_function(read)

@@ -11,7 +11,7 @@ await lifecycle.enter(fleet)         # last: its streams end first, while the li
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from types import TracebackType
@@ -34,7 +34,7 @@ from control_plane.fleet.presence import FLUSH_SECONDS, Presence
 from control_plane.fleet.rpc import attach_services, enrolment_services
 from control_plane.fleet.sessions import Sessions
 from control_plane.fleet.watch import FleetWatch
-from control_plane.rpc.server import RpcListener
+from control_plane.rpc.server import Register, RpcListener
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +87,11 @@ class Fleet:
         orders: OrderSource,
         verifying_keys: Callable[[], Mapping[str, bytes]],
         offences: OffenceSink,
+        further: Sequence[Register] = (),
     ) -> tuple[RpcListener, RpcListener]:
-        """The listener for strangers and the one for members, not yet started."""
+        """The listener for strangers and the one for members, not yet started. `further`: services for members that
+        domains above have.
+        """
         hosts = [address.rpartition(":")[0] for address in (places.enrolment, places.attach)]
         identity = ServerCertificates(self.authority, server_names(hosts, places.public_names))
         attach = attach_services(
@@ -100,7 +103,7 @@ class Fleet:
         strangers = enrolment_services(self.enrolment)
         return (
             RpcListener("enrolment", places.enrolment, identity, strangers, mutual=False),
-            RpcListener("attach", places.attach, identity, attach, mutual=True),
+            RpcListener("attach", places.attach, identity, (*attach, *further), mutual=True),
         )
 
 

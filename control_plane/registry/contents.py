@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from control_plane.registry.participants import Hooks, Incoming
 from control_plane.registry.recent import Recent
 from control_plane.registry.rights import Rights
 from control_plane.registry.scopes import DELETE, PULL, PUSH
-from control_plane.tenants.access import Principal
+from control_plane.tenants.access import ANONYMOUS, Principal
 
 _RECENT_LINKS = 50_000
 
@@ -75,6 +75,23 @@ class ContentService:
                         await participant.blob_relied_on(unit, held, digest, principal)
         # Read after the keeper was asked, and not from memory: a link that ended meanwhile is not promised.
         return await self._linked_size(repository, digest)
+
+    async def linked(
+        self, principal: Principal, repository: str, digests: Sequence[Digest]
+    ) -> tuple[str, Mapping[Digest, int]]:
+        """Whose the repository is (tenant id), and the sizes of those of `digests` that it links. Raises what
+        `Rights.require` does, and `RepositoryUnknown`.
+        """
+        await self._rights.require(principal, repository, PULL)
+        async with self._database.reading() as connection:
+            found = await repository_store.find_repository(connection, repository)
+            if found is None:
+                raise unknown_repository(repository)
+            return found.tenant_id, await repository_store.linked_sizes(connection, found.repository_id, digests)
+
+    async def public(self, repository: str) -> bool:
+        """Whether everybody may pull it."""
+        return await self._rights.may(ANONYMOUS, repository, PULL)
 
     @contextlib.asynccontextmanager
     async def incoming(self, principal: Principal, repository: str, digest: Digest) -> AsyncIterator[Incoming | None]:

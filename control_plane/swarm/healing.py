@@ -13,7 +13,7 @@ published only by the store's commit, which verifies the digest. Whoever dies on
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
@@ -147,7 +147,7 @@ class EdgeHealer:
         return found
 
 
-async def _bounded(pieces: AsyncIterator[bytes], size: int) -> AsyncIterator[bytes]:
+async def _bounded(pieces: AsyncIterator[bytes], size: int) -> AsyncGenerator[bytes, None]:
     """Raises `DigestMismatch` as soon as there is more than there can be, and at the end if it is less."""
     given = 0
     async for piece in pieces:
