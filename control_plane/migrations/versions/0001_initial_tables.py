@@ -194,6 +194,20 @@ def upgrade() -> None:
         sa.UniqueConstraint("key_id", name=op.f("uq_content_keys_key_id")),
     )
     op.create_table(
+        "content_returns",
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("holder_kind", sa.String(length=16), nullable=False),
+        sa.Column("holder_id", sa.String(length=36), nullable=False),
+        sa.Column("digest", sa.String(length=140), nullable=False),
+        sa.Column("size_bytes", sa.BigInteger(), nullable=False),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_content_returns")),
+    )
+    with op.batch_alter_table("content_returns", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_content_returns_expires_at"), ["expires_at"], unique=False)
+
+    op.create_table(
         "egress",
         sa.Column("idc_id", sa.String(length=36), nullable=False),
         sa.Column("tenant_id", sa.String(length=36), nullable=False),
@@ -637,6 +651,7 @@ def upgrade() -> None:
         sa.Column("tenant_id", sa.String(length=36), nullable=False),
         sa.Column("size_bytes", sa.BigInteger(), nullable=False),
         sa.Column("media_type", sa.String(length=255), nullable=False),
+        sa.Column("effort", sa.SmallInteger(), server_default="0", nullable=False),
         sa.PrimaryKeyConstraint("owner_id", "idc_id", "digest", name=op.f("pk_wants")),
     )
     with op.batch_alter_table("wants", schema=None) as batch_op:
@@ -1433,6 +1448,10 @@ def downgrade() -> None:
 
     op.drop_table("host_contents")
     op.drop_table("egress")
+    with op.batch_alter_table("content_returns", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_content_returns_expires_at"))
+
+    op.drop_table("content_returns")
     op.drop_table("content_keys")
     with op.batch_alter_table("collection_runs", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_collection_runs_started_at"))
