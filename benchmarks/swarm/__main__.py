@@ -16,7 +16,7 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from benchmarks.swarm import leftovers, spreads
+from benchmarks.swarm import churn, layers, leftovers, spreads
 from benchmarks.swarm.outside import missing_programs
 from benchmarks.swarm.plan import Plan, note
 from common.errors import Failure
@@ -25,6 +25,8 @@ _SCENARIOS: Mapping[str, Callable[[Plan], bool]] = {
     "flat8": partial(spreads.measure, spreads.FLAT8),
     "flat16": partial(spreads.measure, spreads.FLAT16),
     "two-idcs": partial(spreads.measure, spreads.TWO_IDCS),
+    "churn": churn.measure,
+    "layers": layers.measure,
 }
 
 

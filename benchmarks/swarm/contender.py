@@ -49,6 +49,10 @@ class Contender(ABC):
         """That host's copy."""
 
     @abstractmethod
+    def kill(self, number: int) -> None:
+        """SIGKILL to that host's client; it does not come back."""
+
+    @abstractmethod
     def sessions(self) -> set[int]:
         """Process ids of the session leaders of everything that it runs."""
 
@@ -61,7 +65,7 @@ class Processes:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._running: list[subprocess.Popen[bytes]] = []
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
 
     def spawn(self, prefix: Sequence[str], name: str, command: Sequence[str]) -> subprocess.Popen[bytes]:
         setpriv = shutil.which("setpriv") or "setpriv"
@@ -75,14 +79,18 @@ class Processes:
                 cwd=self._folder,
                 env={"PATH": os.environ["PATH"], "HOME": str(self._folder)},  # noqa: TID251  not the caller's settings
             )
-        self._running.append(process)
+        self._running[name] = process
         return process
 
+    def kill(self, name: str) -> None:
+        self._running[name].kill()
+        self._running[name].wait(10)
+
     def sessions(self) -> set[int]:
-        return {process.pid for process in self._running}
+        return {process.pid for process in self._running.values()}
 
     def close(self) -> None:
-        for process in self._running:
+        for process in self._running.values():
             process.kill()
-        for process in self._running:
+        for process in self._running.values():
             process.wait(10)

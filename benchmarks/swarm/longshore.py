@@ -67,6 +67,9 @@ class Longshore(Contender):
         data = self.fleet.root / self.arena.network.host(number).name
         return data / "content" / digest.algorithm / digest.hex[:2] / digest.hex
 
+    def kill(self, number: int) -> None:
+        self.fleet.services[self.arena.network.host(number).name].kill()
+
     def sessions(self) -> set[int]:
         return {service.pid for service in self.fleet.services.values() if service.running}
 

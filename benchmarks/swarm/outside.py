@@ -38,6 +38,9 @@ class Outside(Contender):
     def copy(self, number: int) -> Path:
         return self._folder(number) / "blob"
 
+    def kill(self, number: int) -> None:
+        self._processes.kill(f"peer{number}")
+
     def sessions(self) -> set[int]:
         return self._processes.sessions()
 
@@ -76,7 +79,7 @@ class Http(Outside):
         url = f"http://{self.arena.network.source.address}:{_HTTP_PORT}/blob"
         for number in self.arena.network.numbers():
             script = f"curl -sf -o {self.copy(number)} {url} && {self._hook(number)}"
-            self._processes.spawn(self.arena.network.host(number).prefix, f"curl{number}", ["sh", "-c", script])
+            self._processes.spawn(self.arena.network.host(number).prefix, f"peer{number}", ["sh", "-c", script])
 
 
 class Torrent(Outside):

@@ -37,7 +37,8 @@ from control_plane.cli.push import push
 
 # 24 MiB take 2.5 s over this WAN, and no longer over the links behind it.
 SHAPE = Shape((0, 3), source_up=1000, host_up=400, down=1000, wan=80)
-_KILL_WITHIN_SECONDS = 3.5
+# Somewhat longer than an undisturbed spread, so that some faults hit the verification and some come right after it.
+_KILL_WITHIN = 1.3
 _AWAY_SECONDS = 1.0
 _PATIENCE_SECONDS = 120.0
 # What nobody wants stays in the caches up to this many blobs, so that eviction is part of the soak.
@@ -66,7 +67,8 @@ class Soak:
         self._place = place
         self._size = mebibytes << 20
         self._chance = chance
-        # One third more, for the manifests and a blob on its way.
+        self._usual_seconds = _KILL_WITHIN * SHAPE.bound_seconds(self._size)
+        # A quarter more, for the manifests and a blob on its way.
         limit = f"--cache-limit-bytes={_HELD_BLOBS * self._size + (self._size >> 2)}"
         self._side = Longshore(place, edge_arguments=(limit,), logs=logs)
         self._fleet = self._side.fleet
@@ -117,7 +119,7 @@ class Soak:
 
     def _choose(self) -> Fault:
         victim = self._chance.choice(sorted(self._fleet.services))
-        within, away = self._chance.uniform(0, _KILL_WITHIN_SECONDS), self._chance.uniform(0, _AWAY_SECONDS)
+        within, away = self._chance.uniform(0, self._usual_seconds), self._chance.uniform(0, _AWAY_SECONDS)
         return Fault(victim, within, away)
 
     def _strike(self, fault: Fault, started: float) -> None:

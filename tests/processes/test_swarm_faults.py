@@ -17,8 +17,8 @@ from tests.engines.fixtures import running
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(180)]
 
 SPREADS = 4
-# Of these four faults one hits the control plane, one the regional, two an agent.
-SEED = 7
+# Of these faults one hits the control plane, one the regional, two an agent, each while the blob is on its way.
+SEED = 70
 
 
 @contextlib.contextmanager
