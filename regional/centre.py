@@ -8,15 +8,18 @@ nothing), `CentreUnknown` (no such content), `CentreBusy` (come back later), `Ce
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 
 import aiohttp
 
+from common import byte_parts
 from common.byte_ranges import Span
 from common.clock import Clock
+from common.content_statement import HEADER as STATEMENT_HEADER
+from common.content_statement import ClaimedMetainfo
 from common.digest import Digest
 from common.errors import Denied, NotFound, Unavailable
 
@@ -75,7 +78,7 @@ class Centre:
         self._tls: ssl.SSLContext | bool = True if tls is None else tls
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS, sock_read=_SILENCE_SECONDS)
 
-    async def metainfo(self, digest: Digest, token: str) -> bytes | None:
+    async def metainfo(self, digest: Digest, token: str) -> ClaimedMetainfo | None:
         """None: this content has no swarm. Raises `CentreRefused`, `CentreUnknown`, `CentreBusy` or `CentreAway`."""
         async with self._get(f"/content/v1/{digest}/metainfo", token, {}) as response:
             if response.status == 404 and await _problem_code(response) == "not_in_swarm":
@@ -87,7 +90,32 @@ class Centre:
                     encoded += chunk
             except _BROKEN as error:
                 raise _cut(error) from error
-            return encoded
+            return ClaimedMetainfo(response.headers.get(STATEMENT_HEADER, ""), encoded)
+
+    async def blocks(self, digest: Digest, token: str) -> bytes | None:
+        """The block map (common/bittorrent/reuse.py); None: this content has none. Raises as `metainfo`."""
+        async with self._get(f"/content/v1/{digest}/blocks", token, {}) as response:
+            if response.status == 404:
+                return None
+            self._check(response, digest)
+            encoded = bytearray()
+            try:
+                while chunk := await response.content.read(_METAINFO_BYTES - len(encoded)):
+                    encoded += chunk
+            except _BROKEN as error:
+                raise _cut(error) from error
+            return bytes(encoded)
+
+    @asynccontextmanager
+    async def parts(self, digest: Digest, token: str, spans: Sequence[Span]) -> AsyncIterator[CentreBody]:
+        """The bytes of the spans, one after the other; as many as common/byte_parts.py allows. Raises as `content`."""
+        body = byte_parts.encode(spans)
+        async with self._get(f"/content/v1/{digest}/parts", token, {}, body) as response:
+            self._check(response, digest)
+            given, total = _given_span(response)
+            if total != byte_parts.total(spans):
+                raise CentreAway(f"the centre sent {total} bytes of parts, not those asked for")
+            yield CentreBody(given, total, _chunks(response), lambda: response.content.total_bytes)
 
     @asynccontextmanager
     async def content(self, digest: Digest, token: str, span: Span | None = None) -> AsyncIterator[CentreBody]:
@@ -101,13 +129,21 @@ class Centre:
             yield CentreBody(given, total, _chunks(response), lambda: response.content.total_bytes)
 
     @asynccontextmanager
-    async def _get(self, path: str, token: str, headers: dict[str, str]) -> AsyncIterator[aiohttp.ClientResponse]:
+    async def _get(
+        self, path: str, token: str, headers: dict[str, str], posted: bytes | None = None
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
         # identity: ranges and byte counts speak of the content itself, not of a compressed form.
         sent = {"Authorization": f"Bearer {token}", "Accept-Encoding": "identity", **headers}
         url = self.base_url.rstrip("/") + path
         try:
-            response = await self._session.get(
-                url, headers=sent, timeout=self._timeout, ssl=self._tls, read_bufsize=_CHUNK
+            response = await self._session.request(
+                "GET" if posted is None else "POST",
+                url,
+                data=posted,
+                headers=sent,
+                timeout=self._timeout,
+                ssl=self._tls,
+                read_bufsize=_CHUNK,
             )
         except _BROKEN as error:
             raise CentreAway(

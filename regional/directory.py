@@ -2,7 +2,8 @@
 
     content/sha256/ab/<hex>          held: its whole digest was verified and it is durable
     partial/sha256-<hex>             on its way; what is in it is trusted piece by piece, after verification
-    metainfo/<content>.<tenant>      the .torrent of one tenant's swarm; empty: the centre has none for it
+    metainfo/<content>.<tenant>      statement and .torrent of one tenant's swarm; empty: the centre has none for it
+    blocks/<content>.map             the centre's block map, by which it is compared; empty: the centre has none
     crossed/<content>.<tenant>       payload bytes that came over the WAN with this tenant's token, in decimal
     swarm/<info hash hex>/<name>     a hard link to the same inode, where a torrent expects its file
 
@@ -21,8 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from common.bittorrent import metainfo as torrents
 from common.bittorrent.metainfo import Metainfo
+from common.content_statement import SignedMetainfo
 from common.digest import Digest
 from common.durable import sync_directory, write_file
 from common.errors import Failure, Internal, Unavailable
@@ -57,7 +58,7 @@ class ContentDirectory:
 
     def prepare(self) -> None:
         with _disk("prepare the content directory"):
-            for name in ("content", "partial", "metainfo", "crossed", "swarm"):
+            for name in ("content", "partial", "metainfo", "blocks", "crossed", "swarm"):
                 (self.root / name).mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def held(self) -> list[StoredFile]:
@@ -151,9 +152,23 @@ class ContentDirectory:
         with _disk("evict the content"):
             self.content_path(digest).unlink(missing_ok=True)
             self.discard_partial(digest)
-            for area in ("metainfo", "crossed"):
+            for area in ("metainfo", "blocks", "crossed"):
                 for path in (self.root / area).glob(f"{digest.algorithm}-{digest.hex}.*"):
                     path.unlink(missing_ok=True)
+
+    def blocks(self, digest: Digest) -> bytes | None:
+        """None: it was never asked for."""
+        try:
+            return self._blocks_path(digest).read_bytes()
+        except OSError:
+            return None
+
+    def save_blocks(self, digest: Digest, encoded: bytes) -> None:
+        with _disk("keep a block map"):
+            write_file(self._blocks_path(digest), encoded)
+
+    def _blocks_path(self, digest: Digest) -> Path:
+        return self.root / "blocks" / f"{digest.algorithm}-{digest.hex}.map"
 
     def link(self, digest: Digest, metainfo: Metainfo) -> Path:
         """The directory that holds the content under the torrent's name: the same inode, not a copy."""
@@ -178,17 +193,17 @@ class ContentDirectory:
         for path in (self.root / "swarm").glob("*"):
             shutil.rmtree(path, ignore_errors=True)
 
-    def save_metainfo(self, key: ContentKey, encoded: bytes) -> None:
+    def save_metainfo(self, key: ContentKey, signed: SignedMetainfo | None) -> None:
         with _disk("keep the metainfo"):
-            write_file(self.root / "metainfo" / key.file_name(), encoded)
+            write_file(self.root / "metainfo" / key.file_name(), signed.pack() if signed is not None else b"")
 
-    def metainfos(self) -> dict[ContentKey, Metainfo | None]:
+    def metainfos(self) -> dict[ContentKey, SignedMetainfo | None]:
         """All that are kept; None: the content has no swarm. The unreadable is removed: the centre has it again."""
-        found: dict[ContentKey, Metainfo | None] = {}
+        found: dict[ContentKey, SignedMetainfo | None] = {}
         for path in (self.root / "metainfo").glob("*"):
             try:
-                encoded = path.read_bytes()
-                found[ContentKey.parse_file_name(path.name)] = torrents.parse(encoded) if encoded else None
+                packed = path.read_bytes()
+                found[ContentKey.parse_file_name(path.name)] = SignedMetainfo.unpack(packed) if packed else None
             except (Failure, OSError):
                 path.unlink(missing_ok=True)
         return found

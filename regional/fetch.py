@@ -1,7 +1,8 @@
 """One content's way over the WAN into the cache: only what is missing, verified before anybody may read it.
 
 With metainfo every piece is checked as it arrives, written, and offered to the swarms at once (cut-through); a restart
-re-verifies the partial file and fetches the rest. Without it (small contents) the whole is checked before it counts.
+re-verifies the partial file and fetches the rest. What other contents of the tenant hold of it does not cross (see
+`reuse`). Without metainfo (small contents) the whole is checked before it counts.
 
 Invariant: `run` returns only after the digest over the whole content was verified and published; every byte that
 crossed the WAN was counted, also those of attempts that failed.
@@ -10,25 +11,29 @@ crossed the WAN was counted, also those of attempts that failed.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing
+import functools
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 
 import structlog
 
+from common import byte_parts
 from common.backoff import Backoff
 from common.bittorrent import metainfo as torrents
 from common.bittorrent import recheck
 from common.bittorrent.metainfo import Metainfo
+from common.bittorrent.reuse_files import Composer
 from common.byte_ranges import Span
-from common.digest import Digest, DigestMismatch, Hasher
+from common.digest import Digest, DigestMismatch
 from common.errors import TooLarge
-from regional.centre import BodyCut, Centre, CentreRefused
+from regional.centre import BodyCut, Centre, CentreBody, CentreRefused
 from regional.crossings import Crossings
 from regional.directory import ContentDirectory, DiskFailed
 from regional.model import ContentKey
-from regional.pieces import OfferLine, Spawn, read_ahead
+from regional.pieces import OfferLine, Spawn, append_all, assembled, read_ahead
 from regional.progress import Progress
+from regional.reuse import Reuse
 from regional.rights import Rights
 from regional.seeding import Seeding
 
@@ -38,7 +43,8 @@ log = structlog.get_logger()
 _FRUITLESS_TRIES = 3
 # What has no swarm is small (1 MiB by default); this bound only stops a centre that lies about it.
 _WHOLE_BYTES = 1 << 30
-_BATCH = 1 << 20
+# Asking for parts costs twelve bytes each on the way up, so nearly everything that is here is worth it.
+_MOST_ABSENT = 0.9
 
 
 class PieceFalse(BodyCut):
@@ -50,7 +56,7 @@ class PieceFalse(BodyCut):
 @dataclass(frozen=True, slots=True)
 class FetchParts:
     """What every fetch works with. `admit` makes room in the cache for so many bytes or raises; `moved` hears of every
-    verified piece.
+    verified piece. `reuse` None: everything is fetched.
     """
 
     directory: ContentDirectory
@@ -61,6 +67,7 @@ class FetchParts:
     admit: Callable[[Digest, int], Awaitable[None]]
     moved: Callable[[Digest], None]
     spawn: Spawn
+    reuse: Reuse | None = None
 
 
 @dataclass
@@ -73,6 +80,9 @@ class Fetch:
     progress: Progress = field(default_factory=Progress)
     swarms: dict[ContentKey, Metainfo] = field(default_factory=dict)
     expected_bytes: int = 0
+    # The partial file was made by this process; what is laid into it at first is not offered piece by piece.
+    _fresh: bool = False
+    _offered: bool = False
 
     def expect(self, key: ContentKey, metainfo: Metainfo) -> None:
         """A tenant's swarm wants the pieces. Raises `MetainfoInvalid` if it speaks of other bytes than the first."""
@@ -84,7 +94,7 @@ class Fetch:
 
     async def seed(self, key: ContentKey) -> None:
         """Offer what there is in a tenant's swarm, if the file exists; `run` does it for those expected before."""
-        if self.progress.size is not None and key in self.swarms:
+        if self._offered and key in self.swarms:
             await self.parts.seeding.join(key, self.swarms[key], self.progress.verified)
 
     async def run(self) -> None:
@@ -94,8 +104,12 @@ class Fetch:
             await self._persist(self._whole)
         else:
             await self._begin(metainfo)
-            while self.progress.missing():
-                await self._persist(lambda: self._round(metainfo))
+            async with self._reusing(metainfo) as composer:
+                self._offered = True
+                for key in list(self.swarms):
+                    await self.seed(key)
+                while self.progress.missing():
+                    await self._persist(lambda: self._round(metainfo, composer))
             await self._publish(metainfo)
 
     async def _persist(self, attempt: Callable[[], Awaitable[None]]) -> None:
@@ -121,7 +135,7 @@ class Fetch:
                 await self.parts.crossings.save(key)
 
     async def _begin(self, metainfo: Metainfo) -> None:
-        """Reserve the file, learn what of it is good, and offer that."""
+        """Reserve the file, and learn what of it is good."""
         if self.progress.size is None:
             self.expected_bytes = metainfo.length
             await self.parts.admit(self.digest, metainfo.length)
@@ -130,9 +144,32 @@ class Fetch:
             if existed:
                 have = await self._recheck(metainfo)
                 log.info("fetch resumed", digest=str(self.digest), pieces=metainfo.piece_count, held=len(have))
+            self._fresh = not existed
             self.progress.begin(metainfo.length, metainfo.piece_length, have)
-        for key in list(self.swarms):
-            await self.seed(key)
+
+    @asynccontextmanager
+    async def _reusing(self, metainfo: Metainfo) -> AsyncIterator[Composer | None]:
+        """With what is here already laid into the file."""
+        if self.parts.reuse is None or not self.progress.missing():
+            yield None
+            return
+        key, token = self.rights.best()
+        async with self.parts.reuse.of(key, token, metainfo, fresh=self._fresh) as composer:
+            if composer is not None:
+                await self._lay(metainfo, composer)
+            yield composer
+
+    async def _lay(self, metainfo: Metainfo, composer: Composer) -> None:
+        before = self.progress.held_bytes
+        for index in await asyncio.to_thread(composer.local, _flat(self.progress.missing())):
+            if not self._offered:
+                if await asyncio.to_thread(composer.copy, index):
+                    self._mark(index)
+            elif (piece := await asyncio.to_thread(composer.compose, index, b"")) and await self._keep(
+                metainfo, index, piece
+            ):
+                await self.parts.seeding.offer_piece(self.digest, index, piece)
+        log.info("pieces reused", digest=str(self.digest), bytes=self.progress.held_bytes - before)
 
     async def _recheck(self, metainfo: Metainfo) -> frozenset[int]:
         try:
@@ -140,9 +177,12 @@ class Fetch:
         except OSError as error:
             raise DiskFailed(f"the partial file of {self.digest} cannot be read: {error.strerror}") from error
 
-    async def _round(self, metainfo: Metainfo) -> None:
-        """Ask once for each run of missing pieces."""
+    async def _round(self, metainfo: Metainfo, composer: Composer | None) -> None:
+        """Ask once for the parts of pieces that are here in part, and for each run of missing pieces."""
         key, token = self.rights.best()
+        if composer is not None:
+            for batch in await asyncio.to_thread(composer.batches, _flat(self.progress.missing()), _MOST_ABSENT):
+                await self._complete(metainfo, composer, batch, key, token)
         false_pieces = 0
         for run in self.progress.missing():
             false_pieces += await self._run(metainfo, run, key, token)
@@ -151,29 +191,45 @@ class Fetch:
 
     async def _run(self, metainfo: Metainfo, run: range, key: ContentKey, token: str) -> int:
         """Fetch adjacent pieces with one request; how many of them were false. Raises `BodyCut` and the centre's."""
-
-        async def offer(index: int, piece: bytes) -> None:
-            await self.parts.seeding.offer_piece(self.digest, index, piece)
-
         span = Span(run.start * metainfo.piece_length, min(run.stop * metainfo.piece_length, metainfo.length))
-        async with (
-            OfferLine(self.parts.spawn, f"offer {self.digest}", offer) as line,
-            self.parts.centre.content(self.digest, token, span) as body,
-        ):
+        sizes = [(index, metainfo.piece_size(index)) for index in run]
+        content = self.parts.centre.content(self.digest, token, span)
+        return await self._receive(metainfo, content, sizes, key, lambda _, piece: piece)
+
+    async def _complete(
+        self, metainfo: Metainfo, composer: Composer, batch: list[int], key: ContentKey, token: str
+    ) -> None:
+        """Fetch what these pieces lack with one request. Those that are false all the same are fetched whole after."""
+        absent = [(index, composer.absent(index)) for index in batch]
+        sizes = [(index, byte_parts.total(spans)) for index, spans in absent]
+        parts = self.parts.centre.parts(self.digest, token, [span for _, spans in absent for span in spans])
+        await self._receive(metainfo, parts, sizes, key, composer.compose)
+
+    async def _receive(
+        self,
+        metainfo: Metainfo,
+        answer: AbstractAsyncContextManager[CentreBody],
+        sizes: list[tuple[int, int]],
+        key: ContentKey,
+        compose: Callable[[int, bytes], bytes | None],
+    ) -> int:
+        """Keep the pieces that `compose` makes of the answer's bytes; how many were false."""
+        false_pieces = taken = 0
+        offer = functools.partial(self.parts.seeding.offer_piece, self.digest)
+        async with OfferLine(self.parts.spawn, f"offer {self.digest}", offer) as line, answer as body:
             with self.parts.crossings.metering(key, body.received) as metered:
-                chunks = read_ahead(self.parts.spawn, f"read {self.digest}", body.chunks)
-                pieces = _assembled(metainfo, run, chunks)
-                false_pieces, wanted = 0, run.start
+                pieces = assembled(sizes, read_ahead(self.parts.spawn, f"read {self.digest}", body.chunks))
                 async with aclosing(pieces):
-                    async for index, piece in pieces:
+                    async for index, data in pieces:
                         metered()
                         await self.parts.crossings.save(key)
-                        if await self._keep(metainfo, index, piece):
+                        piece = await asyncio.to_thread(compose, index, data)
+                        if piece is not None and await self._keep(metainfo, index, piece):
                             await line.put(index, piece)
                         else:
                             false_pieces += 1
-                        wanted = index + 1
-        if wanted < run.stop:
+                        taken += 1
+        if taken < len(sizes):
             raise BodyCut(f"the centre's answer for {self.digest} ended early")
         return false_pieces
 
@@ -182,9 +238,12 @@ class Fetch:
         if not await asyncio.to_thread(self._verify_and_write, metainfo, index, piece):
             log.warning("false piece dropped", digest=str(self.digest), piece=index)
             return False
+        self._mark(index)
+        return True
+
+    def _mark(self, index: int) -> None:
         self.progress.mark(index)
         self.parts.moved(self.digest)
-        return True
 
     def _verify_and_write(self, metainfo: Metainfo, index: int, piece: bytes) -> bool:
         if not torrents.verify_piece(metainfo, index, piece):
@@ -214,7 +273,7 @@ class Fetch:
             await asyncio.to_thread(self.parts.directory.reserve, self.digest, body.total)
             self.progress.begin(body.total, body.total, ())
             with self.parts.crossings.metering(key, body.received):
-                await self._append_all(hasher, body.chunks)
+                await append_all(functools.partial(self.parts.directory.write, self.digest), hasher, body.chunks)
         try:
             self.digest.verify(hasher.digest())
         except DigestMismatch:
@@ -223,39 +282,13 @@ class Fetch:
         await asyncio.to_thread(self.parts.directory.publish, self.digest)
         self.progress.mark(0)
 
-    async def _append_all(self, hasher: Hasher, chunks: AsyncGenerator[bytes, None]) -> None:
-        batch = bytearray()
-        async with aclosing(chunks):
-            async for chunk in chunks:
-                batch += chunk
-                if len(batch) >= _BATCH:
-                    await asyncio.to_thread(self._append, hasher, bytes(batch))
-                    batch.clear()
-        await asyncio.to_thread(self._append, hasher, bytes(batch))
-
-    def _append(self, hasher: Hasher, data: bytes) -> None:
-        self.parts.directory.write(self.digest, hasher.size, data)
-        hasher.update(data)
-
     async def _start_over(self) -> None:
         log.error("content is not what its digest says, discarded", digest=str(self.digest))
         self.progress.restart()
+        self._offered = False
         await self.parts.seeding.leave(self.digest)
         await asyncio.to_thread(self.parts.directory.discard_partial, self.digest)
 
 
-async def _assembled(
-    metainfo: Metainfo, run: range, chunks: AsyncGenerator[bytes, None]
-) -> AsyncGenerator[tuple[int, bytes], None]:
-    """The whole pieces in a stream that begins with the first piece of `run`."""
-    buffer = bytearray()
-    indices = iter(run)
-    index = next(indices, None)
-    async with aclosing(chunks):
-        async for chunk in chunks:
-            buffer += chunk
-            while index is not None and len(buffer) >= (size := metainfo.piece_size(index)):
-                piece = bytes(memoryview(buffer)[:size])
-                del buffer[:size]
-                yield index, piece
-                index = next(indices, None)
+def _flat(runs: list[range]) -> list[int]:
+    return [index for run in runs for index in run]

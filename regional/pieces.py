@@ -7,16 +7,18 @@ would cross the WAN twice. Keeping never waits for the torrents. Both are bounde
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Protocol, Self
 
+from common.digest import Hasher
 from common.errors import Failure
 
 # Chunks of up to 1 MiB, and pieces of up to 4 MiB.
 _CHUNKS_AHEAD = 8
 _PIECES_BEHIND = 4
+_BATCH = 1 << 20
 
 
 class Spawn(Protocol):
@@ -84,3 +86,37 @@ class OfferLine:
     async def _work(self) -> None:
         while (item := await self._queue.get()) is not None:
             await self._offer(*item)
+
+
+async def append_all(write: Callable[[int, bytes], None], hasher: Hasher, chunks: AsyncGenerator[bytes, None]) -> None:
+    """Hash a whole content and write it from its beginning on. `write(offset, data)` blocks."""
+
+    def append(data: bytes) -> None:
+        write(hasher.size, data)
+        hasher.update(data)
+
+    batch = bytearray()
+    async with aclosing(chunks):
+        async for chunk in chunks:
+            batch += chunk
+            if len(batch) >= _BATCH:
+                await asyncio.to_thread(append, bytes(batch))
+                batch.clear()
+    await asyncio.to_thread(append, bytes(batch))
+
+
+async def assembled(
+    sizes: Iterable[tuple[int, int]], chunks: AsyncGenerator[bytes, None]
+) -> AsyncGenerator[tuple[int, bytes], None]:
+    """A stream cut into (index, so many bytes), one after the other; what is left over or cut off is dropped."""
+    buffer = bytearray()
+    waiting = iter(sizes)
+    index, size = next(waiting, (None, 0))
+    async with aclosing(chunks):
+        async for chunk in chunks:
+            buffer += chunk
+            while index is not None and len(buffer) >= size:
+                piece = bytes(memoryview(buffer)[:size])
+                del buffer[:size]
+                yield index, piece
+                index, size = next(waiting, (None, 0))

@@ -20,10 +20,10 @@ WAIT_SECONDS = 30.0
 
 
 class Reader:
-    """`progress` None: the content is held. Close it; reading after that fails."""
+    """`progress` None: the content is held. Close it. Of `file` only what is verified may be read."""
 
     def __init__(self, file: BinaryIO, size: int, progress: Progress | None) -> None:
-        self._file = file
+        self.file = file
         self._progress = progress
         self.size = size
 
@@ -34,7 +34,7 @@ class Reader:
         self.close()
 
     def close(self) -> None:
-        self._file.close()
+        self.file.close()
 
     async def ready(self, span: Span) -> None:
         """Until the first byte of `span` is verified, bounded. Raises what hinders the fetch, or `StillFetching`."""
@@ -51,13 +51,13 @@ class Reader:
     async def send(self, request: web.BaseRequest, response: web.StreamResponse, span: Span) -> None:
         """Raises the failure of the fetch if it ends before the span does; the caller then cuts the connection."""
         if self._progress is None or self._progress.readable(span.start, span.length) == span.length:
-            await FileBody(self._file).send(request, response, span)
+            await FileBody(self.file).send(request, response, span)
             return
         position = span.start
         while position < span.end:
             await self._progress.wait_readable(position, WAIT_SECONDS)
             count = self._progress.readable(position, min(CHUNK, span.end - position))
-            chunk = await asyncio.to_thread(os.pread, self._file.fileno(), count, position)
+            chunk = await asyncio.to_thread(os.pread, self.file.fileno(), count, position)
             if len(chunk) != count:
                 raise ConnectionResetError("the file became shorter while it was sent")
             await write_chunk(response, chunk)

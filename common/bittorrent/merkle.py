@@ -83,6 +83,14 @@ def layer_root(layer: Sequence[bytes], piece_length: int) -> bytes:
     return tree_root(layer, padding=padding)
 
 
+def zeros_root(length: int) -> bytes:
+    """The root over `length` bytes of zeros, which is a power of two of at least 16 KiB."""
+    root = hashlib.sha256(bytes(BLOCK)).digest()
+    for _ in range((length // BLOCK).bit_length() - 1):
+        root = _pair(root, root)
+    return root
+
+
 def tree_root(hashes: Sequence[bytes], width: int = 1, padding: bytes = _ZERO) -> bytes:
     """The root of a tree at least `width` (a power of two) wide; `padding` stands for each missing hash."""
     layer = list(hashes)

@@ -1,11 +1,12 @@
-"""What of a new content is held already, in other contents: maps of short block hashes, and the plan made of them; pure.
+"""What of a new content is held in other contents already: maps of short block hashes, and the plan made of them; pure.
 
 A `BlockMap` has eight bytes of SHA-256 for each block of 4 KiB (the block of file systems, so what a file system moved
 is found again wherever it lies), 0.2 % of the content. It is a hint and proves nothing: whatever is put together by a
 plan is verified against the piece's Merkle root before it counts, so a false map, a collision or a damaged donor costs
 a piece that is fetched after all, never a wrong byte.
 
-Measured on 256 MiB of raw disk of which 10 % changed: docs/decisions/0029-delta-between-versions.md.
+Measured (one core, 1 GiB): a map takes 0.8 s, a plan 0.3 s. What is found in which kind of image, and why blocks of 4
+KiB: docs/decisions/0029-delta-between-versions.md.
 """
 
 from __future__ import annotations
@@ -135,7 +136,7 @@ ZEROS = -2
 
 
 class Plan:
-    """Where each block comes from. `share` of the content in 0..1 that need not be fetched."""
+    """Where each block comes from. `missing_bytes`: what has to be fetched."""
 
     def __init__(self, target: BlockMap, sources: array[int]) -> None:
         self._target = target

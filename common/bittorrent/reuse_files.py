@@ -12,7 +12,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,11 +49,20 @@ class Candidate:
     path: Path
 
 
-@dataclass(frozen=True, slots=True)
 class Donor:
-    digest: Digest
-    descriptor: int
-    length: int
+    """An open file, closed when nobody has it in hand any more: a thread that its caller abandoned still reads from
+    this file, and never from another one that got the same number.
+    """
+
+    def __init__(self, candidate: Candidate) -> None:
+        """Raises OSError."""
+        self.digest = candidate.digest
+        self.descriptor = os.open(candidate.path, os.O_RDONLY | os.O_CLOEXEC)
+        self.length = os.fstat(self.descriptor).st_size
+
+    def __del__(self) -> None:
+        if hasattr(self, "descriptor"):
+            os.close(self.descriptor)
 
 
 class Stopped(Exception):
@@ -77,44 +86,44 @@ class Composer:
         self.missing_bytes = plan.missing_bytes
 
     def close(self) -> None:
-        """Harmless to repeat."""
-        for donor in self._donors:
-            os.close(donor.descriptor)
+        """Harmless to repeat. Nothing is local any more."""
         self._donors = ()
 
     def local(self, indices: Iterable[int]) -> list[int]:
         """Those of the pieces of which nothing has to be fetched."""
         return [index for index in indices if self._usable(index) and not self.absent(index)]
 
-    def batches(self, indices: Iterable[int], most_absent: float) -> Iterator[list[int]]:
+    def batches(self, indices: Iterable[int], most_absent: float) -> list[list[int]]:
         """Pieces of which at most that share is absent, as many together as one request for parts may ask for."""
-        batch: list[int] = []
+        batches: list[list[int]] = []
         spans = absent_bytes = 0
         for index in indices:
             absent = self.absent(index)
             lacking = sum(span.length for span in absent)
             if not self._usable(index) or not 0 < lacking <= most_absent * self._metainfo.piece_size(index):
                 continue
-            if batch and (spans + len(absent) > MOST_PARTS or absent_bytes + lacking > MOST_BYTES):
-                yield batch
-                batch, spans, absent_bytes = [], 0, 0
-            batch.append(index)
             spans, absent_bytes = spans + len(absent), absent_bytes + lacking
-        if batch:
-            yield batch
+            if not batches or spans > MOST_PARTS or absent_bytes > MOST_BYTES:
+                batches.append([])
+                spans, absent_bytes = len(absent), lacking
+            batches[-1].append(index)
+        return batches
 
     def absent(self, index: int) -> list[Span]:
         return self._plan.absent(*self._borders(index))
 
     def copy(self, index: int) -> bool:
         """Put a local piece into the file; whether it is true. Raises OSError for the file's own failures."""
+        donors = self._donors
         descriptor = os.open(self._path, os.O_WRONLY | os.O_CLOEXEC)
         try:
             for part in self._parts(index):
                 if part.donor == ZEROS:
                     if not self._fresh:
                         _write(descriptor, bytes(part.length), part.start)
-                elif not _copy(self._donors[part.donor].descriptor, part.donor_offset, descriptor, part):
+                elif part.donor >= len(donors):
+                    return False
+                elif not _copy(donors[part.donor].descriptor, part.donor_offset, descriptor, part):
                     return self._refuse(index)
         finally:
             os.close(descriptor)
@@ -122,6 +131,7 @@ class Composer:
 
     def compose(self, index: int, fetched: bytes | memoryview) -> bytes | None:
         """The piece, made of what is held and of its absent spans' bytes; None if it is not true."""
+        donors = self._donors
         piece = bytearray(self._metainfo.piece_size(index))
         start = index * self._metainfo.piece_length
         taken = 0
@@ -130,9 +140,15 @@ class Composer:
             if part.donor == ABSENT:
                 room[:] = fetched[taken : taken + part.length]
                 taken += part.length
-            elif part.donor != ZEROS and not _read(self._donors[part.donor].descriptor, room, part.donor_offset):
-                return self._give_up(index)
-        return bytes(piece) if torrents.verify_piece(self._metainfo, index, piece) else self._give_up(index)
+            elif part.donor >= len(donors):
+                return None
+            elif part.donor != ZEROS and not _read(donors[part.donor].descriptor, room, part.donor_offset):
+                self._refuse(index)
+                return None
+        if not torrents.verify_piece(self._metainfo, index, piece):
+            self._refuse(index)
+            return None
+        return bytes(piece)
 
     def write(self, index: int, piece: bytes) -> None:
         """Raises OSError."""
@@ -142,17 +158,15 @@ class Composer:
         finally:
             os.close(descriptor)
 
-    def _give_up(self, index: int) -> None:
-        self._refuse(index)
-
     def _refuse(self, index: int) -> bool:
         """Always False. Whatever is to blame (a donor that changed, a false map), its other pieces come another way."""
         self._spoiled.add(index)
+        donors = self._donors
         for number in {part.donor for part in self._parts(index) if part.donor >= 0} - self._refused:
             self._refused.add(number)
             log.warning(
                 "held content not reused, a piece made of it is false",
-                donor=str(self._donors[number].digest),
+                donor=str(donors[number].digest) if donors else "",
                 name=self._metainfo.name,
                 piece=index,
             )
@@ -182,14 +196,8 @@ def find(
 ) -> Composer:
     """Choose donors among the candidates, most likely ones first, and plan. Raises `Stopped`."""
     donors = _choose(target, candidates, stop)
-    try:
-        maps = [_map(donor, target.block_length, stop) for donor in donors]
-        plan = reuse.plan(target, maps)
-        return Composer(metainfo, plan, donors, path, fresh=fresh)
-    except BaseException:
-        for donor in donors:
-            os.close(donor.descriptor)
-        raise
+    maps = [_map(donor, target.block_length, stop) for donor in donors]
+    return Composer(metainfo, reuse.plan(target, maps), donors, path, fresh=fresh)
 
 
 def _choose(target: BlockMap, candidates: Sequence[Candidate], stop: threading.Event) -> list[Donor]:
@@ -204,11 +212,7 @@ def _choose(target: BlockMap, candidates: Sequence[Candidate], stop: threading.E
         hits = 0 if stop.is_set() else _hits(donor, target.block_length, known) * step
         scored.append((-hits, number, donor))
     scored.sort(key=lambda one: one[:2])
-    chosen = [donor for hits, _, donor in scored[:_MOST_DONORS] if -hits >= _LEAST_HITS]
-    for _, _, donor in scored:
-        if donor not in chosen:
-            os.close(donor.descriptor)
-    return chosen
+    return [donor for hits, _, donor in scored[:_MOST_DONORS] if -hits >= _LEAST_HITS]
 
 
 def _hits(donor: Donor, block_length: int, known: frozenset[int]) -> int:
@@ -234,10 +238,9 @@ def _map(donor: Donor, block_length: int, stop: threading.Event) -> BlockMap:
 def _open(candidate: Candidate) -> Donor | None:
     """None if it is gone, or cannot be read."""
     try:
-        descriptor = os.open(candidate.path, os.O_RDONLY | os.O_CLOEXEC)
+        return Donor(candidate)
     except OSError:
         return None
-    return Donor(candidate.digest, descriptor, os.fstat(descriptor).st_size)
 
 
 def _copy(source: int, offset: int, target: int, part: Part) -> bool:
