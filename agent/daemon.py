@@ -38,6 +38,7 @@ from agent.runtimes.memory import MemoryEngine, MemoryRuntimeDriver
 from agent.seeding import Seeding
 from agent.session import Session, dialect
 from agent.settings import AgentSettings
+from agent.streaming import Streams
 from agent.swarms import Swarms
 from agent.trust import IdentityTrust
 from common.attachment import Attachment, attach_forever
@@ -100,8 +101,8 @@ class _Agent:
 
         await lifecycle.enter(self._records())
         peers = await self._peers(last.get("peer_port", 0))
-        mirror = await self._mirror(last.get("mirror", 0))
         fetcher = await self._contents(peers)
+        mirror = await self._mirror(last.get("mirror", 0), fetcher)
         runtime = RuntimeChoice(self._driver(host_id, mirror), required=settings.runtime != "auto")
         await lifecycle.enter(runtime)
         session = Session(self._book, self._reporter, self._clock)
@@ -155,12 +156,14 @@ class _Agent:
                 return await self._lifecycle.enter(LibtorrentSession(host, last_port, AGENT_FINGERPRINT))
         return await self._lifecycle.enter(LibtorrentSession(host, wished, AGENT_FINGERPRINT))
 
-    async def _mirror(self, last_port: int) -> Mirror:
-        wished = self._settings.mirror_port
+    async def _mirror(self, last_port: int, fetcher: Fetcher) -> Mirror:
+        wished, streams = self._settings.mirror_port, Streams(fetcher, self._cache, self._clock)
         if not wished and last_port:
             with contextlib.suppress(OSError):
-                return await self._lifecycle.enter(Mirror(self._assignments, self._cache, port=last_port))
-        return await self._lifecycle.enter(Mirror(self._assignments, self._cache, port=wished))
+                return await self._lifecycle.enter(
+                    Mirror(self._assignments, self._cache, port=last_port, streams=streams)
+                )
+        return await self._lifecycle.enter(Mirror(self._assignments, self._cache, port=wished, streams=streams))
 
     def _assignments(self) -> Assignments:
         return self._book.current

@@ -9,6 +9,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
+import structlog
+
 from agent.ledger import Ledger
 from agent.model import Content
 from agent.runtimes import ContainerOrder, EngineAway, RuntimeDriver
@@ -23,6 +25,9 @@ from agent.steps import (
     Step,
     StopContainer,
 )
+from common.errors import Failure
+
+log = structlog.get_logger()
 
 
 class ContentFetcher(Protocol):
@@ -38,7 +43,9 @@ class ContentFetcher(Protocol):
 
 
 class Execution:
-    """`at_once` bounds the engine's work; the fetcher bounds its own."""
+    """`at_once` bounds the engine's work; the fetcher bounds its own. `ahead_at_once`: pulls of what still arrives,
+    which last as long as a download.
+    """
 
     def __init__(
         self,
@@ -47,11 +54,13 @@ class Execution:
         ledger: Ledger,
         *,
         at_once: int = 4,
+        ahead_at_once: int = 2,
     ) -> None:
         self._driver = driver
         self._fetcher = fetcher
         self._ledger = ledger
         self._turn = asyncio.Semaphore(at_once)
+        self._ahead_turn = asyncio.Semaphore(ahead_at_once)
 
     async def carry_out(self, instance_id: str, step: Step) -> None:
         if isinstance(step, FetchContents):
@@ -64,11 +73,28 @@ class Execution:
 
     async def _fetch(self, step: FetchContents) -> None:
         """All of them, even if one fails: a small manifest that is away must not keep gigabytes from moving."""
-        calls = (self._fetcher.fetch(content, step.tenant_id) for content in step.contents)
-        results = await asyncio.gather(*calls, return_exceptions=True)
-        for result in results:
-            if isinstance(result, BaseException):
-                raise result
+        async with asyncio.TaskGroup() as group:
+            ahead = group.create_task(self._pull_ahead(step))
+            calls = (self._fetcher.fetch(content, step.tenant_id) for content in step.contents)
+            results = await asyncio.gather(*calls, return_exceptions=True)
+            failures = [result for result in results if isinstance(result, BaseException)]
+            if failures:
+                ahead.cancel()
+        for failure in failures:
+            raise failure
+
+    async def _pull_ahead(self, step: FetchContents) -> None:
+        """Whatever goes wrong here is met again, and reported, by the pull that follows the fetch."""
+        driver, ahead = self._driver(), step.ahead
+        if driver is None or ahead is None or self._ahead_turn.locked():
+            return
+        async with self._ahead_turn:
+            try:
+                for content in ahead.first:
+                    await self._fetcher.fetch(content, step.tenant_id)
+                await driver.pull_ahead(ahead.repository, ahead.manifest)
+            except (Failure, OSError) as error:
+                log.info("engine did not pull ahead", manifest=str(ahead.manifest), error=str(error))
 
     async def _with_engine(self, driver: RuntimeDriver, instance_id: str, step: Step) -> None:
         match step:

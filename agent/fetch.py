@@ -8,8 +8,9 @@ first, never what is assigned) before it is a failure.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import asdict
 from typing import Any, Protocol
 
 import structlog
@@ -17,6 +18,7 @@ import structlog
 from agent.cache import ContentCache, DiskFull, disk_full
 from agent.content_http import ContentHttp, Source, SourceBusy
 from agent.desired import DesiredBook
+from agent.flights import Flight
 from agent.ledger import ContentKey, Ledger
 from agent.model import Content
 from agent.swarm_download import Patience, SwarmDownload
@@ -54,17 +56,6 @@ class FetchBroken(Internal):
     code = "fetch_broken"
 
 
-@dataclass
-class _Flight:
-    landed: asyncio.Future[None]
-    task: asyncio.Task[None] | None = None
-    waiting: int = 0
-
-    def fail(self, error: Exception) -> None:
-        self.landed.set_exception(error)
-        self.landed.exception()  # read once, so that an abandoned flight is not reported as a lost error
-
-
 class Fetcher:
     """`token_rejected` is called when every source rejected a content's token: new ones come with a new full set."""
 
@@ -90,7 +81,7 @@ class Fetcher:
         self._random = random
         self._spawn = spawn
         self._patience = patience or Patience()
-        self._flights: dict[Digest, _Flight] = {}
+        self._flights: dict[Digest, Flight] = {}
         self._false_swarms: set[ContentKey] = set()
         self._turns = {True: asyncio.Semaphore(_LARGE_AT_ONCE), False: asyncio.Semaphore(_SMALL_AT_ONCE)}
         self._whole = WholeDownload(cache, http, ledger, clock, random, self.sources, self._token)
@@ -114,23 +105,29 @@ class Fetcher:
         """Returns when the content is verified in the cache. Raises `FetchFailed`, `RightExpired` or `DiskFull`."""
         if self._cache.find(content.digest) is not None:
             return
+        async with self.aboard(content, tenant_id) as flight:
+            await asyncio.shield(flight.landed)
+
+    @asynccontextmanager
+    async def aboard(self, content: Content, tenant_id: str) -> AsyncIterator[Flight]:
+        """The fetch of a content, begun if there is none; it goes on while anybody is aboard."""
         flight = self._flights.get(content.digest)
         if flight is None:
-            flight = self._flights[content.digest] = _Flight(asyncio.get_running_loop().create_future())
+            flight = self._flights[content.digest] = Flight()
             work = self._fly(content, (tenant_id, content.digest), flight)
             flight.task = self._spawn(f"fetch {content.digest}", work)
-        flight.waiting += 1
+        flight.aboard += 1
         try:
-            await asyncio.shield(flight.landed)
+            yield flight
         finally:
-            flight.waiting -= 1
-            if not flight.waiting and flight.task is not None and not flight.landed.done():
+            flight.aboard -= 1
+            if not flight.aboard and flight.task is not None and not flight.landed.done():
                 flight.task.cancel()
 
-    async def _fly(self, content: Content, key: ContentKey, flight: _Flight) -> None:
+    async def _fly(self, content: Content, key: ContentKey, flight: Flight) -> None:
         try:
             async with self._turns[content.size_bytes >= SWARM_BYTES]:
-                await self._obtain(content, key)
+                await self._obtain(content, key, flight)
             flight.landed.set_result(None)
             origin = asdict(self._ledger.provenance(*key))
             log.info("content held", digest=str(content.digest), bytes=content.size_bytes, **origin)
@@ -148,16 +145,16 @@ class Fetcher:
             if not flight.landed.done():
                 flight.fail(FetchAbandoned(f"the fetch of {content.digest} was given up"))
 
-    async def _obtain(self, content: Content, key: ContentKey) -> None:
+    async def _obtain(self, content: Content, key: ContentKey, flight: Flight) -> None:
         if content.digest in self._cache.held:
             return
         metainfo = await self._metainfo(content, key)
         await self._make_room(content, metainfo)
-        if metainfo is not None and await self._from_swarm(content, key, metainfo):
+        if metainfo is not None and await self._from_swarm(content, key, metainfo, flight):
             return
         await self._whole.run(content, key)
 
-    async def _from_swarm(self, content: Content, key: ContentKey, metainfo: Metainfo) -> bool:
+    async def _from_swarm(self, content: Content, key: ContentKey, metainfo: Metainfo, flight: Flight) -> bool:
         """False: there is no way through the swarm, or its bytes are not the content's; it must come another way."""
         try:
             member = await self._swarms.join(key, metainfo, self.trackers(key))
@@ -166,6 +163,7 @@ class Fetcher:
                 raise
             log.error("swarm not joined", digest=str(key[1]), error=str(error))
             return False
+        flight.comes_from(member)
         await SwarmDownload(
             content=content,
             key=key,
@@ -184,6 +182,7 @@ class Fetcher:
         except DigestMismatch as failure:
             log.error("the swarm's bytes are not the content's, discarded", digest=str(key[1]), error=str(failure))
             self._false_swarms.add(key)
+            flight.comes_from(None)
             await self._swarms.leave(key)
             return False
         return True

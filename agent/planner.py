@@ -4,6 +4,9 @@ Invariants: only containers in the observation (ours by label) are touched; noth
 set that was never received; while a spec changes, the old container runs until the new image is in the engine, at most
 one container of an instance runs at any time, and if the new one is refused or does not stay up, the old one returns.
 
+While contents are missing, the engine may already take in what has come (`PullAhead`), and nothing else: a container is
+made only when every content was verified on this host, whatever the engine holds.
+
 One step at a time on purpose: the world may change after each, so the reconciler looks again and trusts no list.
 The order of a change of spec is pull, stop, put aside, create, start, remove (fleet facts, "Recreate"); the state
 between any two of these is found again from labels and names alone, so a crash between them loses nothing.
@@ -12,6 +15,7 @@ between any two of these is found again from labels and names alone, so a crash 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from agent.model import (
     LIVE_STATES,
@@ -25,6 +29,7 @@ from agent.model import (
 from agent.steps import (
     CreateContainer,
     FetchContents,
+    PullAhead,
     PullImage,
     RemoveContainer,
     RenameContainer,
@@ -137,11 +142,14 @@ def _replace(assignment: Assignment, observation: Observation, others: Sequence[
 
 
 def _prepare(assignment: Assignment, observation: Observation) -> Step | None:
-    fetch = _fetch(assignment, observation)
-    if fetch is not None or observation.containers is None or not observation.has_engine:
+    fetch, image = _fetch(assignment, observation), assignment.image
+    answers = observation.has_engine and observation.containers is not None
+    if not answers or image.manifest.digest in observation.images:
         return fetch
-    manifest = assignment.image.manifest.digest
-    return PullImage(assignment.image.repository, manifest) if manifest not in observation.images else None
+    if fetch is None:
+        return PullImage(image.repository, image.manifest.digest)
+    first = (image.manifest, *image.contents[:1])
+    return replace(fetch, ahead=PullAhead(image.repository, image.manifest.digest, first))
 
 
 def _bring_back(assignment: Assignment, others: Sequence[Container]) -> Step | None:

@@ -13,9 +13,21 @@ from common.digest import Digest
 
 
 @dataclass(frozen=True, slots=True)
+class PullAhead:
+    """Bring the image into the engine while its layers still come, once the contents in `first` are held."""
+
+    repository: str
+    manifest: Digest
+    first: tuple[Content, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class FetchContents:
+    """`ahead`: a hint, so that unpacking overlaps the download; what it achieved is seen in the next observation."""
+
     tenant_id: str
     contents: tuple[Content, ...]
+    ahead: PullAhead | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ import structlog
 
 from agent.cache import full_disk_is_a_failure
 from agent.ledger import ContentKey
+from agent.urgency import Urgency
 from common.bittorrent import PeerSession, Torrent, TorrentHandle, TorrentStatus
 from common.bittorrent import metainfo as torrents
 from common.bittorrent.metainfo import Metainfo
@@ -35,13 +36,16 @@ _PATIENCE_SECONDS = 30.0
 
 @dataclass
 class Member:
-    """Our part in one swarm. `counted`: the status up to which bytes were put into the ledger; `web_seeds`: in use."""
+    """Our part in one swarm. `counted`: the status up to which bytes were put into the ledger; `web_seeds`: in use;
+    `urgency`: pieces that readers wait for, to be had before all others, by whatever way.
+    """
 
     metainfo: Metainfo
     handle: TorrentHandle
     trackers: tuple[str, ...]
     counted: TorrentStatus | None = None
     web_seeds: set[str] = field(default_factory=set)
+    urgency: Urgency = field(default_factory=Urgency)
 
 
 class Swarms:

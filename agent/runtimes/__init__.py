@@ -88,6 +88,12 @@ class RuntimeDriver(Protocol):
         """From the agent's mirror; verified by digest afterwards."""
         ...
 
+    async def pull_ahead(self, repository: str, manifest: Digest) -> None:
+        """The same while contents still arrive at the mirror: it lasts as long as they take. Cancelling it ends the
+        engine's part too, soon. A driver may do nothing, and leave all to `pull`.
+        """
+        ...
+
     async def create(self, order: ContainerOrder) -> str:
         """The engine's id. A container of that name which is ours and of that spec is the answer itself; any other
         holder of the name raises `EngineRefused`. `EngineRefused` too when the image is not there.

@@ -42,6 +42,8 @@ QUESTION_SECONDS = 10
 WORK_SECONDS = 180
 # Eight threads: four steps at a time (reconciler), an observation, and some that a hung engine still holds.
 _THREADS = 8
+# Pulls of images that still arrive last as long as a download: they must not hold up anything else.
+_AHEAD_THREADS = 2
 # What dockerd says, with status 500, when its containerd is gone or starting.
 _HALF_ALIVE = re.compile(
     r"containerd\.sock|connection refused|transport is closing|ttrpc: closed|error reading from server"
@@ -74,6 +76,7 @@ class DockerRuntimeDriver:
         self._clients: dict[bool, APIClient] = {}
         self._lock = threading.Lock()
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="docker")
+        self._ahead_threads = ThreadPoolExecutor(_AHEAD_THREADS, thread_name_prefix="docker-ahead")
 
     async def describe(self) -> Engine:
         version = await self._ask(lambda client: client.version())
@@ -88,6 +91,16 @@ class DockerRuntimeDriver:
 
     async def pull(self, repository: str, manifest: Digest) -> None:
         await self._work(functools.partial(self._pull, repository=repository, manifest=manifest))
+
+    async def pull_ahead(self, repository: str, manifest: Digest) -> None:
+        given_up = threading.Event()
+        pull = functools.partial(self._pull, repository=repository, manifest=manifest, given_up=given_up)
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.run_in_executor(self._ahead_threads, self._translated, pull, True)
+        finally:
+            # The thread sees it at the engine's next word, hangs up, and the engine gives up the pull.
+            given_up.set()
 
     async def create(self, order: ContainerOrder) -> str:
         return await self._work(functools.partial(self._create, order=order))
@@ -120,7 +133,8 @@ class DockerRuntimeDriver:
         await self._work(functools.partial(self._remove, runtime_id=runtime_id))
 
     async def close(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        for threads in (self._threads, self._ahead_threads):
+            threads.shutdown(wait=False, cancel_futures=True)
         with self._lock:
             for client in self._clients.values():
                 client.close()
@@ -136,7 +150,9 @@ class DockerRuntimeDriver:
                 continue  # it went away between the two questions
         return found
 
-    def _pull(self, client: APIClient, repository: str, manifest: Digest) -> None:
+    def _pull(
+        self, client: APIClient, repository: str, manifest: Digest, given_up: threading.Event | None = None
+    ) -> None:
         name = f"{self._mirror()}/{repository}@{manifest}"
         if any(held.endswith(f"@{manifest}") for held in _references(client)):
             return
@@ -144,6 +160,8 @@ class DockerRuntimeDriver:
         for event in client.pull(name, stream=True, decode=True, auth_config={}):
             if "error" in event:
                 raise _refused("pull", str(event["error"]))
+            if given_up is not None and given_up.is_set():
+                return
         if not any(held.endswith(f"@{manifest}") for held in _references(client)):
             raise EngineRefused(f"Docker pulled {name} and does not hold it", action="look at the engine's own log")
 

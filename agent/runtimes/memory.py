@@ -91,6 +91,10 @@ class MemoryRuntimeDriver:
         self._reach()
         self._engine.images.add(manifest)
 
+    async def pull_ahead(self, repository: str, manifest: Digest) -> None:
+        """There is nothing to unpack."""
+        self._reach()
+
     async def create(self, order: ContainerOrder) -> str:
         self._reach()
         holder = next((one for one in self._engine.containers.values() if one.order.name == order.name), None)

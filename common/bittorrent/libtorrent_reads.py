@@ -88,10 +88,7 @@ class PieceReads:
         if data is not None and len(data) == self._metainfo.piece_size(index):
             read.answer.set_result(data)
         else:
-            failure = Unavailable(
-                f"piece {index} cannot be read: {message}", action="look at the disk; it is read again"
-            )
-            read.answer.set_result(failure)
+            read.answer.set_result(Unavailable(f"piece {index} cannot be read: {message}", action="check the disk"))
 
     def end(self, failure: Failure) -> None:
         for read in self._reads.values():

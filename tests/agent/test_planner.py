@@ -29,6 +29,7 @@ from agent.runtimes.memory import MemoryContainer, MemoryEngine, MemoryRuntimeDr
 from agent.steps import (
     CreateContainer,
     FetchContents,
+    PullAhead,
     PullImage,
     RemoveContainer,
     RenameContainer,
@@ -78,10 +79,13 @@ NOTHING = Observation(containers=())
 REFUSED = {INSTANCE: WISHED.spec_hash}
 FETCH_ALL = FetchContents("tenant-1", IMAGE.everything)
 FETCH_MANIFEST = FetchContents("tenant-1", (IMAGE.manifest,))
+AHEAD = PullAhead("acme/web", IMAGE.manifest.digest, (IMAGE.manifest, IMAGE.contents[0]))
 PULL = PullImage("acme/web", IMAGE.manifest.digest)
 
 CASES: list[tuple[str, Assignment, Observation, Step | None]] = [
-    ("nothing is here", WISHED, NOTHING, FETCH_ALL),
+    ("nothing is here", WISHED, NOTHING, dataclasses.replace(FETCH_ALL, ahead=AHEAD)),
+    ("a host without an engine only fetches", WISHED, Observation(has_engine=False, containers=()), FETCH_ALL),
+    ("nothing runs before all is verified", WISHED, Observation(containers=(), images=PULLED), FETCH_ALL),
     ("one is missing", WISHED, seen(held=HELD - PULLED), FETCH_MANIFEST),
     ("content is fetched while the engine is away", WISHED, Observation(), FETCH_ALL),
     ("the engine is away", WISHED, dataclasses.replace(READY, containers=None), None),

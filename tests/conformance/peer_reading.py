@@ -17,7 +17,7 @@ class PeerReading(PeerPlaces):
         metainfo = metainfo_of(data)
         session = await lab.session()
         leecher = await session.add(Torrent(metainfo, place()))
-        readers = [asyncio.create_task(leecher.read_piece(3)) for _ in range(2)]
+        readers = [asyncio.ensure_future(leecher.read_piece(3)) for _ in range(2)]
         await leecher.add_piece(2, piece(metainfo, data, 2))
         assert await leecher.read_piece(2) == piece(metainfo, data, 2)
         assert not any(reader.done() for reader in readers)
@@ -41,7 +41,7 @@ class PeerReading(PeerPlaces):
         metainfo = metainfo_of(data)
         session = await lab.session()
         leecher = await session.add(Torrent(metainfo, place()))
-        leaving, staying = (asyncio.create_task(leecher.read_piece(5)) for _ in range(2))
+        leaving, staying = (asyncio.ensure_future(leecher.read_piece(5)) for _ in range(2))
         await asyncio.sleep(0)
         leaving.cancel()
         await leecher.add_piece(5, piece(metainfo, data, 5))
@@ -51,7 +51,7 @@ class PeerReading(PeerPlaces):
         metainfo = metainfo_of(content())
         session = await lab.session()
         leecher = await session.add(Torrent(metainfo, place()))
-        waiting = asyncio.create_task(leecher.read_piece(0))
+        waiting = asyncio.ensure_future(leecher.read_piece(0))
         await asyncio.sleep(0)
         await leecher.remove()
         assert isinstance(await outcome(waiting), Stale)
