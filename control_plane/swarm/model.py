@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 
 from common.digest import Digest
 from common.errors import Internal, NotFound, Unavailable
@@ -37,12 +37,21 @@ class WantedContent:
     media_type: str
 
 
+class Effort(IntEnum):
+    """How much fetching may disturb others. Of several who want one content the smallest counts."""
+
+    ORDINARY = 0
+    LOWER = 1  # gives way to everything ordinary
+    PAUSED = 2  # stands still; what is there stays
+
+
 @dataclass(frozen=True, slots=True)
 class Order:
     """A content that one IDC shall hold for one tenant."""
 
     tenant_id: str
     content: WantedContent
+    effort: Effort = Effort.ORDINARY
 
 
 @dataclass(frozen=True, slots=True)

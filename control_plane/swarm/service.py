@@ -20,6 +20,7 @@ from control_plane.swarm import bad_peers_store, contents_store, describe, metai
 from control_plane.swarm.describe import ContentSource
 from control_plane.swarm.model import (
     ContentCorrupted,
+    Effort,
     HostContent,
     MetainfoPending,
     NotInSwarm,
@@ -29,6 +30,7 @@ from control_plane.swarm.model import (
 )
 from control_plane.swarm.provenance_metrics import SwarmMetrics
 from control_plane.swarm.tokens import ContentTokens
+from control_plane.swarm.wire import EFFORTS
 from proto.agent.v1 import agent_pb2
 from proto.content.v1 import content_pb2
 from proto.regional.v1 import regional_pb2
@@ -66,20 +68,28 @@ class SwarmService:
         self._patience_seconds = patience_seconds
 
     async def want(
-        self, unit: UnitOfWork, idc_id: str, tenant_id: str, owner_id: str, contents: Sequence[WantedContent]
+        self,
+        unit: UnitOfWork,
+        idc_id: str,
+        tenant_id: str,
+        owner_id: str,
+        contents: Sequence[WantedContent],
+        effort: Effort = Effort.ORDINARY,
     ) -> None:
-        """`owner_id` wants these held in the IDC until it releases them. Harmless to repeat."""
-        if not await store.add_wants(unit.connection, owner_id, idc_id, tenant_id, contents):
+        """`owner_id` wants these held in the IDC until it releases them, from now on with this effort. Harmless to
+        repeat.
+        """
+        if not await store.add_wants(unit.connection, owner_id, idc_id, tenant_id, contents, effort):
             return
         await self._orders_changed(unit, idc_id)
         large = [content.digest for content in contents if content.size_bytes >= self._smallest_bytes]
         for digest in sorted(set(large) - await metainfo_store.described(unit.connection, tenant_id, large)):
             await self._enqueue(unit, tenant_id, digest)
 
-    async def release(self, unit: UnitOfWork, owner_id: str) -> None:
-        """`owner_id` wants nothing any more. Harmless to repeat."""
-        for idc_id in await store.remove_wants(unit.connection, owner_id):
-            await self._orders_changed(unit, idc_id)
+    async def release(self, unit: UnitOfWork, owner_id: str, idc_id: str | None = None) -> None:
+        """`owner_id` wants nothing any more, in that IDC or at all. Harmless to repeat."""
+        for changed_id in await store.remove_wants(unit.connection, owner_id, idc_id):
+            await self._orders_changed(unit, changed_id)
 
     async def orders(self, idc_id: str, regional_id: str) -> OrderSnapshot:
         """What the IDC shall hold, with tokens for that regional. Raises `IdcUnknown`."""
@@ -195,6 +205,7 @@ class SwarmService:
         content = order.content
         return regional_pb2.Order(
             tenant_id=order.tenant_id,
+            effort=EFFORTS[order.effort],
             content=content_pb2.Content(
                 digest=str(content.digest),
                 size_bytes=content.size_bytes,

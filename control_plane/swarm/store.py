@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, delete, exists, func, select, tuple_
+from sqlalchemy import ColumnElement, and_, delete, exists, func, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from common.digest import Digest
-from control_plane.database.upserts import insert_or_ignore
+from control_plane.database.upserts import insert_or_replace
 from control_plane.fleet.tables import idcs
-from control_plane.swarm.model import Order, WantedContent
+from control_plane.swarm.model import Effort, Order, WantedContent
 from control_plane.swarm.tables import wants
 
 
@@ -25,16 +25,19 @@ class OrderedSet:
 
 
 async def add_wants(
-    connection: AsyncConnection, owner_id: str, idc_id: str, tenant_id: str, contents: Sequence[WantedContent]
+    connection: AsyncConnection,
+    owner_id: str,
+    idc_id: str,
+    tenant_id: str,
+    contents: Sequence[WantedContent],
+    effort: Effort = Effort.ORDINARY,
 ) -> bool:
-    """Whether the IDC's orders changed: somebody may have wanted the same there already."""
+    """Whether the IDC's orders changed: somebody may have wanted the same there already, with no more effort. What the
+    owner wants there already takes the new effort.
+    """
     await _lock(connection, [idc_id])
     digests = {str(content.digest) for content in contents}
-    ordered = await connection.scalars(
-        select(wants.c.digest)
-        .where(wants.c.idc_id == idc_id, wants.c.tenant_id == tenant_id, wants.c.digest.in_(digests))
-        .distinct()
-    )
+    before = await _efforts(connection, idc_id, tenant_id, digests)
     rows = [
         {
             "owner_id": owner_id,
@@ -43,30 +46,45 @@ async def add_wants(
             "tenant_id": tenant_id,
             "size_bytes": content.size_bytes,
             "media_type": content.media_type,
+            "effort": effort.value,
         }
         for content in contents
     ]
-    changed = bool(digests - set(ordered))
-    await insert_or_ignore(connection, wants, rows)
-    return changed
+    await insert_or_replace(connection, wants, rows, only=("effort",))
+    return before != await _efforts(connection, idc_id, tenant_id, digests)
 
 
-async def remove_wants(connection: AsyncConnection, owner_id: str) -> list[str]:
-    """Everything that `owner_id` wants; returns the ids of IDCs whose orders became fewer, sorted."""
-    touched = await connection.scalars(select(wants.c.idc_id).where(wants.c.owner_id == owner_id).distinct())
+async def _efforts(
+    connection: AsyncConnection, idc_id: str, tenant_id: str, digests: Collection[str]
+) -> dict[str, int]:
+    rows = await connection.execute(
+        select(wants.c.digest, func.min(wants.c.effort).label("effort"))
+        .where(wants.c.idc_id == idc_id, wants.c.tenant_id == tenant_id, wants.c.digest.in_(digests))
+        .group_by(wants.c.digest)
+    )
+    return {row.digest: row.effort for row in rows}
+
+
+async def remove_wants(connection: AsyncConnection, owner_id: str, idc_id: str | None = None) -> list[str]:
+    """Everything that `owner_id` wants, in one IDC or in all; returns the ids of IDCs whose orders became fewer or are
+    wanted with less effort now, sorted.
+    """
+    mine = (
+        wants.c.owner_id == owner_id if idc_id is None else and_(wants.c.owner_id == owner_id, wants.c.idc_id == idc_id)
+    )
+    touched = await connection.scalars(select(wants.c.idc_id).where(mine).distinct())
     await _lock(connection, list(touched))
     other = wants.alias()
-    shared = exists().where(
+    as_much = exists().where(
         other.c.idc_id == wants.c.idc_id,
         other.c.tenant_id == wants.c.tenant_id,
         other.c.digest == wants.c.digest,
         other.c.owner_id != owner_id,
+        other.c.effort <= wants.c.effort,
     )
-    changed = await connection.scalars(
-        select(wants.c.idc_id).where(wants.c.owner_id == owner_id, ~shared).distinct().order_by(wants.c.idc_id)
-    )
+    changed = await connection.scalars(select(wants.c.idc_id).where(mine, ~as_much).distinct().order_by(wants.c.idc_id))
     idc_ids = list(changed)
-    await connection.execute(delete(wants).where(wants.c.owner_id == owner_id))
+    await connection.execute(delete(wants).where(mine))
     return idc_ids
 
 
@@ -81,6 +99,7 @@ async def ordered_set(connection: AsyncConnection, idc_id: str) -> OrderedSet | 
                 wants.c.digest,
                 func.min(wants.c.size_bytes).label("size_bytes"),
                 func.min(wants.c.media_type).label("media_type"),
+                func.min(wants.c.effort).label("effort"),
             )
             .select_from(idcs.outerjoin(wants, wants.c.idc_id == idcs.c.id))
             .where(idcs.c.id == idc_id)
@@ -90,7 +109,11 @@ async def ordered_set(connection: AsyncConnection, idc_id: str) -> OrderedSet | 
     if not rows:
         return None
     orders = tuple(
-        Order(row.tenant_id, WantedContent(Digest.parse(row.digest), row.size_bytes, row.media_type))
+        Order(
+            row.tenant_id,
+            WantedContent(Digest.parse(row.digest), row.size_bytes, row.media_type),
+            Effort(row.effort),
+        )
         for row in rows
         if row.digest is not None
     )

@@ -7,7 +7,7 @@ its wants. `metainfo` holds finished descriptions only; a content that could not
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, String, Table, Text
+from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, SmallInteger, String, Table, Text
 
 from control_plane.database.schema import UtcDateTime, metadata
 
@@ -23,6 +23,8 @@ wants = Table(
     Column("tenant_id", _ID, nullable=False),
     Column("size_bytes", BigInteger, nullable=False),
     Column("media_type", String(255), nullable=False),
+    # `model.Effort`.
+    Column("effort", SmallInteger, nullable=False, default=0, server_default="0"),
     Index("ix_wants_idc_id_tenant_id_digest", "idc_id", "tenant_id", "digest"),
     Index("ix_wants_tenant_id_digest", "tenant_id", "digest"),
     Index("ix_wants_digest", "digest"),
@@ -75,6 +77,16 @@ swarm_secrets = Table(
     metadata,
     Column("name", String(32), primary_key=True),
     Column("sealed", LargeBinary, nullable=False),
+)
+
+# One for each tenant, for good: its certificate is part of the tenant's info-hashes.
+swarm_authorities = Table(
+    "swarm_authorities",
+    metadata,
+    Column("tenant_id", _ID, primary_key=True),
+    Column("certificate_pem", LargeBinary, nullable=False),
+    Column("sealed_key_pem", LargeBinary, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
 )
 
 host_contents = Table(
