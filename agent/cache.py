@@ -17,6 +17,7 @@ import os
 import shutil
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import structlog
 
@@ -100,6 +101,16 @@ class ContentCache:
             return None
         self._sizes[digest] = size
         return path
+
+    async def open_held(self, digest: Digest) -> BinaryIO | None:
+        """The verified file, to be closed by the caller; None if it is not held. Eviction does not disturb it."""
+        path = self.find(digest)
+        if path is None:
+            return None
+        try:
+            return await asyncio.to_thread(path.open, "rb")
+        except FileNotFoundError:
+            return None
 
     def partial(self, digest: Digest) -> Path:
         """Where a content may be gathered; nobody reads it from there."""

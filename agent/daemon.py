@@ -52,6 +52,7 @@ from common.enrolment import keep_renewed
 from common.lifecycle import Lifecycle
 from common.membership import Applicant, identity_of
 from common.plane import PlaneLocator
+from common.returning import Giver
 from common.tls import Name
 
 log = structlog.get_logger()
@@ -218,6 +219,7 @@ class _Agent:
     def _attach(self, session: Session, inventory: Inventory, http: aiohttp.ClientSession) -> None:
         directory = self._settings.identity_dir
         locator = PlaneLocator(self._settings.server, directory, http)
+        session.returning = Giver(self._cache.open_held, directory, locator.attach_address, self._lifecycle.spawn).asked
         # Random and never stored: it tells a reconnection from a copied identity.
         words = dialect(secrets.token_hex(16), self._version, inventory.facts, self._book)
         attachment = Attachment(words, session, directory, locator.attach_address, self._clock, self._random)

@@ -20,6 +20,7 @@ from common.clock import Clock
 from common.errors import Stale
 from common.patience import OutboxOverflow, RoundEnded
 from proto.agent.v1 import agent_pb2, agent_pb2_grpc
+from proto.edge.v1 import edge_pb2
 
 log = structlog.get_logger()
 
@@ -45,6 +46,8 @@ class Session:
         self._sender: Sender[agent_pb2.AgentMessage] | None = None
         self._resync_wanted = False
         self._resynced_at = float("-inf")
+        # Told each content that the centre wants back.
+        self.returning: Callable[[edge_pb2.ReturnContent], None] = lambda _: None
 
     @property
     def attached(self) -> bool:
@@ -73,6 +76,8 @@ class Session:
                 self._reporter.acknowledged(message.reports_ack.sequence)
             case "regionals":
                 await self._book.regionals(message.regionals)
+            case "return_content":
+                self.returning(message.return_content)
             case other:
                 log.debug("message ignored", body=other)
         if self._resync_wanted and self._clock.monotonic() - self._resynced_at >= _RESYNC_SECONDS:

@@ -139,6 +139,13 @@ def server_context(directory: Path) -> ssl.SSLContext:
     return context
 
 
+def open_server_context(directory: Path) -> ssl.SSLContext:
+    """TLS for an HTTP server that anybody may connect to: who they are is not the certificate's question."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    _harden(context, directory)
+    return context
+
+
 def client_context(directory: Path) -> ssl.SSLContext:
     """Mutual TLS for an HTTP client; trusts our CA and nothing else, checks the server's address against its
     certificate.

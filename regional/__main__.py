@@ -37,6 +37,13 @@ def run(
         int | None, typer.Option(help="HTTP port of files, tracker and web seed; 0: a free one. [8081]")
     ] = None,
     content_port: Annotated[int | None, typer.Option(help="HTTPS port of contents; 0: a free one. [0]")] = None,
+    registry_port: Annotated[
+        int | None, typer.Option(help="HTTPS port of the registry /v2, for engines of the IDC; 0: a free one. [0]")
+    ] = None,
+    registry_logins: Annotated[
+        str | None, typer.Option(help="Where clients of /v2 get tokens: centre, or edge (through here). [centre]")
+    ] = None,
+    names: Annotated[str | None, typer.Option(help="DNS names for the certificate, name[,name...].")] = None,
     peer_port: Annotated[int | None, typer.Option(help="BitTorrent port; 0: a free one. [0]")] = None,
     static_root: Annotated[
         Path | None, typer.Option(help="Directory of /static/ and /repos/, created if need be. [/tftpboot]")

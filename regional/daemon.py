@@ -11,7 +11,8 @@ import ipaddress
 import random
 import secrets
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version
 
@@ -23,6 +24,7 @@ from common.attachment import Attachment, attach_forever
 from common.bittorrent import REGIONAL_FINGERPRINT
 from common.bittorrent.libtorrent import LibtorrentSession
 from common.clock import SystemClock
+from common.content_statement import StatementVerifier
 from common.content_token import ContentVerifier
 from common.datadir import announce_ready, locked
 from common.discovery.etcd import open_etcd
@@ -30,21 +32,26 @@ from common.enrolment import keep_renewed
 from common.lifecycle import Lifecycle
 from common.membership import Applicant, identity_of
 from common.plane import PlaneLocator
-from common.tls import server_context
+from common.returning import Giver
+from common.tls import Identity, open_server_context, server_context
 from regional.cache import Cache, build_cache
 from regional.content import ContentRoutes
 from regional.directory import ContentDirectory
 from regional.files import Files
 from regional.journal import Journal
+from regional.leases import LeaseDesks
+from regional.leases_routes import LeaseRoutes
 from regional.metainfos import WIRE_HASH_BYTES
 from regional.metrics import Metrics
 from regional.orders import OrderBook
+from regional.part_routes import PartRoutes
 from regional.registrar import stay_registered
 from regional.serving import listening, watch
 from regional.session import Session, dialect
 from regional.settings import RegionalSettings
 from regional.tracker import Endpoint, Tracker
 from regional.tree import create_tree
+from regional.v2.assembly import EdgeRegistry, centre_rights
 from regional.web import Health, SwarmWeb
 
 log = structlog.get_logger()
@@ -92,6 +99,7 @@ class _Regional:
         http = await lifecycle.enter(aiohttp.ClientSession())
         contents = await lifecycle.enter(aiohttp.ClientSession(auto_decompress=False))
         peers = await lifecycle.enter(LibtorrentSession(settings.server_ip, settings.peer_port, REGIONAL_FINGERPRINT))
+        statements = StatementVerifier()
         cache = build_cache(
             ContentDirectory(settings.data / "cache"),
             contents,
@@ -100,13 +108,14 @@ class _Regional:
             self._clock,
             self._random,
             lifecycle.spawn,
+            statements,
             limit_bytes=settings.cache_limit_bytes,
             swarm_bytes=settings.swarm_threshold_bytes,
         )
         cache.show(self._metrics)
         verifier, journal = ContentVerifier(self._clock), Journal(settings.data)
         book = OrderBook(cache.edge, cache.shelf, journal, self._random, lifecycle.spawn)
-        session = Session(book, cache.edge, cache.centre, verifier, journal, self._clock, server)
+        session = Session(book, cache.edge, cache.centre, verifier, statements, journal, self._clock, server)
         tracker = self._tracker(cache, peers.listen_port)
         await cache.edge.start()
         await session.start()
@@ -116,14 +125,43 @@ class _Regional:
 
         identity = await identity_of(self._applicant(server), http, self._clock, self._random)
         tls = server_context(settings.identity_dir)
-        content = await self._serve(
-            ContentRoutes(cache.edge, cache.metainfos, verifier).routes(), settings.content_port, tls
-        )
+        leases = LeaseRoutes(cache.edge, cache.metainfos, verifier, LeaseDesks(self._clock), tracker)
+        contents_routes = ContentRoutes(cache.edge, cache.metainfos, verifier).routes()
+        parts = PartRoutes(cache.edge, verifier).routes()
+        content = await self._serve([*contents_routes, *parts, *leases.routes()], settings.content_port, tls)
         log.info("content listening", address=f"{settings.server_ip}:{content}")
-        self._attach(server, http, session, book, tls, (api, content, peers.listen_port))
-        await self._ready(
-            {"regional_id": identity.name.id, "api": api, "content": content, "peer_port": peers.listen_port}
+        locator = PlaneLocator(server, settings.identity_dir, http)
+        registry, open_tls = await self._registry(cache, contents, locator)
+        session.returning = Giver(
+            cache.edge.open_held, settings.identity_dir, locator.attach_address, lifecycle.spawn
+        ).asked
+        self._attach(locator, session, book, (tls, open_tls), (api, content, peers.listen_port))
+        ports = {"api": api, "content": content, "registry": registry, "peer_port": peers.listen_port}
+        await self._ready({"regional_id": identity.name.id, **ports})
+
+    async def _registry(
+        self, cache: Cache, contents: aiohttp.ClientSession, locator: PlaneLocator
+    ) -> tuple[int, ssl.SSLContext]:
+        """`/v2/` on a listener of its own: engines have tokens, and no certificate of ours."""
+        settings = self._settings
+        rights = await self._lifecycle.enter(centre_rights(settings.identity_dir, locator.attach_address))
+        registry = EdgeRegistry(
+            settings.data / "registry",
+            cache,
+            contents,
+            rights,
+            self._clock,
+            self._random,
+            self._lifecycle,
+            self._metrics,
+            keep=timedelta(hours=settings.registry_keep_hours),
+            own_logins=settings.registry_logins == "edge",
         )
+        await registry.start()
+        tls = open_server_context(settings.identity_dir)
+        port = await self._serve(registry.routes(), settings.registry_port, tls)
+        log.info("registry listening", address=f"{settings.server_ip}:{port}")
+        return port, tls
 
     def _applicant(self, server: str) -> Applicant:
         settings = self._settings
@@ -134,7 +172,7 @@ class _Regional:
             settings.identity_dir,
             settings.read_join_token,
             self._version,
-            addresses=(settings.server_ip,),
+            addresses=settings.certificate_names,
             idc=settings.idc,
         )
 
@@ -157,11 +195,10 @@ class _Regional:
 
     def _attach(
         self,
-        server: str,
-        http: aiohttp.ClientSession,
+        locator: PlaneLocator,
         session: Session,
         book: OrderBook,
-        tls: ssl.SSLContext,
+        contexts: Sequence[ssl.SSLContext],
         ports: tuple[int, int, int],
     ) -> None:
         settings, host = self._settings, _url_host(self._settings.server_ip)
@@ -174,10 +211,15 @@ class _Regional:
             swarm_url=f"http://{host}:{api}",
             peer_address=f"{host}:{peer}",
         )
-        locator = PlaneLocator(server, settings.identity_dir, http)
         attachment = Attachment(
             words, session, settings.identity_dir, locator.attach_address, self._clock, self._random
         )
+
+        def renewed(_: Identity) -> None:
+            # New connections show the new certificate; the contexts stay the listeners'.
+            for context in contexts:
+                context.load_cert_chain(settings.identity_dir / "identity.pem")
+
         self._lifecycle.spawn("reports", session.report_forever())
         self._lifecycle.spawn("attachment", attach_forever(attachment, self._clock, self._random))
         self._lifecycle.spawn(
@@ -187,9 +229,8 @@ class _Regional:
                 locator.attach_address,
                 clock=self._clock,
                 random=self._random,
-                addresses=(settings.server_ip,),
-                # New connections show the new certificate; the context stays the listener's.
-                renewed=lambda _: tls.load_cert_chain(settings.identity_dir / "identity.pem"),
+                addresses=settings.certificate_names,
+                renewed=renewed,
             ),
         )
 

@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import BinaryIO
 
 import structlog
 
-from common.bittorrent.metainfo import Metainfo
+from common.bittorrent.metainfo import Metainfo, MetainfoInvalid
 from common.clock import Clock
+from common.content_statement import StatementInvalid
 from common.digest import Digest, DigestMismatch
 from common.errors import Failure, Internal
 from regional.centre import Centre
@@ -115,6 +117,12 @@ class Edge:
         fetch = self._fetches.get(digest)
         return (0, None) if fetch is None else (fetch.progress.mask, fetch.progress.failure)
 
+    async def open_held(self, digest: Digest) -> BinaryIO | None:
+        """The whole content's file, to be closed by the caller; None if it is not held."""
+        if not self.holds(digest):
+            return None
+        return await asyncio.to_thread(self._directory.open, digest)
+
     def is_fetching(self, digest: Digest) -> bool:
         return digest in self._running
 
@@ -176,7 +184,11 @@ class Edge:
     async def _metainfo(self, key: ContentKey, token: str, size_bytes: int | None) -> Metainfo | None:
         if size_bytes is not None and size_bytes < self._swarm_bytes:
             return None
-        return await self._metainfos.get(key, token)
+        try:
+            return await self._metainfos.get(key, token)
+        except (StatementInvalid, MetainfoInvalid):
+            # It is said already (metainfos.py): nothing may be swarmed, and the whole digest decides on the bytes.
+            return None
 
     async def _seek(
         self, key: ContentKey, token: str, metainfo: Metainfo | None, *, ordered: bool = False

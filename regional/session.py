@@ -1,20 +1,23 @@
 """The regional's side of its attachment: orders and keys come down, order states go up until they are acknowledged.
 
 The round itself (dialling, heartbeats, probes, the next try) is `common.attachment`'s. Invariant: the keys that verify
-content tokens are journalled before they are used, so that a restart while the centre is away verifies the same tokens.
+content tokens and statements are journalled before they are used, so that a restart while the centre is away verifies the same tokens.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import grpc.aio
 import structlog
 
 from common.attachment import Dialect, Sender
 from common.clock import Clock
+from common.content_statement import StatementVerifier
 from common.content_token import ContentVerifier
 from common.patience import OutboxOverflow, RoundEnded
+from proto.edge.v1 import edge_pb2
 from proto.regional.v1 import regional_pb2, regional_pb2_grpc
 from regional.centre import Centre
 from regional.edge import Edge
@@ -45,6 +48,7 @@ class Session:
         edge: Edge,
         centre: Centre,
         verifier: ContentVerifier,
+        statements: StatementVerifier,
         journal: Journal,
         clock: Clock,
         enrolled_url: str,
@@ -53,6 +57,7 @@ class Session:
         self._edge = edge
         self._centre = centre
         self._verifier = verifier
+        self._statements = statements
         self._journal = journal
         self._clock = clock
         self._enrolled_url = enrolled_url
@@ -60,6 +65,8 @@ class Session:
         self._due = asyncio.Event()
         self._sender: Sender[regional_pb2.RegionalMessage] | None = None
         self._welcome: regional_pb2.Welcome | None = None
+        # Told each content that the centre wants back.
+        self.returning: Callable[[edge_pb2.ReturnContent], None] = lambda _: None
         book.changed = self._order_changed
 
     @property
@@ -100,6 +107,8 @@ class Session:
             case "reports_ack":
                 self._reports.acknowledged(message.reports_ack.sequence)
                 self._due.set()
+            case "return_content":
+                self.returning(message.return_content)
             case other:
                 log.debug("message ignored", body=other)
 
@@ -132,7 +141,9 @@ class Session:
 
     def _use(self, welcome: regional_pb2.Welcome) -> None:
         self._welcome = welcome
-        self._verifier.replace_keys({key.key_id: key.public_key_pem for key in welcome.verifying_keys})
+        keys = {key.key_id: key.public_key_pem for key in welcome.verifying_keys}
+        self._verifier.replace_keys(keys)
+        self._statements.replace_keys(keys)
         self._centre.base_url = welcome.content_url or self._enrolled_url
 
 

@@ -41,6 +41,19 @@ class RegionalSettings(BaseSettings):
         default=8081, ge=0, le=65535, description="HTTP port of files, tracker and web seed; 0: a free one"
     )
     content_port: int = Field(default=0, ge=0, le=65535, description="HTTPS port of contents; 0: a free one")
+    registry_port: int = Field(
+        default=0, ge=0, le=65535, description="HTTPS port of the registry /v2, for engines of the IDC; 0: a free one"
+    )
+    registry_logins: Literal["centre", "edge"] = Field(
+        default="centre",
+        description="where clients of /v2 get their tokens: at the centre itself, or through this regional",
+    )
+    registry_keep_hours: float = Field(
+        default=72.0, gt=0, le=8760, description="how long the centre's answers count for /v2 while it is away"
+    )
+    names: str = Field(
+        default="", description="DNS names of this regional for its certificate, several separated by commas"
+    )
     peer_port: int = Field(default=0, ge=0, le=65535, description="BitTorrent port; 0: a free one")
     static_root: Path = Field(
         default=Path("/tftpboot"), description="directory of /static/ and /repos/, created if need be"
@@ -57,6 +70,15 @@ class RegionalSettings(BaseSettings):
     interface: str = Field(default="eth1", description="network interface for DHCP and TFTP, when a version has them")
     cache_limit_bytes: int = Field(
         default=0, ge=0, description="most bytes of contents to hold; 0: as much as the disk takes"
+    )
+    cache_limit_percent: float = Field(
+        default=0.0, ge=0, le=100, description="most of the disk of `data` to hold contents in; 0: no such limit"
+    )
+    cache_high_percent: float = Field(
+        default=90.0, gt=0, le=100, description="of the limit: beyond it what is not ordered begins to leave"
+    )
+    cache_low_percent: float = Field(
+        default=80.0, gt=0, le=100, description="of the limit: what is not ordered leaves until no more is held"
     )
     swarm_threshold_bytes: int = Field(
         default=1 << 20, ge=0, description="smaller contents are not swarmed: the centre makes no metainfo for them"
@@ -93,6 +115,11 @@ class RegionalSettings(BaseSettings):
     @property
     def etcd_endpoints(self) -> tuple[str, ...]:
         return tuple(endpoint.strip() for endpoint in self.etcd.split(",") if endpoint.strip())
+
+    @property
+    def certificate_names(self) -> tuple[str, ...]:
+        """What clients may dial: the address, and DNS names."""
+        return (self.server_ip, *(name.strip() for name in self.names.split(",") if name.strip()))
 
     @property
     def identity_dir(self) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -22,7 +22,7 @@ from regional.v2.gate import Gate
 from regional.v2.links import Links
 from regional.v2.manifests import Manifests
 from regional.v2.passing import Passing
-from regional.v2.rights import PullRights
+from regional.v2.rights import CentreRights, PullRights
 from regional.v2.routes import RegistryRoutes
 from regional.v2.tokens import RegistryVerifier
 from regional.v2.trust import Trust
@@ -89,3 +89,12 @@ class EdgeRegistry:
         while True:
             await self._clock.sleep(jittered(_PRUNE_SECONDS, 0.2, self._random))
             await asyncio.to_thread(self._answers.prune)
+
+
+@asynccontextmanager
+async def centre_rights(identity_dir: Path, address: Callable[[], Awaitable[str]]) -> AsyncIterator[CentreRights]:
+    rights = CentreRights(identity_dir, address)
+    try:
+        yield rights
+    finally:
+        await rights.close()
