@@ -272,6 +272,7 @@ def _swarm_options(settings: Settings) -> SwarmOptions:
         smallest_bytes=chosen.smallest_bytes,
         metainfo_patience_seconds=chosen.metainfo_patience_seconds,
         egress_flush_seconds=chosen.egress_flush_seconds,
+        certificate_life=timedelta(hours=chosen.certificate_hours) if chosen.tls else None,
     )
 
 

@@ -40,7 +40,9 @@ from control_plane.registry.signatures.routes import build_router as signatures_
 from control_plane.registry.stores.routes import build_router as stores_router
 from control_plane.registry.v2 import Options
 from control_plane.settings import Settings
+from control_plane.swarm.certificate_routes import CertificateRoutes
 from control_plane.swarm.content_routes import ContentRoutes
+from control_plane.swarm.part_routes import PartRoutes
 from control_plane.swarm.routes import build_router as swarm_router
 from control_plane.tenants.auditing import AuditSight, CallsNoted, Refusals
 from control_plane.tenants.routes import build_router as tenants_router
@@ -125,7 +127,9 @@ def _redirected(settings: Settings) -> Callable[[str], bool]:
 def _contents(plane: ControlPlane) -> list[Route]:
     swarm = plane.swarm
     prefix = plane.settings.registry.x_accel_prefix
-    return ContentRoutes(swarm.access, plane.registry, swarm.service, swarm.statements, swarm.egress, prefix).routes()
+    contents = ContentRoutes(swarm.access, plane.registry, swarm.service, swarm.statements, swarm.egress, prefix)
+    parts = PartRoutes(plane.backing.database, swarm.access, plane.registry, swarm.egress)
+    return [*CertificateRoutes(swarm.mint).routes(), *contents.routes(), *parts.routes()]
 
 
 async def _ask_database(plane: ControlPlane) -> None:

@@ -239,6 +239,8 @@ class SwarmSettings(_Part):
     metainfo_patience_seconds: float = Field(
         default=2.0, ge=0, le=8, description="how long who asks for metainfo waits until it is made"
     )
+    tls: bool = Field(default=False, description="peers meet with certificates; agents and regionals must say the same")
+    certificate_hours: float = Field(default=12, gt=0.001, le=12, description="longest life of a peer's certificate")
 
 
 class AuditSettings(_Part):

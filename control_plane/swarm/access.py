@@ -48,16 +48,21 @@ class ContentAccess:
         scheme, _, token = (authorization or "").partition(" ")
         if scheme.lower() != "bearer" or not token:
             raise Unauthenticated("reading content needs a content token", action="send Authorization: Bearer <token>")
+        return await self.claim_of(token.strip(), digest)
+
+    async def claim_of(self, token: str, digest: Digest | None = None) -> ContentClaim:
+        """What a token is good for, of any content if `digest` is None. Raises as `claim`."""
         keys = self._tokens.verifying_keys()
         if keys is not self._keys:
             self._verifier.replace_keys(keys)
             self._keys = keys
-        claim = self._verifier.verify(token.strip(), digest)
-        if not await self._may_read(claim.bearer):
+        claim = self._verifier.verify(token, digest)
+        if not await self.is_member(claim.bearer):
             raise BearerRevoked(f"{claim.bearer} was revoked", action="enrol it again with a new join token")
         return claim
 
-    async def _may_read(self, bearer: str) -> bool:
+    async def is_member(self, bearer: str) -> bool:
+        """Whether `host/<id>` or `regional/<id>` exists and was not revoked more than some seconds ago."""
         now = self._clock.monotonic()
         known = self._answers.get(bearer)
         if known is not None and now < known[0]:

@@ -6,6 +6,7 @@ Invariant: nothing runs when `build_swarm` returns; the content keys are loaded.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 
 from prometheus_client import CollectorRegistry
 
@@ -17,10 +18,12 @@ from control_plane.jobs.service import JobService
 from control_plane.registry.service import RegistryService
 from control_plane.sealing import SealedBox
 from control_plane.swarm.access import ContentAccess
+from control_plane.swarm.authorities import SwarmAuthorities
 from control_plane.swarm.bad_peers import BadPeers
 from control_plane.swarm.describe import Describer
 from control_plane.swarm.egress import EgressCounter
 from control_plane.swarm.keys import ContentKeys
+from control_plane.swarm.minting import CertificateMint
 from control_plane.swarm.overview import SwarmOverview
 from control_plane.swarm.provenance_metrics import SwarmMetrics
 from control_plane.swarm.service import SwarmService
@@ -32,12 +35,13 @@ from control_plane.swarm.visibility import TenantDirectory
 @dataclass(frozen=True, slots=True)
 class SwarmOptions:
     """`smallest_bytes`: below it a content goes by HTTP. `metainfo_patience_seconds`: how long a request waits for a
-    description that is being made.
+    description that is being made. `certificate_life`: of peers' certificates; None: swarms speak plainly.
     """
 
     smallest_bytes: int
     metainfo_patience_seconds: float
     egress_flush_seconds: float
+    certificate_life: timedelta | None = None
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,7 @@ class Swarm:
     describer: Describer
     statements: Statements
     bad_peers: BadPeers
+    mint: CertificateMint | None
 
 
 async def build_swarm(
@@ -69,6 +74,9 @@ async def build_swarm(
     keys = ContentKeys(database, box, clock)
     await keys.load()
     tokens = ContentTokens(keys, clock)
+    access = ContentAccess(tokens, fleet.members, clock)
+    authorities, life = SwarmAuthorities(database, box), options.certificate_life
+    fleet_authority = fleet.authority.signer.certificate
     metrics = SwarmMetrics(registered)
     egress = EgressCounter(database, clock, period_seconds=options.egress_flush_seconds)
     return Swarm(
@@ -83,10 +91,11 @@ async def build_swarm(
         ),
         keys=keys,
         tokens=tokens,
-        access=ContentAccess(tokens, fleet.members, clock),
+        access=access,
         egress=egress,
         overview=SwarmOverview(database, directory, egress),
-        describer=Describer(database, registry, keys.swarm_secret),
+        describer=Describer(database, registry, keys.swarm_secret, authorities.certificate_of if life else None),
         statements=Statements(keys),
         bad_peers=BadPeers(database, trail, directory, metrics),
+        mint=CertificateMint(access, authorities, fleet_authority, clock, life) if life else None,
     )

@@ -55,6 +55,10 @@ class SwarmAuthorities:
         opened = self._opened[tenant_id] = self._open(tenant_id, stored)
         return opened
 
+    async def certificate_of(self, tenant_id: str) -> bytes:
+        """What the tenant's metainfo carries. Raises as `of`."""
+        return (await self.of(tenant_id)).pem
+
     async def _make(self, tenant_id: str) -> StoredTenantAuthority:
         key = ec.generate_private_key(ec.SECP256R1())
         made = new_tenant_authority(key, self._database.clock.now())

@@ -55,8 +55,17 @@ def job_key(tenant_id: str, digest: Digest) -> str:
 
 
 class Describer:
-    def __init__(self, database: Database, contents: ContentSource, secret: Callable[[], bytes]) -> None:
-        """`secret`: `ContentKeys.swarm_secret`."""
+    def __init__(
+        self,
+        database: Database,
+        contents: ContentSource,
+        secret: Callable[[], bytes],
+        authority: Callable[[str], Awaitable[bytes]] | None = None,
+    ) -> None:
+        """`secret`: `ContentKeys.swarm_secret`. `authority`: `SwarmAuthorities.certificate_of`, by tenant id; None:
+        swarms speak plainly.
+        """
+        self._authority = authority
         self._database = database
         self._contents = contents
         self._secret = secret
@@ -73,7 +82,8 @@ class Describer:
             return known
         try:
             content = await self._contents.content(digest)
-            built, blocks = await _hash(content, digest, self._salt(tenant_id, digest), report)
+            authority_pem = await self._authority(tenant_id) if self._authority is not None else b""
+            built, blocks = await _hash(content, digest, self._salt(tenant_id, digest), authority_pem, report)
         except (ContentCorrupted, BlobDamaged) as failure:
             await self._keep_failure(tenant_id, digest, failure.detail)
             raise ContentCorrupted(failure.detail, action=REPAIR) from failure
@@ -99,7 +109,7 @@ class Describer:
 
 
 async def _hash(
-    content: Content, digest: Digest, salt: bytes, report: Report | None
+    content: Content, digest: Digest, salt: bytes, authority_pem: bytes, report: Report | None
 ) -> tuple[metainfo.Metainfo, BlockMap | None]:
     """The map is None for contents in which nothing would be found again."""
     piece_length = metainfo.piece_length_for(content.size)
@@ -116,7 +126,7 @@ async def _hash(
             action=REPAIR,
         )
     length, root, layer = await asyncio.to_thread(tree.finish)
-    return metainfo.build(digest.hex, length, root, layer, piece_length, salt), blocks.finish()
+    return metainfo.build(digest.hex, length, root, layer, piece_length, salt, authority_pem), blocks.finish()
 
 
 class _Blocks:

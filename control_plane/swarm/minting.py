@@ -1,8 +1,9 @@
 """Certificates for peers of TLS swarms: who may have which, and for how long.
 
-A host gets the names of the contents whose tokens it shows; a regional gets `*` of the tenant, because it seeds whatever
-its IDC ordered, for any token of the tenant that was made for its IDC. Invariant: nothing is signed but for a process
-that proved its identity, is not revoked, and shows a living token; no certificate outlives `life` or its tokens.
+A host gets the names of the contents whose tokens it shows. A regional gets `*` of the tenant, because it seeds
+whatever its IDC ordered, for any token of the tenant that was made for its IDC. Invariant: nothing is signed but for a
+process that proved its identity, is not revoked, and shows a living token; no certificate outlives `life` or its
+tokens.
 """
 
 from __future__ import annotations

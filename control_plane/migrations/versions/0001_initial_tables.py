@@ -566,6 +566,14 @@ def upgrade() -> None:
         sa.UniqueConstraint("sequence", name=op.f("uq_signing_keys_sequence")),
     )
     op.create_table(
+        "swarm_authorities",
+        sa.Column("tenant_id", sa.String(length=36), nullable=False),
+        sa.Column("certificate_pem", sa.LargeBinary(), nullable=False),
+        sa.Column("sealed_key_pem", sa.LargeBinary(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("tenant_id", name=op.f("pk_swarm_authorities")),
+    )
+    op.create_table(
         "swarm_offences",
         sa.Column("id", sa.String(length=36), nullable=False),
         sa.Column("accuser_id", sa.String(length=36), nullable=False),
@@ -1376,6 +1384,7 @@ def downgrade() -> None:
         batch_op.drop_index("ix_swarm_offences_accuser_id_reported_at")
 
     op.drop_table("swarm_offences")
+    op.drop_table("swarm_authorities")
     op.drop_table("signing_keys")
     op.drop_table("signature_policies")
     with op.batch_alter_table("retention_policies", schema=None) as batch_op:
