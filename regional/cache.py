@@ -9,6 +9,7 @@ import aiohttp
 
 from common.bittorrent import PeerSession
 from common.clock import Clock
+from common.content_statement import StatementVerifier
 from regional.centre import Centre
 from regional.directory import ContentDirectory
 from regional.edge import Edge
@@ -38,6 +39,11 @@ class Cache:
         metrics.gauge(
             "centre_bytes", "Payload bytes from the centre since the start", lambda: edge.crossings.process_total
         )
+        metrics.gauge(
+            "metainfos_refused",
+            "Metainfos from the centre whose statement was not valid, since the start",
+            lambda: self.metainfos.refused,
+        )
         metrics.gauge("torrents", "Swarms in which a content is offered", lambda: len(seeding.statuses()))
         metrics.gauge(
             "peers_sent_bytes",
@@ -54,6 +60,7 @@ def build_cache(
     clock: Clock,
     random: Callable[[], float],
     spawn: Spawn,
+    statements: StatementVerifier,
     *,
     limit_bytes: int = 0,
     swarm_bytes: int = 1 << 20,
@@ -61,7 +68,7 @@ def build_cache(
     """`http` must not decompress: bytes are counted and verified as they are."""
     shelf = Shelf(directory, clock, limit_bytes)
     centre = Centre(http, centre_url, clock)
-    metainfos = Metainfos(directory, centre, clock, random)
+    metainfos = Metainfos(directory, centre, clock, random, statements)
     seeding = Seeding(peers, directory)
     edge = Edge(directory, shelf, centre, metainfos, seeding, clock, random, spawn, swarm_bytes=swarm_bytes)
     return Cache(directory, shelf, centre, metainfos, seeding, edge)

@@ -11,6 +11,7 @@ import ssl
 from aiohttp import web
 
 from common.byte_ranges import Validators
+from common.content_statement import HEADER as STATEMENT_HEADER
 from common.content_token import ContentClaim, ContentVerifier
 from common.digest import Digest
 from common.errors import Denied, NotFound, Unauthenticated
@@ -58,22 +59,29 @@ class ContentRoutes:
             return await send(request, Representation(reader, Validators(str(digest)), headers=headers))
 
     async def metainfo(self, request: web.Request) -> web.StreamResponse:
-        """The centre's, kept on disk. 404 `not_in_swarm` for contents that have none."""
+        """The centre's with its statement, kept on disk. 404 `not_in_swarm` for contents that have none."""
         digest = Digest.parse(request.match_info["digest"])
         key, token = self._authorised(request, digest)
-        metainfo = await self._metainfos.get(key, token)
-        if metainfo is None:
+        signed = await self._metainfos.signed(key, token)
+        if signed is None:
             raise NotInSwarm(f"{digest} is not spread by swarm", action="fetch it over HTTP")
         self._edge.demand(key, token)
-        return web.Response(body=metainfo.encoded, content_type=_TORRENT)
+        headers = {STATEMENT_HEADER: signed.statement}
+        return web.Response(body=signed.metainfo.encoded, content_type=_TORRENT, headers=headers)
 
     def _authorised(self, request: web.Request, digest: Digest) -> tuple[ContentKey, str]:
-        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not token.strip():
-            raise TokenMissing("the request has no content token", action="send Authorization: Bearer <content token>")
-        claim = self._verifier.verify(token.strip(), digest)
-        _check_bearer(request, claim)
-        return ContentKey(digest, claim.tenant_id), token.strip()
+        claim, token = authorised(request, self._verifier, digest)
+        return ContentKey(digest, claim.tenant_id), token
+
+
+def authorised(request: web.Request, verifier: ContentVerifier, digest: Digest) -> tuple[ContentClaim, str]:
+    """What the request's token is good for, and the token. Raises what refuses it."""
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise TokenMissing("the request has no content token", action="send Authorization: Bearer <content token>")
+    claim = verifier.verify(token.strip(), digest)
+    _check_bearer(request, claim)
+    return claim, token.strip()
 
 
 def _check_bearer(request: web.Request, claim: ContentClaim) -> None:

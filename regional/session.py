@@ -1,7 +1,8 @@
 """The regional's side of its attachment: orders and keys come down, order states go up until they are acknowledged.
 
 The round itself (dialling, heartbeats, probes, the next try) is `common.attachment`'s. Invariant: the keys that verify
-content tokens and statements are journalled before they are used, so that a restart while the centre is away verifies the same tokens.
+content tokens and statements are journalled before they are used, so that a restart while the centre is away verifies
+the same ones.
 """
 
 from __future__ import annotations

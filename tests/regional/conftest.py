@@ -24,6 +24,8 @@ from common.bittorrent.merkle import MerkleBuilder
 from common.bittorrent.metainfo import Metainfo
 from common.byte_ranges import Validators, requested_span
 from common.clock import SystemClock
+from common.content_statement import HEADER, StatementVerifier, statement_of
+from common.content_statement import sign as sign_statement
 from common.content_token import ContentClaim, ContentVerifier, sign
 from common.digest import Digest
 from common.errors import Failure
@@ -77,6 +79,14 @@ class Signer:
         expires_at = SystemClock().now() + timedelta(seconds=seconds)
         return sign(ContentClaim(bearer, "east", key.tenant_id, key.digest, expires_at), KEY_ID, self._key)
 
+    def statement(self, key: ContentKey, metainfo: Metainfo) -> str:
+        return sign_statement(statement_of(key.tenant_id, key.digest, metainfo), KEY_ID, self._key)
+
+    def statements(self) -> StatementVerifier:
+        verifier = StatementVerifier()
+        verifier.replace_keys(self.public)
+        return verifier
+
     def verifier(self) -> ContentVerifier:
         verifier = ContentVerifier(SystemClock())
         verifier.replace_keys(self.public)
@@ -96,6 +106,7 @@ class FakeCentre:
     metainfo_gets: int = 0
     sent: dict[Digest, int] = field(default_factory=dict)
     # Switches.
+    state: Callable[[ContentKey, Metainfo], str] = lambda _key, _metainfo: ""
     busy: tuple[int, str] | None = None
     metainfo_busy: tuple[int, str] | None = None
     refuse: set[str] = field(default_factory=set)
@@ -127,7 +138,8 @@ class FakeCentre:
         found = self.metainfos.get(key)
         if found is None:
             return web.json_response({"code": "not_in_swarm"}, status=404)
-        return web.Response(body=found.encoded, content_type="application/x-bittorrent")
+        headers = {HEADER: self.state(key, found)}
+        return web.Response(body=found.encoded, content_type="application/x-bittorrent", headers=headers)
 
     async def content(self, request: web.Request) -> web.StreamResponse:
         key, refusal = self._key(request)
@@ -190,6 +202,7 @@ class Rig:
     cache: Cache
     lifecycle: Lifecycle
     signer: Signer
+    statements: StatementVerifier
 
     @property
     def directory(self) -> ContentDirectory:
@@ -255,6 +268,7 @@ def signer() -> Signer:
 @pytest.fixture
 async def centre(signer: Signer) -> AsyncIterator[FakeCentre]:
     subject = FakeCentre(signer)
+    subject.state = signer.statement
     app = web.Application()
     app.add_routes(subject.routes())
     async with listening(app, "127.0.0.1", 0) as port:
@@ -274,12 +288,13 @@ def rigs(centre: FakeCentre, signer: Signer, tmp_path: Path) -> Rigs:
             http = await stack.enter_async_context(aiohttp.ClientSession(auto_decompress=False))
             session = await stack.enter_async_context(LibtorrentSession("127.0.0.1", 0, REGIONAL_FINGERPRINT))
             lifecycle = await stack.enter_async_context(Lifecycle())
+            statements = signer.statements()
             disk = directory or ContentDirectory(tmp_path / name)
             cache = build_cache(
-                disk, http, centre.url, session, clock, chance, lifecycle.spawn, limit_bytes=limit_bytes
+                disk, http, centre.url, session, clock, chance, lifecycle.spawn, statements, limit_bytes=limit_bytes
             )
             await cache.edge.start()
-            yield Rig(cache, lifecycle, signer)
+            yield Rig(cache, lifecycle, signer, statements)
 
     return make
 

@@ -79,7 +79,7 @@ def desks(rigs: Rigs, centre: FakeCentre, tmp_path: Path) -> Desks:
             journal, clock = Journal(tmp_path), SystemClock()
             verifier = ContentVerifier(clock)
             book = OrderBook(rig.edge, rig.shelf, journal, random.Random(1).random, rig.lifecycle.spawn)
-            session = Session(book, rig.edge, rig.centre, verifier, journal, clock, centre.url)
+            session = Session(book, rig.edge, rig.centre, verifier, rig.statements, journal, clock, centre.url)
             await session.start()
             await book.start()
             rig.lifecycle.spawn("reports", session.report_forever())
