@@ -183,6 +183,7 @@ class _Agent:
             self._clock,
             self._random,
             self._lifecycle.spawn,
+            peer=f"{_url_host(self._settings.listen_host)}:{peers.listen_port}",
         )
         seeding = Seeding(self._book, self._cache, swarms, fetcher, self._clock, self._random)
         self._lifecycle.spawn("seeding", seeding.run())
@@ -233,6 +234,10 @@ class _Agent:
             renewed=lambda _: self._trust.renewed(),
         )
         self._lifecycle.spawn("renewal", renewal)
+
+
+def _url_host(address: str) -> str:
+    return f"[{address}]" if ":" in address else address
 
 
 def _version() -> str:

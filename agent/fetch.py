@@ -71,7 +71,9 @@ class Fetcher:
         spawn: Spawn,
         *,
         patience: Patience | None = None,
+        peer: str = "",
     ) -> None:
+        """`peer`: where other hosts reach our BitTorrent peer, `address:port`."""
         self._cache = cache
         self._swarms = swarms
         self._http = http
@@ -81,6 +83,7 @@ class Fetcher:
         self._random = random
         self._spawn = spawn
         self._patience = patience or Patience()
+        self._peer = peer
         self._flights: dict[Digest, Flight] = {}
         self._false_swarms: set[ContentKey] = set()
         self._turns = {True: asyncio.Semaphore(_LARGE_AT_ONCE), False: asyncio.Semaphore(_SMALL_AT_ONCE)}
@@ -176,6 +179,7 @@ class Fetcher:
             sources=self.sources,
             token=self._token,
             patience=self._patience,
+            peer=self._peer,
         ).run()
         try:
             await self._cache.publish(content.digest, content.size_bytes, self._swarms.path(metainfo))

@@ -62,8 +62,7 @@ class _Gauge:
 class LeasedFetch:
     """`sources`, `token`: asked anew each time. `peer`: `address:port` of our BitTorrent peer, for other hosts.
 
-    helpless: no source leases us anything, so that other help is due. gained_bytes: what leases brought so far. soon:
-    pieces that a reader waits for; may be changed at any time.
+    helpless: no source leases us anything, so that other help is due. gained_bytes: what leases brought so far.
     """
 
     digest: Digest
@@ -78,7 +77,6 @@ class LeasedFetch:
     peer: str = ""
     helpless: bool = False
     gained_bytes: int = 0
-    soon: range | None = None
     last_failure: Failure | None = None
     _fetching: dict[int, range] = field(default_factory=dict)
     _resting: dict[str, float] = field(default_factory=dict)
@@ -117,7 +115,7 @@ class LeasedFetch:
                     await self.clock.sleep(backoff.next_delay())
             if source is not None and grant.run is not None:
                 backoff.reset()
-                await self._fetch(line, source, grant)
+                await self._fetch(line, source, grant.run, grant.seconds)
 
     async def _ask(self, question: Question) -> tuple[Source | None, Grant]:
         """None: nobody answers. A grant without a run: wait."""
@@ -159,16 +157,15 @@ class LeasedFetch:
             rate=self._gauge.value,
             source_rate=self._source_rate,
             peer_bytes=max(status.from_agents_bytes - status.failed_bytes, 0),
-            soon=self.soon,
+            soon=self.member.urgency.pieces,
             peer=self.peer,
         )
 
-    async def _fetch(self, line: int, source: Source, grant: Grant) -> None:
+    async def _fetch(self, line: int, source: Source, run: range, seconds: float) -> None:
         """Whatever becomes of it, the next question says what we hold."""
-        assert grant.run is not None
         try:
-            async with asyncio.timeout(2 * grant.seconds + _LATE_SECONDS):
-                await self._take(source, grant.run)
+            async with asyncio.timeout(2 * seconds + _LATE_SECONDS):
+                await self._take(source, run)
         except PieceRejected as failure:
             log.warning("false piece from a source", source=str(source), digest=str(self.digest), error=str(failure))
             self._rest(source, failure)
@@ -197,16 +194,9 @@ class LeasedFetch:
         start = run.start * metainfo.piece_length
         end = min(run.stop * metainfo.piece_length, metainfo.length)
         chunks = self.http.read(source, self.digest, self.token(self.key), start, end)
-        async with aclosing(_assembled(metainfo, run, self._counted(source, chunks))) as pieces:
+        async with aclosing(assembled(metainfo, run, counted(self.ledger, self.key, source, chunks))) as pieces:
             async for index, piece in pieces:
                 yield index, piece
-
-    async def _counted(self, source: Source, chunks: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
-        async with aclosing(chunks):
-            async for chunk in chunks:
-                centre = len(chunk) if source.kind == "centre" else 0
-                self.ledger.count(self.key, centre=centre, regional=len(chunk) - centre)
-                yield chunk
 
     def _rest(self, source: Source, failure: Failure) -> None:
         self.last_failure = failure
@@ -217,7 +207,18 @@ class LeasedFetch:
         log.info("source leases nothing", source=str(source), digest=str(self.digest), error=str(failure))
 
 
-async def _assembled(
+async def counted(
+    ledger: Ledger, key: ContentKey, source: Source, chunks: AsyncGenerator[bytes, None]
+) -> AsyncGenerator[bytes, None]:
+    """The same bytes, put into the ledger as they come, whatever becomes of them."""
+    async with aclosing(chunks):
+        async for chunk in chunks:
+            centre = len(chunk) if source.kind == "centre" else 0
+            ledger.count(key, centre=centre, regional=len(chunk) - centre)
+            yield chunk
+
+
+async def assembled(
     metainfo: Metainfo, run: range, chunks: AsyncGenerator[bytes, None]
 ) -> AsyncGenerator[tuple[int, bytes], None]:
     """The whole pieces of a stream that begins with the first of `run`."""

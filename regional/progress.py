@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 
 from common.byte_ranges import Span
 from common.errors import Failure, Unavailable
+from common.spreading import masks
 
 
 class StillFetching(Unavailable):
@@ -25,6 +26,8 @@ class Progress:
         self.size: int | None = None
         self.held_bytes = 0
         self.failure: Failure | None = None
+        # Verified pieces, bit by bit: what can be leased is asked for with every lease.
+        self.mask = 0
         self._piece_length = 1
         self._verified: set[int] = set()
         self._changed = asyncio.Event()
@@ -33,17 +36,19 @@ class Progress:
         """The file exists with its full length, and these pieces of it are good."""
         self.size, self._piece_length = size, max(piece_length, 1)
         self._verified = set(verified)
+        self.mask = masks.of(self._verified, -(-size // self._piece_length))
         self.held_bytes = sum(self._span(index).length for index in self._verified)
         self._wake()
 
     def restart(self) -> None:
         """What was held turned out to be worthless."""
         self.size, self.held_bytes = None, 0
-        self._verified = set()
+        self._verified, self.mask = set(), 0
 
     def mark(self, index: int) -> None:
         if index not in self._verified:
             self._verified.add(index)
+            self.mask |= 1 << index
             self.held_bytes += self._span(index).length
             self._wake()
 

@@ -1,8 +1,9 @@
 """The IDC's private BitTorrent tracker, without its sockets: who is in which swarm, and whom to name to whom (BEP 3,
 BEP 7, BEP 23); pure.
 
-Invariants: a peer is named only to peers of the same swarm; the regional's own peer is the first of every answer;
-swarms and peers are bounded, and a peer that stops announcing is forgotten. Who may ask is decided before this module.
+Invariants: a peer is named only to peers of the same swarm; the regional's own peer is named only to a leecher that has
+nobody else for some seconds, because what it sends as a peer it sends twice (leases.py is how it gives); swarms and
+peers are bounded, and a peer that stops announcing is forgotten. Who may ask is decided before this module.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ _PeerKey: TypeAlias = "tuple[str, int]"
 INTERVAL_SECONDS = 15
 MINIMUM_INTERVAL_SECONDS = 5
 _EXPIRY_SECONDS = 3 * INTERVAL_SECONDS
+# A leecher that is alone for so long gets nothing by leases either.
+_ALONE_SECONDS = 10.0
 _DEFAULT_WANTED = 50
 _MAXIMUM_WANTED = 100
 
@@ -61,6 +64,7 @@ class _Peer:
     endpoint: Endpoint
     left_bytes: int
     seen_at: float
+    since: float
 
 
 @dataclass(slots=True)
@@ -128,9 +132,19 @@ class Tracker:
             raise TrackerFull("the swarm has as many peers as the tracker keeps", retry_after_seconds=INTERVAL_SECONDS)
         if announce.info_hash not in self._swarms and not self._make_room():
             raise TrackerFull("the tracker has as many swarms as it keeps", retry_after_seconds=INTERVAL_SECONDS)
-        swarm.peers[key] = _Peer(announce.endpoint, announce.left_bytes, self._monotonic())
+        now, known = self._monotonic(), swarm.peers.get(key)
+        since = known.since if known is not None else now
+        swarm.peers[key] = _Peer(announce.endpoint, announce.left_bytes, now, since)
         self._keep(announce.info_hash, swarm)
-        return Answer(self._choose(swarm, announce), *_counts(swarm))
+        return Answer(self._choose(swarm, announce, now - since), *_counts(swarm))
+
+    def seeds(self, info_hash: bytes) -> frozenset[str]:
+        """Bearers that announce that they have everything."""
+        swarm = self._swarms.get(info_hash)
+        if swarm is None:
+            return frozenset()
+        self._expire(swarm)
+        return frozenset(bearer for (bearer, _), peer in swarm.peers.items() if not peer.left_bytes)
 
     def forget(self, info_hash: bytes) -> None:
         self._swarms.pop(info_hash, None)
@@ -143,7 +157,7 @@ class Tracker:
     def swarm_count(self) -> int:
         return len(self._swarms)
 
-    def _choose(self, swarm: _Swarm, announce: Announce) -> tuple[Endpoint, ...]:
+    def _choose(self, swarm: _Swarm, announce: Announce, present_seconds: float) -> tuple[Endpoint, ...]:
         wanted = max(0, min(announce.wanted, _MAXIMUM_WANTED))
         others = [
             peer
@@ -153,8 +167,9 @@ class Tracker:
         ]
         # A random graph is connected with high probability at our degree; nearness inside an IDC is not worth a bias.
         others.sort(key=lambda _: self._random())
-        chosen = (*self._own_peers, *(peer.endpoint for peer in others))
-        return chosen[:wanted]
+        if not others and announce.left_bytes and present_seconds >= _ALONE_SECONDS:
+            return self._own_peers[:wanted]
+        return tuple(peer.endpoint for peer in others[:wanted])
 
     def _make_room(self) -> bool:
         if len(self._swarms) < self._maximum_swarms:

@@ -9,7 +9,6 @@ import statistics
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from common.spreading import masks
 from common.spreading.exchange import Question
 
 # A member asks at least every two seconds while it lacks anything.
@@ -85,7 +84,7 @@ class Crowd:
         return once & ~twice
 
     def spreads_well(self, name: str, slack: int) -> bool:
-        """Whether the others got from it what it fetched: a thin uplink must not become the only road to many pieces."""
+        """Whether others got from it what it fetched: a thin uplink must not become the only road to many pieces."""
         alone = self.held_once()
         waiting = [
             (alone & member.held).bit_count() for member in self.members.values() if member.held != self.everything

@@ -1,6 +1,6 @@
 """What a host asks of a source's lease book, and what it is told, as JSON; pure.
 
-Invariant: nothing here grows with what a stranger sends: bodies, lists and numbers are bounded before they are believed.
+Invariant: nothing here grows with what a stranger sends: bodies, lists and numbers are bounded before they are used.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from common.errors import Invalid
 MAXIMUM_BODY_BYTES = 256 << 10
 _MOST_FETCHING = 8
 _MOST_PEERS = 50
+_MOST_SOON = 32
 _ADDRESS_LENGTH = 60
 
 
@@ -30,8 +31,8 @@ class Question:
     """held: mask of the pieces the host has. fetching: runs that it fetches from the source right now.
 
     rate: bytes per second that it gains from everybody; source_rate: that one lease gave; 0: not known yet. peer_bytes:
-    what peers gave it so far. soon: pieces that a reader waits for. peer: `address:port` where its BitTorrent peer
-    listens; empty: it has none.
+    what peers gave it so far. soon: pieces that readers wait for, most urgent first. peer: `address:port` where its
+    BitTorrent peer listens; empty: it has none.
     """
 
     held: int
@@ -39,7 +40,7 @@ class Question:
     rate: float = 0.0
     source_rate: float = 0.0
     peer_bytes: int = 0
-    soon: range | None = None
+    soon: tuple[int, ...] = ()
     peer: str = ""
 
 
@@ -64,7 +65,7 @@ def encode_question(question: Question) -> bytes:
             "rate": round(question.rate),
             "source_rate": round(question.source_rate),
             "peer_bytes": question.peer_bytes,
-            "soon": [question.soon.start, question.soon.stop] if question.soon else None,
+            "soon": list(question.soon[:_MOST_SOON]),
             "peer": question.peer,
         }
     )
@@ -76,14 +77,14 @@ def decode_question(body: bytes, piece_count: int) -> Question:
         document = _document(body)
         held = int.from_bytes(base64.b64decode(document["held"], validate=True), "little")
         runs = tuple(_run(pair, piece_count) for pair in document.get("fetching", ())[:_MOST_FETCHING])
-        soon = document.get("soon")
+        soon = (int(piece) for piece in document.get("soon", ())[:_MOST_SOON])
         question = Question(
             held,
             tuple(run for run in runs if run),
             _rate(document.get("rate", 0)),
             _rate(document.get("source_rate", 0)),
             int(_rate(document.get("peer_bytes", 0))),
-            None if soon is None else _run(soon, piece_count),
+            tuple(piece for piece in soon if 0 <= piece < piece_count),
             str(document.get("peer", ""))[:_ADDRESS_LENGTH],
         )
     except (ValueError, TypeError, KeyError, AttributeError, binascii.Error) as error:

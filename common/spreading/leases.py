@@ -192,8 +192,8 @@ class LeaseBook:
         most = self._share(remaining)
         known = question.source_rate * _LEASE_SECONDS or _FIRST_LEASE_BYTES
         most = min(most, max(int(known) // self.shape.piece_length, 1))
-        wanted = mask & masks.of_range(question.soon) if question.soon else 0
-        return first_run(wanted or mask, most)
+        urgent = next((piece for piece in question.soon if mask >> piece & 1), 0)
+        return first_run(mask, most, urgent) or first_run(mask, most)
 
     def _share(self, remaining: int) -> int:
         """Pieces: a quarter of each member's part of what remains, so that the last leases end together."""

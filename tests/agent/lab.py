@@ -38,6 +38,8 @@ from common.bittorrent.metainfo import Metainfo, build
 from common.clock import SystemClock
 from common.digest import Digest
 from common.lifecycle import Lifecycle
+from common.spreading.exchange import decode_question, encode_grant
+from common.spreading.leases import Budget, LeaseBook, Shape
 from proto.agent.v1 import agent_pb2
 from proto.content.v1 import content_pb2
 
@@ -47,7 +49,7 @@ PIECE = 64 << 10
 # Everything that takes seconds in life takes hundredths here.
 HASTE = Patience(
     poll_seconds=0.01,
-    web_seed_seconds=0.05,
+    regional_peer_seconds=0.05,
     range_seconds=0.1,
     give_up_seconds=0.3,
     fetching_seconds=60,
@@ -66,7 +68,8 @@ class FakeSource:
     """The content routes of a centre or a regional.
 
     refuse: status for every request. corrupt: what is sent is false. cut: send so many bytes of each answer and hang
-    up. busy: so many requests are answered with 503 first, with `busy_code`. swarm: whether it knows metainfo.
+    up. busy: so many requests are answered with 503 first, with `busy_code`. swarm: whether it knows metainfo. leases:
+    whether it leases pieces.
     """
 
     def __init__(self) -> None:
@@ -79,6 +82,8 @@ class FakeSource:
         self.cut = 0
         self.busy = 0
         self.busy_code = "still_fetching"
+        self.leases = True
+        self.books: dict[str, LeaseBook] = {}
         self.gate = asyncio.Event()
         self.gate.set()
         self._runner: web.AppRunner | None = None
@@ -103,6 +108,7 @@ class FakeSource:
         app = web.Application()
         app.router.add_get("/content/v1/{digest}", self._content)
         app.router.add_get("/content/v1/{digest}/metainfo", self._metainfo)
+        app.router.add_post("/content/v1/{digest}/lease", self._lease)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", self._port).start()
@@ -136,6 +142,17 @@ class FakeSource:
         if encoded is None:
             return web.json_response({"code": "not_in_swarm", "detail": "too small"}, status=404)
         return web.Response(body=encoded, content_type="application/x-bittorrent")
+
+    async def _lease(self, request: web.Request) -> web.Response:
+        refusal = self._refusal(request) if self.leases else web.json_response({"code": "no_leases"}, status=500)
+        if refusal is not None:
+            return refusal
+        digest = request.match_info["digest"]
+        shape = Shape(len(self.contents[digest]), PIECE)
+        book = self.books.setdefault(digest, LeaseBook(shape, Budget()))
+        question = decode_question(await request.read(), shape.piece_count)
+        grant = book.ask(question.peer, question, asyncio.get_running_loop().time())
+        return web.Response(body=encode_grant(dataclasses.replace(grant, seconds=min(grant.seconds, 0.05))))
 
     async def _content(self, request: web.Request) -> web.StreamResponse:
         await self.gate.wait()
@@ -285,6 +302,7 @@ class Agent:
             lambda: self.random,
             lifecycle.spawn,
             patience=lab.patience,
+            peer=f"127.0.0.1:{session.listen_port}",
         )
         self.seeding = Seeding(self.book, self.cache, self.swarms, self.fetcher, clock, lambda: self.random)
         self.driver = MemoryRuntimeDriver(lab.engine, HOST)

@@ -62,6 +62,12 @@ async def eventually(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.001)
 
 
+def without_leases(lab: Lab) -> None:
+    """What is left then is help: peers that are dialled, missing pieces by range."""
+    for source in (lab.centre, *lab.regionals):
+        source.leases = False
+
+
 def key(data: bytes) -> ContentKey:
     return TENANT, Digest.of(data)
 
@@ -94,7 +100,18 @@ async def test_what_is_held_is_not_fetched_again(lab: Lab, regional: FakeSource)
         assert regional.sent[str(small.digest)] == len(SMALL)
 
 
-async def test_a_large_content_comes_from_the_regionals_peer(lab: Lab, regional: FakeSource) -> None:
+async def test_a_large_content_comes_in_leased_pieces(lab: Lab, regional: FakeSource) -> None:
+    await lab.regional_seed(LARGE)
+    async with lab.open() as agent:
+        (large,) = await want(agent, LARGE)
+        assert await fetch(agent, large) == LARGE
+        assert origin(agent, LARGE) == Provenance(from_regional_bytes=len(LARGE))
+        assert regional.sent[str(large.digest)] == len(LARGE)
+        assert lab.centre.tokens == set()
+
+
+async def test_when_nobody_leases_the_regionals_peer_helps(lab: Lab, regional: FakeSource) -> None:
+    without_leases(lab)
     await lab.regional_seed(LARGE)
     async with lab.open() as agent:
         (large,) = await want(agent, LARGE)
@@ -105,6 +122,7 @@ async def test_a_large_content_comes_from_the_regionals_peer(lab: Lab, regional:
 
 
 async def test_bytes_of_other_hosts_are_counted_as_theirs(lab: Lab) -> None:
+    without_leases(lab)
     await lab.regional_seed()
     other = lab.swarm.session()
     await lab.seed(other, LARGE)
@@ -117,6 +135,7 @@ async def test_bytes_of_other_hosts_are_counted_as_theirs(lab: Lab) -> None:
 
 
 async def test_a_verified_content_is_seeded_from_the_caches_own_bytes(lab: Lab, tmp_path: Path) -> None:
+    without_leases(lab)
     await lab.regional_seed(LARGE)
     async with lab.open() as agent:
         (large,) = await want(agent, LARGE)
@@ -131,21 +150,6 @@ async def test_a_verified_content_is_seeded_from_the_caches_own_bytes(lab: Lab, 
             (again,) = await want(second, LARGE)
             assert await fetch(second, again) == LARGE
             assert origin(second, LARGE).from_peers_bytes == len(LARGE)
-
-
-async def test_a_silent_swarm_gets_the_regionals_web_seed(lab: Lab, regional: FakeSource) -> None:
-    patience = dataclasses.replace(HASTE, range_seconds=30)
-    lab = dataclasses.replace(lab, patience=patience)
-    async with lab.open() as agent:
-        (large,) = await want(agent, LARGE)
-        seed = lab.swarm.publish(f"{regional.url}/seed/token/{large.digest.hex}", LARGE)
-        assert await fetch(agent, large) == LARGE
-        assert seed.ranges
-        assert origin(agent, LARGE) == Provenance(from_regional_bytes=len(LARGE))
-        assert not regional.sent
-        member = agent.swarms.member(key(LARGE))
-        assert member is not None
-        assert not member.web_seeds
 
 
 async def test_a_dead_swarm_is_filled_by_range_from_the_regional(lab: Lab, centre: FakeSource) -> None:
@@ -178,6 +182,7 @@ async def test_an_idc_without_regionals_goes_to_the_centre_at_once(lab: Lab, cen
 async def test_what_a_dying_swarm_gave_is_kept_and_only_the_rest_comes_from_the_centre(
     lab: Lab, regional: FakeSource, centre: FakeSource, tmp_path: Path
 ) -> None:
+    without_leases(lab)
     half = frozenset(range(20))
     session = lab.swarm.session()
     metainfo = metainfo_of(LARGE)
@@ -363,13 +368,14 @@ async def test_what_is_assigned_is_never_dropped(lab: Lab) -> None:
 
 
 async def test_a_restart_goes_on_where_the_swarm_was(lab: Lab, tmp_path: Path, regional: FakeSource) -> None:
+    without_leases(lab)
     half = lab.swarm.session()
     metainfo = metainfo_of(LARGE)
     (tmp_path / "half").mkdir()
     (tmp_path / "half" / metainfo.name).write_bytes(LARGE)
     await half.add(Torrent(metainfo, tmp_path / "half", have=frozenset(range(20)), upload_only=True))
     lab.regional_peers.append(half)
-    patient = dataclasses.replace(lab, patience=dataclasses.replace(HASTE, web_seed_seconds=60, range_seconds=60))
+    patient = dataclasses.replace(lab, patience=dataclasses.replace(HASTE, regional_peer_seconds=60, range_seconds=60))
     async with patient.open() as agent:
         (large,) = await want(agent, LARGE)
         fetching = asyncio.ensure_future(fetch(agent, large))

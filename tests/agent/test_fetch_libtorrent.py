@@ -22,7 +22,7 @@ LARGE = noise(6 << 20, "large")
 TENANT = "tenant-1"
 KEY = (TENANT, Digest.of(LARGE))
 # Real peers need fractions of a second to find each other; help must not come before.
-PATIENCE = dataclasses.replace(HASTE, web_seed_seconds=20, range_seconds=20, give_up_seconds=60)
+PATIENCE = dataclasses.replace(HASTE, regional_peer_seconds=20, range_seconds=20, give_up_seconds=60)
 
 
 async def seeding(directory: Path) -> LibtorrentSession:
@@ -69,6 +69,7 @@ async def test_from_regional_to_host_to_host_and_after_a_restart(
 ) -> None:
     first = Lab(tmp_path / "first", source, patience=PATIENCE, libtorrent=True)
     second = Lab(tmp_path / "second", source, patience=PATIENCE, libtorrent=True)
+    source.leases = False
     async with first.open() as one:
         large = await want(one, source, regional.listen_port)
         async with asyncio.timeout(30):

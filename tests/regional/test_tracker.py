@@ -38,8 +38,25 @@ def announce(number: int, swarm: bytes = SWARM, left: int = 1, **more: object) -
     return Announce(swarm, f"host/{number}", endpoint(number), left, **more)  # type: ignore[arg-type]
 
 
-def test_the_regional_is_named_first_even_in_an_empty_swarm() -> None:
-    assert tracker().announce(announce(1)).peers == (OWN,)
+def test_the_regional_is_named_only_to_whoever_has_been_alone_for_some_seconds() -> None:
+    time = Time()
+    subject = tracker(time)
+    assert subject.announce(announce(1)).peers == ()
+    time.now = 11
+    assert subject.announce(announce(1)).peers == (OWN,)
+    assert subject.announce(announce(2)).peers == (endpoint(1),)
+    time.now = 22
+    assert subject.announce(announce(1)).peers == (endpoint(2),)
+
+
+def test_who_has_everything_is_known() -> None:
+    subject = tracker()
+    subject.announce(announce(1, left=0))
+    subject.announce(announce(2, left=5))
+    assert subject.seeds(SWARM) == {"host/1"}
+    subject.announce(announce(1, left=0, stopped=True))
+    assert subject.seeds(SWARM) == frozenset()
+    assert subject.seeds(OTHER) == frozenset()
 
 
 def test_peers_of_one_swarm_are_named_to_each_other_and_to_nobody_else() -> None:
@@ -47,7 +64,7 @@ def test_peers_of_one_swarm_are_named_to_each_other_and_to_nobody_else() -> None
     subject.announce(announce(1))
     subject.announce(announce(2, swarm=OTHER))
     answer = subject.announce(announce(3))
-    assert set(answer.peers) == {OWN, endpoint(1)}
+    assert set(answer.peers) == {endpoint(1)}
     assert answer.leechers == 2
 
 
@@ -56,7 +73,7 @@ def test_a_seed_is_named_no_seeds() -> None:
     subject.announce(announce(1, left=0))
     subject.announce(announce(2, left=5))
     answer = subject.announce(announce(3, left=0))
-    assert set(answer.peers) == {OWN, endpoint(2)}
+    assert set(answer.peers) == {endpoint(2)}
     assert (answer.seeds, answer.leechers) == (2, 1)
 
 
@@ -65,7 +82,7 @@ def test_a_restarted_agent_replaces_its_old_port() -> None:
     subject.announce(announce(1))
     moved = Endpoint(endpoint(1).address, 9999)
     subject.announce(Announce(SWARM, "host/1", moved, 1))
-    assert set(subject.announce(announce(2)).peers) == {OWN, moved}
+    assert set(subject.announce(announce(2)).peers) == {moved}
 
 
 def test_a_dual_stack_agent_is_named_by_both_addresses() -> None:
@@ -74,11 +91,11 @@ def test_a_dual_stack_agent_is_named_by_both_addresses() -> None:
     subject.announce(announce(1))
     subject.announce(Announce(SWARM, "host/1", six, 1))
     answer = subject.announce(announce(2))
-    assert set(answer.peers) == {OWN, endpoint(1), six}
+    assert set(answer.peers) == {endpoint(1), six}
     decoded = bencode.decode(answer.encode())
     assert isinstance(decoded, dict)
     assert decoded[b"peers6"] == six.compact()
-    assert decoded[b"peers"] in (OWN.compact() + endpoint(1).compact(), endpoint(1).compact() + OWN.compact())
+    assert decoded[b"peers"] == endpoint(1).compact()
     assert len(six.compact()) == 18
 
 
@@ -86,7 +103,7 @@ def test_a_peer_that_stops_is_named_no_more() -> None:
     subject = tracker()
     subject.announce(announce(1))
     assert subject.announce(announce(1, stopped=True)).peers == ()
-    assert subject.announce(announce(2)).peers == (OWN,)
+    assert subject.announce(announce(2)).peers == ()
 
 
 def test_a_silent_peer_is_forgotten() -> None:
@@ -94,7 +111,7 @@ def test_a_silent_peer_is_forgotten() -> None:
     subject = tracker(time)
     subject.announce(announce(1))
     time.now = 3 * INTERVAL_SECONDS + 1
-    assert subject.announce(announce(2)).peers == (OWN,)
+    assert subject.announce(announce(2)).peers == ()
     assert subject.peer_count() == 1
 
 
@@ -123,7 +140,7 @@ def test_a_full_tracker_makes_room_by_forgetting_silent_swarms() -> None:
     with pytest.raises(TrackerFull):
         subject.announce(announce(2, swarm=OTHER))
     time.now = 1000
-    assert subject.announce(announce(2, swarm=OTHER)).peers == (OWN,)
+    assert subject.announce(announce(2, swarm=OTHER)).peers == ()
     assert subject.swarm_count() == 1
 
 
@@ -137,7 +154,7 @@ def test_an_asker_is_never_named_to_itself(steps: list[tuple[int, int, bool]]) -
     for number, left, stopped in steps:
         answer = subject.announce(announce(number, left=left, stopped=stopped))
         assert endpoint(number) not in answer.peers
-        assert stopped or answer.peers[0] == OWN
+        assert OWN not in answer.peers
         assert len(set(answer.peers)) == len(answer.peers)
 
 
@@ -160,7 +177,8 @@ class Swarms(RuleBasedStateMachine):
             assert number not in alive
             assert len(alive) == 8
             return
-        assert set(answer.peers) == {OWN} | {endpoint(other) for other in alive if other != number}
+        others = {endpoint(other) for other in alive if other != number}
+        assert set(answer.peers) == others or (not others and answer.peers == (OWN,))
         self.model[swarm][number] = self.time.now
 
     @rule(number=st.integers(0, 20), swarm=st.sampled_from([SWARM, OTHER]))

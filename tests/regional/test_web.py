@@ -64,9 +64,10 @@ async def site(rigs: Rigs, centre: FakeCentre) -> AsyncIterator[Site]:
             yield Site(rig, port, http, metrics)
 
 
-async def test_an_authorised_peer_is_told_the_regional(site: Site) -> None:
+async def test_an_authorised_peer_is_told_of_the_others(site: Site) -> None:
+    await site.announce(site.rig.signer.token(LARGE.key(), bearer="host/other"), LARGE.metainfo().info_hash, port="7")
     answer = await site.announce(site.rig.token(LARGE), LARGE.metainfo().info_hash)
-    assert answer[b"peers"] == bytes([127, 0, 0, 1]) + site.rig.seeding.port.to_bytes(2, "big")
+    assert answer[b"peers"] == bytes([127, 0, 0, 1, 0, 7])
     assert (answer[b"interval"], answer[b"min interval"]) == (15, 5)
 
 
@@ -106,7 +107,7 @@ async def test_peers_of_another_tenant_s_swarm_are_never_named(site: Site) -> No
     token = site.rig.signer.token(LARGE.key("acme"), bearer="host/third")
     answer = await site.announce(token, LARGE.metainfo("acme").info_hash)
     ports = {int.from_bytes(answer[b"peers"][at + 4 : at + 6], "big") for at in range(0, len(answer[b"peers"]), 6)}
-    assert ports == {site.rig.seeding.port, 7100}
+    assert ports == {7100}
 
 
 async def test_an_announce_while_the_centre_is_away_works_for_known_swarms(site: Site) -> None:
