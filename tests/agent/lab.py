@@ -302,7 +302,7 @@ class Agent:
             lambda: self.random,
             lifecycle.spawn,
             patience=lab.patience,
-            peer=f"127.0.0.1:{session.listen_port}",
+            peer=str(id(self)),  # only tells the hosts apart
         )
         self.seeding = Seeding(self.book, self.cache, self.swarms, self.fetcher, clock, lambda: self.random)
         self.driver = MemoryRuntimeDriver(lab.engine, HOST)
