@@ -196,6 +196,8 @@ def find(
 ) -> Composer:
     """Choose donors among the candidates, most likely ones first, and plan. Raises `Stopped`."""
     donors = _choose(target, candidates, stop)
+    if stop.is_set():
+        raise Stopped
     maps = [_map(donor, target.block_length, stop) for donor in donors]
     return Composer(metainfo, reuse.plan(target, maps), donors, path, fresh=fresh)
 
