@@ -15,7 +15,7 @@ import contextlib
 import errno
 import os
 import shutil
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -101,6 +101,10 @@ class ContentCache:
             return None
         self._sizes[digest] = size
         return path
+
+    def held_files(self, digests: Iterable[Digest]) -> list[tuple[Digest, Path, int]]:
+        """Those of them that are held, with their files and sizes; looking is not using."""
+        return [(digest, self._path(digest), self._sizes[digest]) for digest in digests if digest in self._sizes]
 
     async def open_held(self, digest: Digest) -> BinaryIO | None:
         """The verified file, to be closed by the caller; None if it is not held. Eviction does not disturb it."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote, unquote
@@ -32,6 +32,9 @@ from common.errors import Failure
 log = structlog.get_logger()
 
 _PATIENCE_SECONDS = 30.0
+
+Fill = Callable[[ContentKey, Metainfo, Path, frozenset[int] | None], Awaitable[frozenset[int] | None]]
+"""`Reuse.fill`: (key, metainfo, file, pieces that it holds; None: no file) -> the same afterwards."""
 
 
 @dataclass
@@ -55,6 +58,7 @@ class Swarms:
         self._metainfos: dict[ContentKey, Metainfo] = {}
         self._members: dict[ContentKey, Member] = {}
         self._locks: dict[ContentKey, asyncio.Lock] = {}
+        self.fill: Fill = _nothing
 
     async def load(self) -> None:
         """The metainfos that earlier processes kept; call once, before anything else."""
@@ -62,6 +66,10 @@ class Swarms:
 
     def metainfo(self, key: ContentKey) -> Metainfo | None:
         return self._metainfos.get(key)
+
+    def key_of(self, info_hash: bytes) -> ContentKey | None:
+        """Whose swarm that is, among those we take part in."""
+        return next((key for key, one in self._members.items() if one.metainfo.info_hash == info_hash), None)
 
     def member(self, key: ContentKey) -> Member | None:
         return self._members.get(key)
@@ -78,7 +86,8 @@ class Swarms:
         self._metainfos[key] = metainfo
 
     async def join(self, key: ContentKey, metainfo: Metainfo, trackers: Sequence[str]) -> Member:
-        """Take part to get the content. What an earlier process gathered is hashed again and kept. Harmless to repeat.
+        """Take part to get the content. What an earlier process gathered is hashed again and kept, and what other
+        contents here have of it is put in first (`fill`). Harmless to repeat.
 
         Raises the failures of the peer session, and OSError.
         """
@@ -91,6 +100,7 @@ class Swarms:
             have = await verify_file(path, metainfo) if path.exists() else None
             if have is not None:
                 log.info("swarm resumed", digest=str(key[1]), pieces=metainfo.piece_count, held=len(have))
+            have = await self.fill(key, metainfo, path, have)
             return await self._add(key, Torrent(metainfo, path.parent, have=have, trackers=tuple(trackers)))
 
     async def seed(self, key: ContentKey, metainfo: Metainfo, content: Path, trackers: Sequence[str]) -> None:
@@ -172,3 +182,9 @@ class Swarms:
 
     def _lock(self, key: ContentKey) -> asyncio.Lock:
         return self._locks.setdefault(key, asyncio.Lock())
+
+
+async def _nothing(
+    _key: ContentKey, _metainfo: Metainfo, _path: Path, have: frozenset[int] | None
+) -> frozenset[int] | None:
+    return have
