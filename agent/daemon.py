@@ -20,6 +20,7 @@ import structlog
 
 from agent.cache import ContentCache
 from agent.content_http import ContentHttp
+from agent.credentials import open_credentials
 from agent.desired import DesiredBook
 from agent.fetch import Fetcher
 from agent.inventory import Inventory
@@ -27,10 +28,12 @@ from agent.journal import Journal, failed_write_is_logged
 from agent.ledger import Ledger
 from agent.mirror import Mirror
 from agent.model import Assignments
+from agent.offences import Offences
 from agent.ports import last_ports, remember_ports
 from agent.reconciler import Reconciler
 from agent.registrar import stay_registered
 from agent.reporter import Reporter
+from agent.reuse import Reuse
 from agent.runtimes import RuntimeDriver
 from agent.runtimes.choice import RuntimeChoice
 from agent.runtimes.docker import DockerRuntimeDriver
@@ -39,7 +42,7 @@ from agent.seeding import Seeding
 from agent.session import Session, dialect
 from agent.settings import AgentSettings
 from agent.streaming import Streams
-from agent.swarms import Swarms
+from agent.swarms import Obtain, Swarms
 from agent.trust import IdentityTrust
 from common.attachment import Attachment, attach_forever
 from common.bittorrent import AGENT_FINGERPRINT, PeerSession
@@ -151,11 +154,11 @@ class _Agent:
             await self._reporter.flush()
 
     async def _peers(self, last_port: int) -> PeerSession:
-        host, wished = self._settings.listen_host, self._settings.peer_port
+        host, wished, tls = self._settings.listen_host, self._settings.peer_port, self._settings.swarm_tls
         if not wished and last_port:
             with contextlib.suppress(ListenFailed):
-                return await self._lifecycle.enter(LibtorrentSession(host, last_port, AGENT_FINGERPRINT))
-        return await self._lifecycle.enter(LibtorrentSession(host, wished, AGENT_FINGERPRINT))
+                return await self._lifecycle.enter(LibtorrentSession(host, last_port, AGENT_FINGERPRINT, tls=tls))
+        return await self._lifecycle.enter(LibtorrentSession(host, wished, AGENT_FINGERPRINT, tls=tls))
 
     async def _mirror(self, last_port: int, fetcher: Fetcher) -> Mirror:
         wished, streams = self._settings.mirror_port, Streams(fetcher, self._cache, self._clock)
@@ -174,10 +177,12 @@ class _Agent:
         contents = await self._lifecycle.enter(aiohttp.ClientSession(auto_decompress=False))
         swarms = Swarms(peers, self._settings.data / "swarm")
         await swarms.load()
+        swarms.obtain = await self._certificates(swarms, contents)
+        http = ContentHttp(contents, self._trust)
         fetcher = Fetcher(
             self._cache,
             swarms,
-            ContentHttp(contents, self._trust),
+            http,
             self._book,
             self._ledger,
             self._clock,
@@ -185,9 +190,30 @@ class _Agent:
             self._lifecycle.spawn,
             peer=f"{_url_host(self._settings.listen_host)}:{peers.listen_port}",
         )
+        reuse = Reuse(
+            self._cache, http, self._ledger, self._journal, self._clock, self._random, fetcher.sources, self._book
+        )
+        await reuse.load()
+        swarms.fill = reuse.fill
+        offences = Offences(swarms.key_of, self._book, http, self._reporter, self._clock, self._lifecycle.spawn)
+        peers.banned, fetcher.metainfo_refused = offences.banned, offences.metainfo_refused
         seeding = Seeding(self._book, self._cache, swarms, fetcher, self._clock, self._random)
         self._lifecycle.spawn("seeding", seeding.run())
         return fetcher
+
+    async def _certificates(self, swarms: Swarms, http: aiohttp.ClientSession) -> Obtain:
+        settings = self._settings
+        keeper = await open_credentials(
+            settings.data / "credentials",
+            self._book,
+            settings.identity_dir,
+            http,
+            self._trust,
+            self._clock,
+            self._random,
+        )
+        self._lifecycle.spawn("swarm certificates", keeper.run(swarms.members))
+        return keeper.obtain
 
     def _driver(self, host_id: str, mirror: Mirror) -> RuntimeDriver | None:
         match self._settings.runtime:

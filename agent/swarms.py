@@ -12,7 +12,7 @@ import asyncio
 import os
 import shutil
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import quote, unquote
 
@@ -23,6 +23,7 @@ from agent.ledger import ContentKey
 from agent.urgency import Urgency
 from common.bittorrent import PeerSession, Torrent, TorrentHandle, TorrentStatus
 from common.bittorrent import metainfo as torrents
+from common.bittorrent.credentials import Credentials
 from common.bittorrent.metainfo import Metainfo
 from common.bittorrent.recheck import verify_file
 from common.digest import Digest
@@ -35,6 +36,9 @@ _PATIENCE_SECONDS = 30.0
 
 Fill = Callable[[ContentKey, Metainfo, Path, frozenset[int] | None], Awaitable[frozenset[int] | None]]
 """`Reuse.fill`: (key, metainfo, file, pieces that it holds; None: no file) -> the same afterwards."""
+
+Obtain = Callable[[str, Metainfo], Awaitable[Credentials | None]]
+"""`CredentialKeeper.obtain`: (tenant id, metainfo) -> our certificate, None for a swarm that speaks plainly."""
 
 
 @dataclass
@@ -52,6 +56,8 @@ class Member:
 
 
 class Swarms:
+    """`obtain`: gives what we show to peers of a tenant's swarm; None where they speak plainly."""
+
     def __init__(self, session: PeerSession, root: Path) -> None:
         self._session = session
         self._root = root
@@ -59,6 +65,7 @@ class Swarms:
         self._members: dict[ContentKey, Member] = {}
         self._locks: dict[ContentKey, asyncio.Lock] = {}
         self.fill: Fill = _nothing
+        self.obtain: Obtain = _plain
 
     async def load(self) -> None:
         """The metainfos that earlier processes kept; call once, before anything else."""
@@ -73,6 +80,10 @@ class Swarms:
 
     def member(self, key: ContentKey) -> Member | None:
         return self._members.get(key)
+
+    def members(self) -> list[tuple[str, TorrentHandle]]:
+        """Every swarm that was joined, with its tenant."""
+        return [(tenant_id, member.handle) for (tenant_id, _), member in self._members.items()]
 
     def known(self) -> set[ContentKey]:
         return self._metainfos.keys() | self._members.keys()
@@ -138,6 +149,7 @@ class Swarms:
             await self.leave(key)
 
     async def _add(self, key: ContentKey, torrent: Torrent) -> Member:
+        torrent = replace(torrent, credentials=await self.obtain(key[0], torrent.metainfo))
         async with asyncio.timeout(_PATIENCE_SECONDS):
             handle = await self._session.add(torrent)
         member = self._members[key] = Member(torrent.metainfo, handle, tuple(torrent.trackers))
@@ -188,3 +200,7 @@ async def _nothing(
     _key: ContentKey, _metainfo: Metainfo, _path: Path, have: frozenset[int] | None
 ) -> frozenset[int] | None:
     return have
+
+
+async def _plain(_tenant_id: str, _metainfo: Metainfo) -> Credentials | None:
+    return None

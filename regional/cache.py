@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import aiohttp
 
@@ -11,6 +12,7 @@ from common.bittorrent import PeerSession
 from common.clock import Clock
 from common.content_statement import StatementVerifier
 from regional.centre import Centre
+from regional.credentials import Credentials
 from regional.directory import ContentDirectory
 from regional.edge import Edge
 from regional.metainfos import Metainfos
@@ -30,6 +32,7 @@ class Cache:
     metainfos: Metainfos
     seeding: Seeding
     edge: Edge
+    credentials: Credentials
 
     def show(self, metrics: Metrics) -> None:
         shelf, edge, seeding = self.shelf, self.edge, self.seeding
@@ -62,13 +65,16 @@ def build_cache(
     spawn: Spawn,
     statements: StatementVerifier,
     *,
+    identity_dir: Path,
     limit_bytes: int = 0,
-    swarm_bytes: int = 1 << 20,
 ) -> Cache:
-    """`http` must not decompress: bytes are counted and verified as they are."""
+    """`http` must not decompress: bytes are counted and verified as they are. `identity_dir`: what certificates for
+    swarms are asked for with.
+    """
     shelf = Shelf(directory, clock, limit_bytes)
     centre = Centre(http, centre_url, clock)
     metainfos = Metainfos(directory, centre, clock, random, statements)
-    seeding = Seeding(peers, directory)
-    edge = Edge(directory, shelf, centre, metainfos, seeding, clock, random, spawn, swarm_bytes=swarm_bytes)
-    return Cache(directory, shelf, centre, metainfos, seeding, edge)
+    credentials = Credentials(directory.root.parent / "credentials", identity_dir, centre, clock, random)
+    seeding = Seeding(peers, directory, credentials)
+    edge = Edge(directory, shelf, centre, metainfos, seeding, clock, random, spawn)
+    return Cache(directory, shelf, centre, metainfos, seeding, edge, credentials)

@@ -22,10 +22,13 @@ from common.content_statement import HEADER as STATEMENT_HEADER
 from common.content_statement import ClaimedMetainfo
 from common.digest import Digest
 from common.errors import Denied, NotFound, Unavailable
+from common.swarm_certificate_client import SignerAnswer, send_request
 
 _CONNECT_SECONDS = 10.0
 # No byte for this long is a broken line; a slow one still delivers.
 _SILENCE_SECONDS = 30.0
+# Less than a host waits for us (agent/credentials.py).
+_SIGN_SECONDS = 2.0
 _CHUNK = 1 << 20
 # 16 MiB is the metainfo of a 2 TiB file.
 _METAINFO_BYTES = 17 << 20
@@ -105,6 +108,10 @@ class Centre:
             except _BROKEN as error:
                 raise _cut(error) from error
             return bytes(encoded)
+
+    async def sign(self, request: bytes) -> SignerAnswer:
+        """A certificate request, ours or a host's (common/swarm_certificate.py). Raises `SignerAway`."""
+        return await send_request(self._session, self.base_url, self._tls, request, _SIGN_SECONDS)
 
     @asynccontextmanager
     async def parts(self, digest: Digest, token: str, spans: Sequence[Span]) -> AsyncIterator[CentreBody]:

@@ -36,6 +36,7 @@ from common.returning import Giver
 from common.tls import Identity, open_server_context, server_context
 from regional.cache import Cache, build_cache
 from regional.content import ContentRoutes
+from regional.credentials import CertificateRoutes
 from regional.directory import ContentDirectory
 from regional.files import Files
 from regional.journal import Journal
@@ -98,7 +99,9 @@ class _Regional:
         settings, lifecycle = self._settings, self._lifecycle
         http = await lifecycle.enter(aiohttp.ClientSession())
         contents = await lifecycle.enter(aiohttp.ClientSession(auto_decompress=False))
-        peers = await lifecycle.enter(LibtorrentSession(settings.server_ip, settings.peer_port, REGIONAL_FINGERPRINT))
+        peers = await lifecycle.enter(
+            LibtorrentSession(settings.server_ip, settings.peer_port, REGIONAL_FINGERPRINT, tls=settings.swarm_tls)
+        )
         statements = StatementVerifier()
         cache = build_cache(
             ContentDirectory(settings.data / "cache"),
@@ -109,14 +112,16 @@ class _Regional:
             self._random,
             lifecycle.spawn,
             statements,
+            identity_dir=settings.identity_dir,
             limit_bytes=settings.cache_limit_bytes,
-            swarm_bytes=settings.swarm_threshold_bytes,
         )
         cache.show(self._metrics)
         verifier, journal = ContentVerifier(self._clock), Journal(settings.data)
         book = OrderBook(cache.edge, cache.shelf, journal, self._random, lifecycle.spawn)
         session = Session(book, cache.edge, cache.centre, verifier, statements, journal, self._clock, server)
         tracker = self._tracker(cache, peers.listen_port)
+        cache.credentials.tokens = book.tokens
+        await cache.credentials.load()
         await cache.edge.start()
         await session.start()
         await book.start()
@@ -128,7 +133,10 @@ class _Regional:
         leases = LeaseRoutes(cache.edge, cache.metainfos, verifier, LeaseDesks(self._clock), tracker)
         contents_routes = ContentRoutes(cache.edge, cache.metainfos, verifier).routes()
         parts = PartRoutes(cache.edge, verifier).routes()
-        content = await self._serve([*contents_routes, *parts, *leases.routes()], settings.content_port, tls)
+        certificates = CertificateRoutes(cache.centre).routes()
+        lifecycle.spawn("swarm certificates", cache.credentials.keeper.run(cache.seeding.members))
+        routes = [*contents_routes, *parts, *leases.routes(), *certificates]
+        content = await self._serve(routes, settings.content_port, tls)
         log.info("content listening", address=f"{settings.server_ip}:{content}")
         locator = PlaneLocator(server, settings.identity_dir, http)
         registry, open_tls = await self._registry(cache, contents, locator)

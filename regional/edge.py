@@ -15,6 +15,7 @@ from typing import BinaryIO
 
 import structlog
 
+from common.bittorrent import SMALLEST_SWARM_BYTES
 from common.bittorrent.metainfo import Metainfo, MetainfoInvalid
 from common.clock import Clock
 from common.content_statement import StatementInvalid
@@ -49,8 +50,10 @@ class FetchBroken(Internal):
 
 
 class Edge:
-    """`swarm_bytes`: contents known to be smaller have no swarm. `changed` is told each digest whose state moved;
-    `evicted` each metainfo whose content left; `arrived` each digest of which more may be read, for leases.
+    """`swarm_bytes`: contents known to be smaller have no swarm, as the centre says.
+
+    `changed` is told each digest whose state moved; `evicted` each metainfo whose content left; `arrived` each digest of
+    which more may be read, for leases.
     """
 
     def __init__(
@@ -63,15 +66,13 @@ class Edge:
         clock: Clock,
         random: Callable[[], float],
         spawn: Spawn,
-        *,
-        swarm_bytes: int = 1 << 20,
     ) -> None:
         self._directory = directory
         self._shelf = shelf
         self._metainfos = metainfos
         self._seeding = seeding
         self._spawn = spawn
-        self._swarm_bytes = swarm_bytes
+        self.swarm_bytes = SMALLEST_SWARM_BYTES
         self.crossings = Crossings(directory)
         self.changed: Callable[[Digest], None] = lambda _: None
         self.evicted: Callable[[Metainfo], None] = lambda _: None
@@ -172,6 +173,7 @@ class Edge:
         """The centre is back, or tokens are new: forget all delays."""
         self._cooldown.clear()
         self._metainfos.retry_now()
+        self._seeding.retry_now()
 
     async def _hold_quietly(self, key: ContentKey, token: str) -> None:
         try:
@@ -182,8 +184,9 @@ class Edge:
             self._demanded.discard(key)
 
     async def _metainfo(self, key: ContentKey, token: str, size_bytes: int | None) -> Metainfo | None:
-        if size_bytes is not None and size_bytes < self._swarm_bytes:
+        if size_bytes is not None and size_bytes < self.swarm_bytes:
             return None
+        self._seeding.permit(key, token)
         try:
             return await self._metainfos.get(key, token)
         except (StatementInvalid, MetainfoInvalid):

@@ -55,6 +55,10 @@ class OrderBook:
     def keys(self) -> list[ContentKey]:
         return list(self._set.items)
 
+    def tokens(self, tenant_id: str) -> list[str]:
+        """Of that tenant's orders."""
+        return [order.token for key, order in self._set.items.items() if key.tenant_id == tenant_id]
+
     async def start(self) -> None:
         """Take up the journalled orders; the centre need not be there."""
         journalled = await asyncio.to_thread(self._journal.load_orders)

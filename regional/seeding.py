@@ -17,9 +17,11 @@ from dataclasses import dataclass, field
 import structlog
 
 from common.bittorrent import PeerSession, Torrent, TorrentHandle, TorrentStatus
+from common.bittorrent.credential_keeper import NoCredentials
 from common.bittorrent.metainfo import Metainfo
 from common.digest import Digest
 from common.errors import Failure
+from regional.credentials import Credentials
 from regional.directory import ContentDirectory
 from regional.model import ContentKey
 
@@ -37,7 +39,12 @@ class _Swarm:
 
 
 class Seeding:
-    def __init__(self, session: PeerSession, directory: ContentDirectory) -> None:
+    """`credentials` None: for swarms that speak plainly alone."""
+
+    def __init__(
+        self, session: PeerSession, directory: ContentDirectory, credentials: Credentials | None = None
+    ) -> None:
+        self._credentials = credentials
         self._session = session
         self._directory = directory
         self._swarms: dict[Digest, dict[ContentKey, _Swarm]] = {}
@@ -55,6 +62,14 @@ class Seeding:
 
         Harmless to repeat. A failure is logged: the content stays available over HTTP.
         """
+        if self.seeds(key):
+            return
+        try:
+            # Before the lock: a fetch that has pieces to offer must not wait for a certificate.
+            shown = await self._credentials.keeper.obtain(key.tenant_id, metainfo) if self._credentials else None
+        except NoCredentials as failure:
+            log.warning("swarm not joined", digest=str(key.digest), tenant=key.tenant_id, error=str(failure))
+            return
         async with self._lock(key.digest):
             if self.seeds(key):
                 return
@@ -62,7 +77,9 @@ class Seeding:
                 directory = await asyncio.to_thread(self._directory.link, key.digest, metainfo)
                 # Read under the lock: a piece verified from here on comes through `offer_piece`.
                 have = verified() if verified else None
-                torrent = Torrent(metainfo, directory, have=have, seed=have is None, upload_only=True)
+                torrent = Torrent(
+                    metainfo, directory, have=have, seed=have is None, upload_only=True, credentials=shown
+                )
                 async with asyncio.timeout(_PATIENCE_SECONDS):
                     handle = await self._session.add(torrent)
             except (Failure, TimeoutError) as error:
@@ -105,6 +122,19 @@ class Seeding:
                 await swarm.handle.remove()
         except (Failure, TimeoutError) as error:
             log.warning("swarm not left", name=swarm.handle.metainfo.name, error=str(error))
+
+    def permit(self, key: ContentKey, token: str) -> None:
+        """A genuine token of that tenant, with which a certificate can be asked for."""
+        if self._credentials is not None:
+            self._credentials.offer(key.tenant_id, token)
+
+    def retry_now(self) -> None:
+        if self._credentials is not None:
+            self._credentials.keeper.retry_now()
+
+    def members(self) -> list[tuple[str, TorrentHandle]]:
+        """Every swarm, with its tenant."""
+        return [(key.tenant_id, one.handle) for swarms in self._swarms.values() for key, one in swarms.items()]
 
     def statuses(self) -> list[TorrentStatus]:
         return [swarm.handle.status() for swarms in self._swarms.values() for swarm in swarms.values()]

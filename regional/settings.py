@@ -80,8 +80,8 @@ class RegionalSettings(BaseSettings):
     cache_low_percent: float = Field(
         default=80.0, gt=0, le=100, description="of the limit: what is not ordered leaves until no more is held"
     )
-    swarm_threshold_bytes: int = Field(
-        default=1 << 20, ge=0, description="smaller contents are not swarmed: the centre makes no metainfo for them"
+    swarm_tls: bool = Field(
+        default=False, description="take swarms that use TLS, and no others; as `swarm.tls` of the control plane says"
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="least weight of a line"

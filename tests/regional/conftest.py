@@ -291,8 +291,11 @@ def rigs(centre: FakeCentre, signer: Signer, tmp_path: Path) -> Rigs:
             statements = signer.statements()
             disk = directory or ContentDirectory(tmp_path / name)
             cache = build_cache(
-                disk, http, centre.url, session, clock, chance, lifecycle.spawn, statements, limit_bytes=limit_bytes
-            )
+                disk, http, centre.url, session, clock, chance, lifecycle.spawn, statements,
+                identity_dir=tmp_path / "identity", limit_bytes=limit_bytes,
+            )  # fmt: skip
+            # What a centre with this threshold would say: the tests' contents are swarmed though they are small.
+            cache.edge.swarm_bytes = 1 << 20
             await cache.edge.start()
             yield Rig(cache, lifecycle, signer, statements)
 
