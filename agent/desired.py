@@ -12,6 +12,7 @@ import structlog
 from agent.journal import Journal
 from agent.model import Assignments, Content, DesiredState, RegionalEndpoint
 from agent.wire import assignments_from, endpoints_from
+from common.bittorrent import SMALLEST_SWARM_BYTES
 from common.digest import Digest
 from common.generations import HeldSet
 from proto.agent.v1 import agent_pb2
@@ -32,6 +33,7 @@ class DesiredBook:
         self._held: HeldSet[str, agent_pb2.Assignment] = HeldSet()
         self._tokens: dict[tuple[str, Digest], str] = {}
         self.current = Assignments()
+        self.swarm_bytes = SMALLEST_SWARM_BYTES
         self.endpoints: tuple[RegionalEndpoint, ...] = ()
         self.centre_url = self._enrolled_url
         self.changed: Callable[[], None] = lambda: None
@@ -63,6 +65,7 @@ class DesiredBook:
         return self._tokens.get((tenant_id, digest), "")
 
     async def welcome(self, message: agent_pb2.Welcome) -> None:
+        self.swarm_bytes = message.smallest_swarm_bytes or SMALLEST_SWARM_BYTES
         url = message.content_url.rstrip("/") or self._enrolled_url
         if url != self.centre_url:
             await self._journal.save_message(_WELCOME, agent_pb2.Welcome(content_url=message.content_url))

@@ -32,8 +32,6 @@ from common.errors import Failure, Internal, Unavailable
 
 log = structlog.get_logger()
 
-# Below this the round trips of a swarm cost more than the bytes.
-SWARM_BYTES = 1 << 20
 _LARGE_AT_ONCE = 4
 _SMALL_AT_ONCE = 8
 # How long a content's metainfo is waited for while it is computed; then the content goes by HTTP.
@@ -129,7 +127,7 @@ class Fetcher:
 
     async def _fly(self, content: Content, key: ContentKey, flight: Flight) -> None:
         try:
-            async with self._turns[content.size_bytes >= SWARM_BYTES]:
+            async with self._turns[content.size_bytes >= self._book.swarm_bytes]:
                 await self._obtain(content, key, flight)
             flight.landed.set_result(None)
             origin = asdict(self._ledger.provenance(*key))
@@ -193,7 +191,7 @@ class Fetcher:
 
     async def _metainfo(self, content: Content, key: ContentKey) -> Metainfo | None:
         """None: by HTTP. What earlier processes knew is used without asking."""
-        if content.size_bytes < SWARM_BYTES or key in self._false_swarms:
+        if content.size_bytes < self._book.swarm_bytes or key in self._false_swarms:
             return None
         known = self._swarms.metainfo(key)
         if known is not None or not self._book.endpoints:

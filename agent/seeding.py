@@ -13,7 +13,7 @@ import structlog
 
 from agent.cache import ContentCache
 from agent.desired import DesiredBook
-from agent.fetch import SWARM_BYTES, Fetcher
+from agent.fetch import Fetcher
 from agent.ledger import ContentKey
 from agent.model import Content
 from agent.swarms import Swarms
@@ -65,7 +65,7 @@ class Seeding:
             await self._release(assigned)
 
     async def _give(self, key: ContentKey, content: Content) -> None:
-        if content.size_bytes < SWARM_BYTES or self._swarms.member(key) is not None:
+        if content.size_bytes < self._book.swarm_bytes or self._swarms.member(key) is not None:
             return
         if content.digest not in self._cache.held or self._clock.monotonic() < self._ask_again.get(key, 0.0):
             return

@@ -98,7 +98,13 @@ async def _closing(backing: Backing) -> AsyncIterator[None]:
 async def _listen(lifecycle: Lifecycle, plane: ControlPlane) -> dict[str, str]:
     settings = plane.settings
     public = (settings.public.host, *settings.public.names) if settings.public.host else settings.public.names
-    places = Places(settings.listeners.enrolment, settings.listeners.attach, public, settings.public.url or "")
+    places = Places(
+        settings.listeners.enrolment,
+        settings.listeners.attach,
+        public,
+        settings.public.url or "",
+        settings.swarm.smallest_bytes,
+    )
     enrolment, attach = plane.fleet.listeners(
         places,
         plane.instances.assignments,

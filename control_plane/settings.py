@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings.exceptions import SettingsError
 
+from common.bittorrent import SMALLEST_SWARM_BYTES
 from common.errors import Invalid
 
 _PREFIX = "LONGSHORE_"
@@ -232,14 +233,18 @@ class FleetSettings(_Part):
 
 
 class SwarmSettings(_Part):
-    smallest_bytes: int = Field(default=1 << 20, ge=1, description="smaller contents are fetched, not swarmed")
+    smallest_bytes: int = Field(
+        default=SMALLEST_SWARM_BYTES,
+        ge=1,
+        description="smaller contents are fetched, not swarmed; agents and regionals are told",
+    )
     egress_flush_seconds: float = Field(
         default=1.0, gt=0, le=60, description="how often counted bytes are written to the database"
     )
     metainfo_patience_seconds: float = Field(
         default=2.0, ge=0, le=8, description="how long who asks for metainfo waits until it is made"
     )
-    tls: bool = Field(default=False, description="peers meet with certificates; agents and regionals must say the same")
+    tls: bool = Field(default=True, description="peers meet with certificates; agents and regionals must say the same")
     certificate_hours: float = Field(default=12, gt=0.001, le=12, description="longest life of a peer's certificate")
 
 

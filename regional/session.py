@@ -14,6 +14,7 @@ import grpc.aio
 import structlog
 
 from common.attachment import Dialect, Sender
+from common.bittorrent import SMALLEST_SWARM_BYTES
 from common.clock import Clock
 from common.content_statement import StatementVerifier
 from common.content_token import ContentVerifier
@@ -87,6 +88,7 @@ class Session:
             idc=said.idc,
             content_url=said.content_url,
             verifying_keys=said.verifying_keys,
+            smallest_swarm_bytes=said.smallest_swarm_bytes,
         )
         if lasting != self._welcome:
             await asyncio.to_thread(self._journal.save_welcome, lasting)
@@ -146,6 +148,7 @@ class Session:
         self._verifier.replace_keys(keys)
         self._statements.replace_keys(keys)
         self._centre.base_url = welcome.content_url or self._enrolled_url
+        self._edge.swarm_bytes = welcome.smallest_swarm_bytes or SMALLEST_SWARM_BYTES
 
 
 def dialect(

@@ -24,6 +24,11 @@ from typing import Protocol
 from common.bittorrent.credentials import Credentials
 from common.bittorrent.metainfo import Metainfo
 
+# Below this a content goes by HTTP: announces and the first round between peers cost more than its bytes (p2p
+# facts: no torrent below about 4 MiB). What holds is the centre's setting; this is its default, and what agents and
+# regionals go by before they were ever told.
+SMALLEST_SWARM_BYTES = 4 << 20
+
 # BEP 20 peer id prefixes: they only tell the two kinds of our peers apart in statistics; nothing is authorised by them.
 AGENT_FINGERPRINT = b"-LA0100-"
 REGIONAL_FINGERPRINT = b"-LR0100-"

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from common.bittorrent import SMALLEST_SWARM_BYTES
 from common.errors import Invalid
 from common.generations import Changes
 from common.tls import IdentityKind
@@ -67,8 +68,10 @@ class AgentDialect:
         offences: OffenceSink,
         verifying_keys: Callable[[], Mapping[str, bytes]],
         content_url: str = "",
+        smallest_swarm_bytes: int = SMALLEST_SWARM_BYTES,
     ) -> None:
         self._source = source
+        self._smallest_swarm_bytes = smallest_swarm_bytes
         self._offences = offences
         self._verifying_keys = verifying_keys
         self._content_url = content_url
@@ -100,6 +103,7 @@ class AgentDialect:
                 idc=session.member.idc,
                 content_url=self._content_url,
                 verifying_keys=_keys_message(self._verifying_keys()),
+                smallest_swarm_bytes=self._smallest_swarm_bytes,
             )
         )
 
@@ -160,9 +164,14 @@ class RegionalDialect:
     kind: IdentityKind = "regional"
 
     def __init__(
-        self, source: OrderSource, verifying_keys: Callable[[], Mapping[str, bytes]], content_url: str = ""
+        self,
+        source: OrderSource,
+        verifying_keys: Callable[[], Mapping[str, bytes]],
+        content_url: str = "",
+        smallest_swarm_bytes: int = SMALLEST_SWARM_BYTES,
     ) -> None:
         self._source = source
+        self._smallest_swarm_bytes = smallest_swarm_bytes
         self._content_url = content_url
         self.verifying_keys = verifying_keys
 
@@ -188,6 +197,7 @@ class RegionalDialect:
                 idc=session.member.idc,
                 content_url=self._content_url,
                 verifying_keys=_keys_message(self.verifying_keys()),
+                smallest_swarm_bytes=self._smallest_swarm_bytes,
             )
         )
 

@@ -17,6 +17,7 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Self
 
+from common.bittorrent import SMALLEST_SWARM_BYTES
 from common.clock import Clock
 from common.identifiers import new_id
 from control_plane.database import Database
@@ -50,13 +51,14 @@ class FleetOptions:
 @dataclass(frozen=True, slots=True)
 class Places:
     """Where to listen (host:port, port 0 picks one), and by which further names clients may reach us. `content_url`:
-    base URL of the content routes; empty: where the client enrolled.
+    base URL of the content routes; empty: where the client enrolled. `smallest_swarm_bytes`: what members are told.
     """
 
     enrolment: str
     attach: str
     public_names: tuple[str, ...] = ()
     content_url: str = ""
+    smallest_swarm_bytes: int = SMALLEST_SWARM_BYTES
 
 
 @dataclass(frozen=True)
@@ -97,8 +99,8 @@ class Fleet:
         attach = attach_services(
             self.enrolment,
             self.sessions,
-            AgentDialect(assignments, offences, verifying_keys, places.content_url),
-            RegionalDialect(orders, verifying_keys, places.content_url),
+            AgentDialect(assignments, offences, verifying_keys, places.content_url, places.smallest_swarm_bytes),
+            RegionalDialect(orders, verifying_keys, places.content_url, places.smallest_swarm_bytes),
         )
         strangers = enrolment_services(self.enrolment)
         return (

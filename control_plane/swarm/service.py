@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import timedelta
 
+from common.bittorrent import SMALLEST_SWARM_BYTES
 from common.digest import Digest
 from control_plane.database import Database, UnitOfWork
 from control_plane.fleet import store as fleet_store
@@ -35,8 +36,6 @@ from proto.agent.v1 import agent_pb2
 from proto.content.v1 import content_pb2
 from proto.regional.v1 import regional_pb2
 
-# Under this a blob costs less by HTTP than by the first round of announces (measured: no torrent below 1-4 MiB).
-SMALLEST_SWARM_BYTES = 1 << 20
 # How long a damaged content is not looked at again.
 _FAILURE_STANDS = timedelta(minutes=2)
 _LOOK_SECONDS = 0.05

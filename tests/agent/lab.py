@@ -282,6 +282,7 @@ class Agent:
         self.lifecycle = lifecycle
         self.journal = Journal(lab.directory / "journal")
         self.book = DesiredBook(self.journal, lab.centre.url)
+        self.book.swarm_bytes = 1 << 20
         self.ledger = Ledger(self.journal, clock, flush_seconds=0.05)
         self.reporter = Reporter(self.journal, clock, flush_seconds=0.05)
         self.cache = ContentCache(

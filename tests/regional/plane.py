@@ -70,6 +70,7 @@ class Plane(enrolment_pb2_grpc.EnrolmentServicer, regional_pb2_grpc.RegionalServ
             idc="east",
             content_url=self.centre.url,
             verifying_keys=keys,
+            smallest_swarm_bytes=1 << 20,
         )
         yield regional_pb2.PlaneMessage(welcome=welcome)
         orders = regional_pb2.OrderSet(results_in=self.generation, orders=self.orders)

@@ -277,12 +277,15 @@ class Welcome(_message.Message):
     IDC_FIELD_NUMBER: _builtins.int
     CONTENT_URL_FIELD_NUMBER: _builtins.int
     VERIFYING_KEYS_FIELD_NUMBER: _builtins.int
+    SMALLEST_SWARM_BYTES_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     heartbeat_seconds: _builtins.float
     regional_id: _builtins.str
     idc: _builtins.str
     content_url: _builtins.str
     """base URL of the centre's content routes; empty: the one it enrolled at"""
+    smallest_swarm_bytes: _builtins.int
+    """smaller contents have no swarm"""
     @_builtins.property
     def verifying_keys(self) -> _containers.RepeatedCompositeFieldContainer[_content_pb2.VerifyingKey]: ...
     def __init__(
@@ -294,10 +297,11 @@ class Welcome(_message.Message):
         idc: _builtins.str = ...,
         content_url: _builtins.str = ...,
         verifying_keys: _abc.Iterable[_content_pb2.VerifyingKey] | None = ...,
+        smallest_swarm_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_url", b"content_url", "heartbeat_seconds", b"heartbeat_seconds", "idc", b"idc", "regional_id", b"regional_id", "session_id", b"session_id", "verifying_keys", b"verifying_keys"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_url", b"content_url", "heartbeat_seconds", b"heartbeat_seconds", "idc", b"idc", "regional_id", b"regional_id", "session_id", b"session_id", "smallest_swarm_bytes", b"smallest_swarm_bytes", "verifying_keys", b"verifying_keys"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -74,7 +74,7 @@ def metrics() -> SwarmMetrics:
 def swarm(
     database: Database, tokens: ContentTokens, shelf: Shelf, jobs: JobService, metrics: SwarmMetrics
 ) -> SwarmService:
-    return SwarmService(database, tokens, shelf, jobs, metrics)
+    return SwarmService(database, tokens, shelf, jobs, metrics, smallest_bytes=1 << 20)
 
 
 @pytest.fixture

@@ -140,7 +140,7 @@ async def test_who_asks_while_it_is_being_made_gets_it_without_coming_back(
     describer: Describer,
     metrics: SwarmMetrics,
 ) -> None:
-    patient = SwarmService(database, tokens, shelf, jobs, metrics, patience_seconds=2.0)
+    patient = SwarmService(database, tokens, shelf, jobs, metrics, smallest_bytes=1 << 20, patience_seconds=2.0)
     blob = shelf.put(BLOB)
     async with asyncio.TaskGroup() as group:
         asking = group.create_task(patient.metainfo("t-acme", blob.digest))
