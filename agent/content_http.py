@@ -8,14 +8,19 @@ ask another). Nothing is verified here.
 
 from __future__ import annotations
 
+import json
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import aiohttp
 
+from common import byte_parts
+from common.byte_ranges import Span
+from common.content_statement import HEADER as STATEMENT_HEADER
+from common.content_statement import ClaimedMetainfo
 from common.digest import Digest
 from common.errors import NotFound, Unauthenticated, Unavailable
 from common.spreading.exchange import (
@@ -36,6 +41,7 @@ _CHUNK = 1 << 20
 _METAINFO_BYTES = 17 << 20
 # aiohttp 3.14 reads from a connection that closed between two reads with a bare RuntimeError("Connection closed.").
 _BROKEN = (aiohttp.ClientError, TimeoutError, OSError, RuntimeError)
+_ACCUSED_BYTES = 4096
 _DEFAULT_RETRY_SECONDS = 2.0
 _LONGEST_RETRY_SECONDS = 10.0
 
@@ -87,8 +93,8 @@ class ContentHttp:
         self._trust = trust
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS, sock_read=_SILENCE_SECONDS)
 
-    async def metainfo(self, source: Source, digest: Digest, token: str) -> bytes | None:
-        """None: this content has no swarm."""
+    async def metainfo(self, source: Source, digest: Digest, token: str) -> ClaimedMetainfo | None:
+        """None: this content has no swarm. Nothing of the answer is verified."""
         async with self._get(source, f"/content/v1/{digest}/metainfo", token, {}) as response:
             problem = await _problem(response)
             if response.status == 404 and problem.get("code") == "not_in_swarm":
@@ -100,7 +106,18 @@ class ContentHttp:
                     encoded += chunk
             except _BROKEN as error:
                 raise _broken(source, error) from error
-            return encoded
+            return ClaimedMetainfo(response.headers.get(STATEMENT_HEADER, ""), encoded)
+
+    async def accuse(self, source: Source, digest: Digest, token: str, address: str, port: int) -> str:
+        """Tell a regional that the peer at that address sent false bytes; whose its tracker says it is, or ""."""
+        path, body = f"/content/v1/{digest}/offences", json.dumps({"address": address, "port": port}).encode()
+        async with self._get(source, path, token, {"Content-Type": "application/json"}, body) as response:
+            _check(source, response, digest, await _problem(response))
+            try:
+                answer = json.loads(await response.content.read(_ACCUSED_BYTES))
+                return str(answer["accused"])[:64]
+            except (*_BROKEN, ValueError, LookupError, TypeError) as error:
+                raise _broken(source, error) from error
 
     async def lease(self, source: Source, digest: Digest, token: str, question: Question, piece_count: int) -> Grant:
         """Which pieces to read from there next; the source may take two seconds to find any."""
@@ -116,6 +133,38 @@ class ContentHttp:
                 raise _broken(source, error) from error
             except LeaseQuestionInvalid as error:
                 raise SourceAway(f"{source} gave no lease of {digest}: {error.detail}") from error
+
+    async def blocks(self, source: Source, digest: Digest, token: str) -> bytes | None:
+        """The block map (common/bittorrent/reuse.py); None: this content has none."""
+        async with self._get(source, f"/content/v1/{digest}/blocks", token, {}) as response:
+            problem = await _problem(response)
+            if response.status == 404:
+                return None
+            _check(source, response, digest, problem)
+            encoded = bytearray()
+            try:
+                while chunk := await response.content.read(_METAINFO_BYTES - len(encoded)):
+                    encoded += chunk
+            except _BROKEN as error:
+                raise _broken(source, error) from error
+            return bytes(encoded)
+
+    async def parts(
+        self, source: Source, digest: Digest, token: str, spans: Sequence[Span]
+    ) -> AsyncGenerator[bytes, None]:
+        """The bytes of the spans, one after the other; as many as common/byte_parts.py allows. Raises as `read`."""
+        missing = byte_parts.total(spans)
+        path, headers = f"/content/v1/{digest}/parts", {"Content-Type": byte_parts.MEDIA_TYPE}
+        async with self._get(source, path, token, headers, byte_parts.encode(spans)) as response:
+            _check(source, response, digest, await _problem(response))
+            try:
+                async for chunk in response.content.iter_chunked(_CHUNK):
+                    missing -= len(chunk)
+                    yield chunk
+            except _BROKEN as error:
+                raise _broken(source, error) from error
+            if missing:
+                raise BodyBroken(f"{source} sent {missing} bytes of {digest} too few", action="they are fetched again")
 
     async def read(
         self, source: Source, digest: Digest, token: str, start: int, end: int

@@ -13,6 +13,7 @@ from agent.journal import Journal
 from agent.model import Assignments, Content, DesiredState, RegionalEndpoint
 from agent.wire import assignments_from, endpoints_from
 from common.bittorrent import SMALLEST_SWARM_BYTES
+from common.content_statement import StatementVerifier
 from common.digest import Digest
 from common.generations import HeldSet
 from proto.agent.v1 import agent_pb2
@@ -25,7 +26,11 @@ _WELCOME = "welcome"
 
 
 class DesiredBook:
-    """`changed` is called after `current` or `endpoints` became new ones."""
+    """`changed` is called after `current` or `endpoints` became new ones.
+
+    Of the last Welcome, also that of an earlier process: `statements` has its keys; smaller contents than `swarm_bytes`
+    have no swarm.
+    """
 
     def __init__(self, journal: Journal, enrolled_url: str) -> None:
         self._journal = journal
@@ -36,6 +41,8 @@ class DesiredBook:
         self.swarm_bytes = SMALLEST_SWARM_BYTES
         self.endpoints: tuple[RegionalEndpoint, ...] = ()
         self.centre_url = self._enrolled_url
+        self.statements = StatementVerifier()
+        self._welcomed = agent_pb2.Welcome()
         self.changed: Callable[[], None] = lambda: None
 
     async def load(self) -> None:
@@ -49,7 +56,7 @@ class DesiredBook:
             self.endpoints = endpoints_from(regionals)
         welcome = await self._journal.load_message(_WELCOME, agent_pb2.Welcome())
         if welcome is not None:
-            self.centre_url = welcome.content_url.rstrip("/") or self._enrolled_url
+            self._heed(welcome)
 
     def assigned(self) -> dict[tuple[str, Digest], Content]:
         """Every content that this host is to hold, by tenant and digest; what is being removed is not."""
@@ -65,11 +72,14 @@ class DesiredBook:
         return self._tokens.get((tenant_id, digest), "")
 
     async def welcome(self, message: agent_pb2.Welcome) -> None:
-        self.swarm_bytes = message.smallest_swarm_bytes or SMALLEST_SWARM_BYTES
-        url = message.content_url.rstrip("/") or self._enrolled_url
-        if url != self.centre_url:
-            await self._journal.save_message(_WELCOME, agent_pb2.Welcome(content_url=message.content_url))
-            self.centre_url = url
+        lasting = agent_pb2.Welcome(
+            content_url=message.content_url,
+            verifying_keys=message.verifying_keys,
+            smallest_swarm_bytes=message.smallest_swarm_bytes,
+        )
+        if lasting != self._welcomed:
+            await self._journal.save_message(_WELCOME, lasting)
+            self._heed(lasting)
 
     async def replace(self, message: agent_pb2.AssignmentSet) -> None:
         held: HeldSet[str, agent_pb2.Assignment] = HeldSet()
@@ -101,6 +111,12 @@ class DesiredBook:
         self._show()
         log.info("desired state journalled", generation=held.generation, assignments=len(held.items))
         self.changed()
+
+    def _heed(self, welcome: agent_pb2.Welcome) -> None:
+        self._welcomed = welcome
+        self.swarm_bytes = welcome.smallest_swarm_bytes or SMALLEST_SWARM_BYTES
+        self.centre_url = welcome.content_url.rstrip("/") or self._enrolled_url
+        self.statements.replace_keys({key.key_id: key.public_key_pem for key in welcome.verifying_keys})
 
     def _show(self) -> None:
         self.current = assignments_from(self._held.generation, self._held.items.values())

@@ -24,11 +24,11 @@ from agent.model import Content
 from agent.swarm_download import Patience, SwarmDownload
 from agent.swarms import Swarms
 from agent.whole_download import RightExpired, WholeDownload
-from common.bittorrent import metainfo as torrents
-from common.bittorrent.metainfo import Metainfo, MetainfoInvalid
+from common.bittorrent.metainfo import Metainfo
 from common.clock import Clock
+from common.content_statement import ClaimedMetainfo
 from common.digest import Digest, DigestMismatch
-from common.errors import Failure, Internal, Unavailable
+from common.errors import Failure, Internal, Invalid, Unavailable
 
 log = structlog.get_logger()
 
@@ -55,7 +55,9 @@ class FetchBroken(Internal):
 
 
 class Fetcher:
-    """`token_rejected` is called when every source rejected a content's token: new ones come with a new full set."""
+    """`token_rejected` is called when every source rejected a content's token: new ones come with a new full set.
+    `metainfo_refused` when a source sent one that is not the content's, or has no valid statement.
+    """
 
     def __init__(
         self,
@@ -87,6 +89,7 @@ class Fetcher:
         self._turns = {True: asyncio.Semaphore(_LARGE_AT_ONCE), False: asyncio.Semaphore(_SMALL_AT_ONCE)}
         self._whole = WholeDownload(cache, http, ledger, clock, random, self.sources, self._token)
         self.token_rejected: Callable[[], None] = lambda: None
+        self.metainfo_refused: Callable[[ContentKey, Source, Failure], None] = lambda key, source, failure: None
 
     def sources(self) -> Sequence[Source]:
         """Who can be asked over HTTP, best first."""
@@ -199,24 +202,26 @@ class Fetcher:
         return await self.find_metainfo(content, key)
 
     async def find_metainfo(self, content: Content, key: ContentKey) -> Metainfo | None:
-        """Ask for it, and keep it. None if there is none, or nobody can tell in time."""
+        """Ask for it, and keep it if its statement holds. None if there is none, or nobody can tell in time."""
         for source in self.sources():
             try:
                 async with asyncio.timeout(_METAINFO_SECONDS):
-                    encoded = await self._ask(source, key)
-                if encoded is None:
+                    claimed = await self._ask(source, key)
+                if claimed is None:
                     return None
-                metainfo = await asyncio.to_thread(torrents.parse, encoded)
-                if metainfo.length != content.size_bytes:
-                    raise MetainfoInvalid(f"the metainfo is of {metainfo.length} bytes, not {content.size_bytes}")
+                accept = self._book.statements.accept
+                signed = await asyncio.to_thread(accept, claimed, *key, content.size_bytes)
+            except Invalid as failure:
+                self.metainfo_refused(key, source, failure)
+                continue
             except (Failure, TimeoutError) as error:
                 log.warning("no metainfo from", source=str(source), digest=str(key[1]), error=str(error))
                 continue
-            await self._swarms.remember(key, metainfo)
-            return metainfo
+            await self._swarms.remember(key, signed.metainfo)
+            return signed.metainfo
         return None
 
-    async def _ask(self, source: Source, key: ContentKey) -> bytes | None:
+    async def _ask(self, source: Source, key: ContentKey) -> ClaimedMetainfo | None:
         while True:
             try:
                 return await self._http.metainfo(source, key[1], self._token(key))

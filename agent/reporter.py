@@ -15,6 +15,7 @@ from typing import TypeAlias
 
 from agent.journal import Journal, failed_write_is_logged
 from agent.model import ContentReport, InstanceReport
+from agent.offence import Offence
 from agent.wire import reports_from, reports_message
 from common.clock import Clock
 from common.digest import Digest
@@ -22,7 +23,7 @@ from common.errors import Failure
 from proto.agent.v1 import agent_pb2
 
 Key: TypeAlias = "str | tuple[str, Digest]"
-Report: TypeAlias = "InstanceReport | ContentReport"
+Report: TypeAlias = "InstanceReport | ContentReport | Offence"
 
 _RECORD = "reports"
 # About 300 bytes each: a batch stays far below the stream's message limit whatever piled up while the plane was away.
@@ -37,7 +38,8 @@ class Batch:
     def message(self) -> agent_pb2.Reports:
         instances = [one for one in self.reports.values() if isinstance(one, InstanceReport)]
         contents = [one for one in self.reports.values() if isinstance(one, ContentReport)]
-        return reports_message(self.sequence, instances, contents)
+        offences = [one for one in self.reports.values() if isinstance(one, Offence)]
+        return reports_message(self.sequence, instances, contents, offences)
 
 
 class Reporter:
@@ -57,10 +59,9 @@ class Reporter:
         if stored is None:
             return
         try:
-            instances, contents = reports_from(stored)
+            reports = reports_from(stored)
         except Failure:
             return
-        reports: list[Report] = [*instances, *contents]
         for report in reports:
             self.report(report)
 
@@ -120,6 +121,8 @@ class Reporter:
 
 
 def _key(report: Report) -> Key:
+    if isinstance(report, Offence):
+        return f"offence {report.id}"
     return report.instance_id if isinstance(report, InstanceReport) else (report.tenant_id, report.digest)
 
 

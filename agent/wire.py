@@ -27,6 +27,7 @@ from agent.model import (
     RegionalEndpoint,
     Unreadable,
 )
+from agent.offence import Offence, OffenceKind
 from common.digest import Digest
 from common.errors import Failure, Invalid
 from common.reference import check_repository_name
@@ -55,6 +56,10 @@ _HEALTH: Mapping[Health, agent_pb2.Health.ValueType] = {
     Health.STARTING: agent_pb2.HEALTH_STARTING,
     Health.HEALTHY: agent_pb2.HEALTH_HEALTHY,
     Health.UNHEALTHY: agent_pb2.HEALTH_UNHEALTHY,
+}
+_OFFENCES: Mapping[OffenceKind, agent_pb2.OffenceKind.ValueType] = {
+    OffenceKind.FALSE_BLOCK: agent_pb2.OFFENCE_KIND_FALSE_BLOCK,
+    OffenceKind.FALSE_METAINFO: agent_pb2.OFFENCE_KIND_FALSE_METAINFO,
 }
 _DEFAULT_GRACE_SECONDS = 10
 
@@ -119,18 +124,26 @@ def facts_message(facts: HostFacts) -> agent_pb2.HostFacts:
 
 
 def reports_message(
-    sequence: int, instances: Iterable[InstanceReport], contents: Iterable[ContentReport]
+    sequence: int,
+    instances: Iterable[InstanceReport],
+    contents: Iterable[ContentReport],
+    offences: Iterable[Offence] = (),
 ) -> agent_pb2.Reports:
     return agent_pb2.Reports(
         sequence=sequence,
         instances=[_instance_message(report) for report in instances],
         contents=[_content_message(report) for report in contents],
+        offences=[_offence_message(offence) for offence in offences],
     )
 
 
-def reports_from(message: agent_pb2.Reports) -> tuple[list[InstanceReport], list[ContentReport]]:
+def reports_from(message: agent_pb2.Reports) -> list[InstanceReport | ContentReport | Offence]:
     """What `reports_message` made: our own journal. Raises `Invalid` for digests it did not make."""
-    return [_instance_from(one) for one in message.instances], [_content_from(one) for one in message.contents]
+    return [
+        *(_instance_from(one) for one in message.instances),
+        *(_content_from(one) for one in message.contents),
+        *(_offence_from(one) for one in message.offences),
+    ]
 
 
 def _content(message: content_pb2.Content) -> Content:
@@ -199,6 +212,31 @@ def _content_message(report: ContentReport) -> agent_pb2.ContentReport:
             reused_bytes=report.provenance.reused_bytes,
         ),
         detail=report.detail,
+    )
+
+
+def _offence_message(offence: Offence) -> agent_pb2.Offence:
+    return agent_pb2.Offence(
+        offence_id=offence.id,
+        kind=_OFFENCES[offence.kind],
+        tenant_id=offence.tenant_id,
+        digest=str(offence.digest),
+        source=offence.source,
+        accused=offence.accused,
+        occurred_at_ms=offence.occurred_at_ms,
+    )
+
+
+def _offence_from(message: agent_pb2.Offence) -> Offence:
+    kinds = {number: kind for kind, number in _OFFENCES.items()}
+    return Offence(
+        id=message.offence_id,
+        kind=kinds.get(message.kind, OffenceKind.FALSE_BLOCK),
+        tenant_id=message.tenant_id,
+        digest=Digest.parse(message.digest),
+        source=message.source,
+        accused=message.accused,
+        occurred_at_ms=message.occurred_at_ms,
     )
 
 

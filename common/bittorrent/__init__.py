@@ -16,7 +16,7 @@ simulations). The proof is tests/conformance/peer_session.py.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -82,6 +82,18 @@ class TorrentStatus:
     upload_rate: int
     peers: int
     complete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BannedPeer:
+    """Who sent bytes that failed their hash. `port` is the one it listens on where we called it, else any of its own;
+    `fingerprint`: the first eight bytes of its peer id (BEP 20), which it chose itself.
+    """
+
+    info_hash: bytes
+    address: str
+    port: int
+    fingerprint: str
 
 
 class TorrentHandle(Protocol):
@@ -158,6 +170,9 @@ class TorrentHandle(Protocol):
 
 
 class PeerSession(Protocol):
+    banned: Callable[[BannedPeer], None]
+    """Called on the event loop for each peer as it is banned; set it before `add`."""
+
     @property
     def listen_port(self) -> int: ...
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Self
 
-from common.bittorrent import RateLimits, Torrent
+from common.bittorrent import BannedPeer, RateLimits, Torrent
 from common.bittorrent.checks import check_credentials, check_transport
 from common.bittorrent.failures import SessionClosed, TorrentKnown
 from common.bittorrent.lan_settings import Setting, session_settings
@@ -46,7 +46,9 @@ class LibtorrentSession:
         overrides: Mapping[str, Setting] | None = None,
     ) -> None:
         settings = {**session_settings(listen_host, listen_port, fingerprint, tls=tls), **(overrides or {})}
+        self.banned: Callable[[BannedPeer], None] = lambda peer: None
         self._engine = Engine(settings, listen_host)
+        self._engine.warden.tell = lambda peer: self.banned(peer)
         self._tls = tls
         self._random = random
         self._port = 0

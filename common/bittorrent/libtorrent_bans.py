@@ -7,10 +7,17 @@ never the one that this process listens on, where other peers of the same machin
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import libtorrent as lt
+import structlog
+
+from common.bittorrent import BannedPeer
+
+log = structlog.get_logger()
 
 BAN_SECONDS = 600.0
 # A liar that changes its address may not make the list grow without end; the oldest ban goes first.
@@ -50,3 +57,25 @@ class Bans:
         for address in self._until:
             rules.add_rule(address, address, 1)
         return rules
+
+
+class Warden:
+    """Bans on one session: whom libtorrent banned is told once (`tell`) and its address filtered."""
+
+    def __init__(self, own_address: str) -> None:
+        self.tell: Callable[[BannedPeer], None] = lambda peer: None
+        self._bans = Bans(own_address)
+
+    def ban(self, session: Any, info_hash: bytes, alert: Any) -> None:
+        """`alert`: libtorrent's peer_ban_alert."""
+        address, port = alert.endpoint
+        fingerprint = alert.pid.to_bytes()[:8].decode("ascii", "replace")
+        log.warning("peer banned", address=address, port=port, fingerprint=fingerprint)
+        if self._bans.add(address, asyncio.get_running_loop().time()) and session is not None:
+            session.set_ip_filter(self._bans.filter())
+        self.tell(BannedPeer(info_hash, address, port, fingerprint))
+
+    def pardon(self, session: Any, now: float) -> None:
+        """Whose time is over; call it now and then."""
+        if self._bans.expire(now):
+            session.set_ip_filter(self._bans.filter())

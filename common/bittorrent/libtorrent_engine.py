@@ -12,16 +12,17 @@ import contextlib
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
-from urllib.parse import urlsplit
 
 import libtorrent as lt
 import structlog
 
 from common.bittorrent.failures import ListenFailed, SessionClosed
 from common.bittorrent.lan_settings import Setting
-from common.bittorrent.libtorrent_bans import Bans
+from common.bittorrent.libtorrent_bans import Warden
 from common.bittorrent.libtorrent_limits import everybody_counts
 from common.bittorrent.libtorrent_reads import piece_read
+from common.bittorrent.libtorrent_web_seeds import failed_web_seed, log_failed_tracker
+from common.bittorrent.metainfo import Metainfo
 from common.errors import Unavailable
 
 log = structlog.get_logger()
@@ -44,6 +45,9 @@ _ALERT_MASK = (
 
 class Listener(Protocol):
     """A torrent's side of its alerts, called on the event loop, in the order in which they happened."""
+
+    @property
+    def metainfo(self) -> Metainfo: ...
 
     def on_added(self, handle: Any) -> None:
         """Comes before all others."""
@@ -79,7 +83,7 @@ class Engine:
     """`start` once, `close` once; both from the same event loop."""
 
     def __init__(self, settings: Mapping[str, Setting], own_address: str) -> None:
-        self._bans = Bans(own_address)
+        self.warden = Warden(own_address)
         self._settings = {**settings, "alert_mask": int(_ALERT_MASK)}
         self._session: Any = None
         self._bell: tuple[socket.socket, socket.socket] | None = None
@@ -189,8 +193,7 @@ class Engine:
             loop = asyncio.get_running_loop()
             self._session.post_torrent_updates(0)
             self._take_alerts()
-            if self._bans.expire(loop.time()):
-                self._session.set_ip_filter(self._bans.filter())
+            self.warden.pardon(self._session, loop.time())
             self._timer = loop.call_later(_STATUS_SECONDS, self._tick)
 
     def _take_alerts(self) -> None:
@@ -219,9 +222,11 @@ class Engine:
             lt.torrent_removed_alert: self._removed,
             lt.listen_succeeded_alert: self._listens,
             lt.listen_failed_alert: self._listens_not,
-            lt.peer_ban_alert: self._banned,
-            lt.url_seed_alert: self._to(_web_seed_failed),
-            lt.tracker_error_alert: _log_tracker,
+            lt.peer_ban_alert: self._to(
+                lambda listener, alert: self.warden.ban(self._session, listener.metainfo.info_hash, alert)
+            ),
+            lt.url_seed_alert: self._to(lambda listener, alert: listener.on_web_seed_failed(failed_web_seed(alert))),
+            lt.tracker_error_alert: log_failed_tracker,
             lt.alerts_dropped_alert: self._dropped,
         }
 
@@ -254,13 +259,6 @@ class Engine:
             self._listeners[alert.handle] = listener
             listener.on_added(alert.handle)
             answer.set_result(None)
-
-    def _banned(self, alert: Any) -> None:
-        address, port = alert.endpoint
-        fingerprint = alert.pid.to_bytes()[:8].decode("ascii", "replace")
-        log.warning("peer banned", address=address, port=port, fingerprint=fingerprint)
-        if self._bans.add(address, asyncio.get_running_loop().time()) and self._session is not None:
-            self._session.set_ip_filter(self._bans.filter())
 
     def _dropped(self, _: Any) -> None:
         """The queue of 20,000 overflowed: the loop stood still for long. Say everything again."""
@@ -295,15 +293,3 @@ def _open(settings: Mapping[str, Setting | int]) -> Any:
 
 def _disk_error(listener: Listener, alert: Any) -> None:
     listener.on_disk_error(alert.error.value(), alert.message())
-
-
-# The URLs carry tokens: only their hosts may reach a log.
-
-
-def _web_seed_failed(listener: Listener, alert: Any) -> None:
-    log.info("web seed failed", host=urlsplit(alert.server_url()).hostname, error=alert.error_message())
-    listener.on_web_seed_failed(alert.server_url())
-
-
-def _log_tracker(alert: Any) -> None:
-    log.info("tracker failed", host=urlsplit(alert.url).hostname, error=alert.error.message())

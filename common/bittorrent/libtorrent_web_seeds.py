@@ -10,10 +10,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
+from urllib.parse import urlsplit
+
+import structlog
 
 from common.backoff import Backoff
 from common.bittorrent import libtorrent_parameters as translate
 from common.bittorrent.metainfo import Metainfo
+
+log = structlog.get_logger()
 
 _FIRST_SECONDS, _LONGEST_SECONDS = 2.0, 30.0
 
@@ -75,3 +80,17 @@ class WebSeeds:
         timer = self._timers.pop(url, None)
         if timer is not None:
             timer.cancel()
+
+
+# The URLs carry tokens: only their hosts may reach a log.
+
+
+def failed_web_seed(alert: Any) -> str:
+    """The URL of libtorrent's url_seed_alert."""
+    url: str = alert.server_url()
+    log.info("web seed failed", host=urlsplit(url).hostname, error=alert.error_message())
+    return url
+
+
+def log_failed_tracker(alert: Any) -> None:
+    log.info("tracker failed", host=urlsplit(alert.url).hostname, error=alert.error.message())

@@ -12,13 +12,13 @@ Faults: `Fault.CORRUPT` sends false bytes, `Fault.SILENT` never answers; `fill_d
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from common.bittorrent import AGENT_FINGERPRINT, RateLimits, Torrent
+from common.bittorrent import AGENT_FINGERPRINT, BannedPeer, RateLimits, Torrent
 from common.bittorrent.failures import SessionClosed, TorrentKnown
 from common.bittorrent.memory_rates import MemoryRates
 from common.bittorrent.memory_torrent import Fault, MemoryTorrent
@@ -147,6 +147,7 @@ class MemorySession:
         self._torrents: dict[bytes, MemoryTorrent] = {}
         self._rates = MemoryRates(swarm.wake)
         self._open = True
+        self.banned: Callable[[BannedPeer], None] = lambda peer: None
 
     async def __aenter__(self) -> Self:
         return self
@@ -169,6 +170,7 @@ class MemorySession:
         handle = MemoryTorrent(
             self._swarm, self._port, self._fingerprint, self._fault, torrent, self._forget, self._rates
         )
+        handle.tell_banned = lambda peer: self.banned(peer)
         self._torrents[key] = handle
         self._swarm.enter(handle)
         return handle

@@ -12,7 +12,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Protocol
 
-from common.bittorrent import REGIONAL_FINGERPRINT, RateLimits, Torrent, TorrentStatus
+from common.bittorrent import REGIONAL_FINGERPRINT, BannedPeer, RateLimits, Torrent, TorrentStatus
 from common.bittorrent.checks import check_credentials, check_file, check_port, check_web_seed, disk_failure
 from common.bittorrent.credentials import Credentials, PeerCertificate
 from common.bittorrent.failures import PieceRejected, TorrentRemoved
@@ -72,6 +72,7 @@ class MemoryTorrent:
         self._received = dict.fromkeys(Kind, 0)
         self._sent = self._failed = self._cursor = 0
         self._banned: set[int] = set()
+        self.tell_banned: Callable[[BannedPeer], None] = lambda peer: None
         self._soon: tuple[int, ...] = ()
         self._rates = MemoryRates(network.wake, session_rates)
         self._moved = asyncio.Event()
@@ -231,6 +232,7 @@ class MemoryTorrent:
         self._failed += len(data)
         if port is not None:
             self._banned.add(port)
+            self.tell_banned(BannedPeer(self.metainfo.info_hash, "127.0.0.1", port, ""))
 
     def _keep(self, index: int, data: bytes) -> bool:
         if not self._network.take_room(self._torrent.directory, len(data)):

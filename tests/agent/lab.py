@@ -16,6 +16,8 @@ from typing import Self
 
 import aiohttp
 from aiohttp import web
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from agent.cache import ContentCache, free_bytes
 from agent.content_http import ContentHttp
@@ -34,8 +36,9 @@ from common.bittorrent import AGENT_FINGERPRINT, REGIONAL_FINGERPRINT, PeerSessi
 from common.bittorrent.libtorrent import LibtorrentSession
 from common.bittorrent.memory import MemorySwarm
 from common.bittorrent.merkle import MerkleBuilder
-from common.bittorrent.metainfo import Metainfo, build
+from common.bittorrent.metainfo import Metainfo, build, parse
 from common.clock import SystemClock
+from common.content_statement import HEADER, sign, statement_of
 from common.digest import Digest
 from common.lifecycle import Lifecycle
 from common.spreading.exchange import decode_question, encode_grant
@@ -46,6 +49,9 @@ from proto.content.v1 import content_pb2
 HOST = "host-1"
 SALT = b"a tenant's secret salt"
 PIECE = 64 << 10
+KEY_ID = "k1"
+SIGNING_KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+PUBLIC_KEY = SIGNING_KEY.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 # Everything that takes seconds in life takes hundredths here.
 HASTE = Patience(
     poll_seconds=0.01,
@@ -56,6 +62,11 @@ HASTE = Patience(
     reconnect_seconds=0.02,
     batch_bytes=4 * PIECE,
 )
+
+
+def statement(encoded: bytes, tenant_id: str, key: Ed25519PrivateKey = SIGNING_KEY) -> str:
+    metainfo = parse(encoded)
+    return sign(statement_of(tenant_id, Digest.parse(f"sha256:{metainfo.name}"), metainfo), KEY_ID, key)
 
 
 def metainfo_of(data: bytes, salt: bytes = SALT) -> Metainfo:
@@ -79,6 +90,7 @@ class FakeSource:
         self.tokens: set[str] = set()
         self.refuse = 0
         self.corrupt = False
+        self.tenant_id = "tenant-1"
         self.cut = 0
         self.busy = 0
         self.busy_code = "still_fetching"
@@ -89,6 +101,10 @@ class FakeSource:
         self._runner: web.AppRunner | None = None
         self.url = ""
         self._port = 0
+
+    def state(self, encoded: bytes) -> str:
+        """The statement beside a metainfo; a test may put a lie in its place."""
+        return statement(encoded, self.tenant_id)
 
     def hold(self, *contents: bytes, metainfo: bool = True) -> None:
         for data in contents:
@@ -109,11 +125,15 @@ class FakeSource:
         app.router.add_get("/content/v1/{digest}", self._content)
         app.router.add_get("/content/v1/{digest}/metainfo", self._metainfo)
         app.router.add_post("/content/v1/{digest}/lease", self._lease)
+        self.add_routes(app.router)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", self._port).start()
         self._port = self._runner.addresses[0][1]
         self.url = f"http://127.0.0.1:{self._port}"
+
+    def add_routes(self, router: web.UrlDispatcher) -> None:
+        """What a test's own source knows besides."""
 
     async def stop(self) -> None:
         if self._runner is not None:
@@ -141,7 +161,8 @@ class FakeSource:
         encoded = self.metainfos.get(request.match_info["digest"])
         if encoded is None:
             return web.json_response({"code": "not_in_swarm", "detail": "too small"}, status=404)
-        return web.Response(body=encoded, content_type="application/x-bittorrent")
+        headers = {HEADER: self.state(encoded)}
+        return web.Response(body=encoded, content_type="application/x-bittorrent", headers=headers)
 
     async def _lease(self, request: web.Request) -> web.Response:
         refusal = self._refusal(request) if self.leases else web.json_response({"code": "no_leases"}, status=500)
@@ -328,6 +349,7 @@ class Agent:
         if isinstance(self.session, LibtorrentSession):
             await self.session.start()
         await self.swarms.load()
+        self.book.statements.replace_keys({KEY_ID: PUBLIC_KEY})
         self.book.changed = self.reconciler.wake
         await self.lifecycle.enter(self._records())
 

@@ -242,7 +242,7 @@ def test_any_order_of_states_and_acknowledgements_ends_with_the_newest_known(rep
 def test_reports_survive_the_wire(phase: Phase) -> None:
     report = dataclasses.replace(instance(phase), detail="why", runtime_id="id", restart_count=3)
     message = reports_message(1, [report], [moved()])
-    assert reports_from(agent_pb2.Reports.FromString(message.SerializeToString())) == ([report], [moved()])
+    assert reports_from(agent_pb2.Reports.FromString(message.SerializeToString())) == [report, moved()]
 
 
 # Desired state ----------------------------------------------------------------------------------------------------

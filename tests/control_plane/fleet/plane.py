@@ -13,6 +13,8 @@ from types import TracebackType
 from typing import Any
 
 import uvicorn
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from fastapi import FastAPI
 
 from common.clock import Clock, SystemClock
@@ -37,6 +39,11 @@ from proto.regional.v1 import regional_pb2
 # Quick, but with room for a busy machine: three missed heartbeats are 1.65 s here.
 TEMPO = Tempo(heartbeat_seconds=0.5, probe_seconds=1.0, poll_seconds=30.0, hello_seconds=2.0)
 ADMIN = Principal("u-1", "root", platform_admin=True)
+PUBLIC_KEY = (
+    Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+    .public_key()
+    .public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+)
 PRINCIPALS = {"admin": ADMIN, "user": Principal("u-2", "uma")}
 
 
@@ -134,7 +141,7 @@ class Plane:
         self._tempo = tempo
         self._addresses = ("127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0")
         self.certificate_life = timedelta(hours=24)
-        self.keys: dict[str, bytes] = {"k1": b"PEM"}
+        self.keys: dict[str, bytes] = {"k1": PUBLIC_KEY}
         self.bus = bus or MemoryEventBus()
 
     async def __aenter__(self) -> Plane:

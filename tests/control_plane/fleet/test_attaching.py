@@ -24,7 +24,7 @@ from control_plane.fleet.liveness import Horizon, horizon, silence_limit
 from control_plane.fleet.session import QUEUE_CAPACITY
 from proto.agent.v1 import agent_pb2
 from tests.control_plane.fleet.edge import Edge, agent_dialect, eventually, regional_dialect
-from tests.control_plane.fleet.plane import TEMPO, Plane, unavailable
+from tests.control_plane.fleet.plane import PUBLIC_KEY, TEMPO, Plane, unavailable
 
 MakeEdge = Callable[..., Edge]
 
@@ -327,12 +327,12 @@ async def test_a_regional_gets_its_orders_and_the_keys_that_verify_tokens(plane:
 
     async with regional.attached(forever=True):
         welcome = regional.received[0].welcome
-        assert [(key.key_id, key.public_key_pem) for key in welcome.verifying_keys] == [("k1", b"PEM")]
+        assert [(key.key_id, key.public_key_pem) for key in welcome.verifying_keys] == [("k1", PUBLIC_KEY)]
         assert len(regional.held.items) == 1
         await plane.desired.order(idc_id, "sha256:aa", "sha256:bb")
         changes = await eventually(lambda: [found.changes for found in regional.received if found.HasField("changes")])
         assert len(changes[0].changed) == 1
-        plane.keys = {"k2": b"PEM"}
+        plane.keys = {"k2": PUBLIC_KEY}
         await plane.fleet.watch._poll()
         await eventually(lambda: regional.bodies().count("welcome") == 2)
 
