@@ -31,6 +31,8 @@ from control_plane.jobs.periodic import Periodic
 from control_plane.jobs.running import Handler
 from control_plane.jobs.service import JobService
 from control_plane.jobs.worker import Worker
+from control_plane.preheats import jobs as preheat_jobs
+from control_plane.preheats.assembly import Preheats, build_preheats
 from control_plane.registry import jobs as registry_jobs
 from control_plane.registry.auditing import RegistryAuditing
 from control_plane.registry.collection import jobs as collection_jobs
@@ -57,6 +59,7 @@ from control_plane.sealing.keyring import KeyRing
 from control_plane.settings import Settings
 from control_plane.swarm import jobs as swarm_jobs
 from control_plane.swarm.assembly import Swarm, SwarmOptions, build_swarm
+from control_plane.swarm.spreads import jobs as spread_jobs
 from control_plane.swarm.edge_desk import EdgeDesk, build_edge_desk
 from control_plane.tenants import jobs as tenant_jobs
 from control_plane.tenants.model import TenantSettings
@@ -94,6 +97,7 @@ class ControlPlane:
     swarm: Swarm
     edge_desk: EdgeDesk
     instances: Instances
+    preheats: Preheats
     worker: Worker
     periodic: Periodic
     metrics: CollectorRegistry
@@ -134,6 +138,7 @@ async def build(settings: Settings, clock: Clock, backing: Backing) -> ControlPl
     options, trail = _swarm_options(settings), auditing.trail
     swarm = await build_swarm(database, clock, box, registry, jobs, fleet, tenants, options, trail, metrics)
     instances = _instances(clock, database, registry, tenancy, swarm, fleet)
+    preheats = build_preheats(database, clock, registry, tenants, swarm, instances.assignments)
     replication = build_replication(database, tenants, box, backing.outbound, registry, metrics, settings.replication)
     policies = build_policies(database, tenants, registry, jobs, instances.reading, gate, pulls, replication)
     collection = open_collection(database, blobs, registry, hooks, jobs, pace, wishes=swarm.service, metrics=metrics)
@@ -143,6 +148,7 @@ async def build(settings: Settings, clock: Clock, backing: Backing) -> ControlPl
     handlers = {
         **_handlers(settings, clock, jobs, auditing, tenancy, registry, swarm, instances),
         **_further_handlers(settings, collection, stores, quota, policies, webhooks),
+        **preheats.handlers,
     }
     schedules = (*_SCHEDULES, *collection_jobs.schedules(timedelta(days=settings.collection.sweep_days)))
     return ControlPlane(
@@ -162,6 +168,7 @@ async def build(settings: Settings, clock: Clock, backing: Backing) -> ControlPl
         swarm=swarm,
         edge_desk=desk,
         instances=instances,
+        preheats=preheats,
         worker=Worker(database, backing.queue, handlers, clock),
         periodic=Periodic(database, jobs, schedules, clock),
         metrics=metrics,
@@ -179,7 +186,9 @@ _SCHEDULES = (
     *retention_jobs.SCHEDULES,
     *store_jobs.SCHEDULES,
     *swarm_jobs.SCHEDULES,
+    *spread_jobs.SCHEDULES,
     *instance_jobs.SCHEDULES,
+    *preheat_jobs.SCHEDULES,
 )
 
 
@@ -200,6 +209,7 @@ def _handlers(
         **tenant_jobs.build_handlers(tenancy.sessions, tenancy.signing_keys, tenancy.robots),
         **registry_jobs.build_handlers(registry, expiry),
         **swarm_jobs.build_handlers(swarm.describer, swarm.keys, swarm.bad_peers),
+        **spread_jobs.build_handlers(swarm.spreads),
         **instance_jobs.build_handlers(instances.service),
     }
 

@@ -27,6 +27,7 @@ from control_plane.fleet.limits.service import LimitService
 from control_plane.fleet.routes import Advertised
 from control_plane.fleet.routes import build_router as fleet_router
 from control_plane.instances.routes import build_router as instances_router
+from control_plane.preheats.routes import build_router as preheats_router
 from control_plane.registry.access_routes import build_router as access_router
 from control_plane.registry.collection.routes import build_router as collection_router
 from control_plane.registry.granting import GrantService
@@ -44,6 +45,7 @@ from control_plane.swarm.certificate_routes import CertificateRoutes
 from control_plane.swarm.content_routes import ContentRoutes
 from control_plane.swarm.part_routes import PartRoutes
 from control_plane.swarm.routes import build_router as swarm_router
+from control_plane.swarm.spreads.routes import build_router as spreads_router
 from control_plane.tenants.auditing import AuditSight, CallsNoted, Refusals
 from control_plane.tenants.routes import build_router as tenants_router
 from control_plane.web.access_log import AccessLog, HttpMetrics
@@ -93,6 +95,8 @@ def build_http(plane: ControlPlane, enrolment: Callable[[], str], attach: Callab
     api.include_router(swarm_router(plane.swarm.overview, plane.swarm.bad_peers))
     instances = plane.instances
     api.include_router(instances_router(instances.service, instances.reading, instances.overview))
+    api.include_router(spreads_router(plane.swarm.spreads))
+    api.include_router(preheats_router(plane.preheats.service, plane.preheats.reading))
     metrics = HttpMetrics(plane.metrics)
     api.add_middleware(CallsNoted, trail=plane.auditing.trail)
     api.add_middleware(AccessLog, clock=plane.clock, metrics=metrics)

@@ -107,7 +107,7 @@ async def _listen(lifecycle: Lifecycle, plane: ControlPlane) -> dict[str, str]:
     )
     enrolment, attach = plane.fleet.listeners(
         places,
-        plane.instances.assignments,
+        plane.preheats.assignments,
         plane.swarm.service,
         plane.swarm.tokens.verifying_keys,
         plane.swarm.bad_peers.accept,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, Row, and_, false, or_, select, true
@@ -57,13 +57,18 @@ async def _places(connection: AsyncConnection, condition: ColumnElement[bool]) -
     return [_place(row) for row in rows]
 
 
+def architecture_of(facts: Mapping[str, Any] | None) -> str:
+    """In GOARCH words."""
+    said = str((facts or {}).get("architecture", ""))
+    return _ARCHITECTURES.get(said, said)
+
+
 def _place(row: Row[Any]) -> Place:
-    architecture = str((row.facts or {}).get("architecture", ""))
     return Place(
         host_id=row.id,
         host=row.name,
         idc_id=row.idc_id,
         idc=row.idc_name,
-        architecture=_ARCHITECTURES.get(architecture, architecture),
+        architecture=architecture_of(row.facts),
         revoked=row.revoked_at is not None,
     )

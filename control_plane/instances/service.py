@@ -91,7 +91,7 @@ class InstanceService:
         tenant_id = await self._tenant_id(request.tenant)
         chosen = await self._places(request)
         images = {
-            architecture: _image(request.image, reference, await self._images.resolve(reference, architecture))
+            architecture: image_meant(request.image, reference, await self._images.resolve(reference, architecture))
             for architecture in sorted({place.architecture for place in chosen})
         }
         async with self._database.transaction() as unit:
@@ -162,7 +162,9 @@ class InstanceService:
         for instance in added:
             await self._wake(unit, instance.host_id)
         for instance in sorted(added, key=lambda one: one.idc_id):
-            await self._swarm.want(unit, instance.idc_id, instance.tenant_id, instance.id, _wanted(instance.image))
+            await self._swarm.want(
+                unit, instance.idc_id, instance.tenant_id, instance.id, wanted_contents(instance.image)
+            )
             digest = str(instance.image.manifest.digest)
             await unit.announce(
                 InstanceRequested(instance.id, instance.tenant_id, instance.host_id, instance.name, digest)
@@ -253,7 +255,7 @@ def _require_all(names: Sequence[str], found: Sequence[Place]) -> None:
             )
 
 
-def _image(written: str, reference: Reference, resolved: ResolvedImage) -> InstanceImage:
+def image_meant(written: str, reference: Reference, resolved: ResolvedImage) -> InstanceImage:
     return InstanceImage(
         reference=written,
         repository=resolved.repository,
@@ -267,5 +269,5 @@ def _content(descriptor: Descriptor) -> ImageContent:
     return ImageContent(descriptor.digest, descriptor.size, descriptor.media_type)
 
 
-def _wanted(image: InstanceImage) -> list[WantedContent]:
+def wanted_contents(image: InstanceImage) -> list[WantedContent]:
     return [WantedContent(content.digest, content.size_bytes, content.media_type) for content in image.all_contents()]

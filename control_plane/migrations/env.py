@@ -19,6 +19,7 @@ import control_plane.fleet.limits.tables
 import control_plane.fleet.tables
 import control_plane.instances.tables
 import control_plane.jobs.tables
+import control_plane.preheats.tables
 import control_plane.registry.collection.tables
 import control_plane.registry.mirroring.tables
 import control_plane.registry.quota.tables
@@ -27,6 +28,7 @@ import control_plane.registry.retention.tables
 import control_plane.registry.signatures.tables
 import control_plane.registry.stores.copies.tables
 import control_plane.registry.tables
+import control_plane.swarm.spreads.tables
 import control_plane.swarm.tables
 import control_plane.tenants.tables
 import control_plane.webhooks.tables

@@ -27,6 +27,7 @@ from control_plane.swarm.minting import CertificateMint
 from control_plane.swarm.overview import SwarmOverview
 from control_plane.swarm.provenance_metrics import SwarmMetrics
 from control_plane.swarm.service import SwarmService
+from control_plane.swarm.spreads.service import SpreadService
 from control_plane.swarm.statements import Statements
 from control_plane.swarm.tokens import ContentTokens
 from control_plane.swarm.visibility import TenantDirectory
@@ -55,6 +56,7 @@ class Swarm:
     describer: Describer
     statements: Statements
     bad_peers: BadPeers
+    spreads: SpreadService
     mint: CertificateMint | None
 
 
@@ -97,5 +99,6 @@ async def build_swarm(
         describer=Describer(database, registry, keys.swarm_secret, authorities.certificate_of if life else None),
         statements=Statements(keys),
         bad_peers=BadPeers(database, trail, directory, metrics),
+        spreads=SpreadService(database, directory),
         mint=CertificateMint(access, authorities, fleet_authority, clock, life) if life else None,
     )

@@ -30,6 +30,7 @@ from control_plane.swarm.model import (
     WantedContent,
 )
 from control_plane.swarm.provenance_metrics import SwarmMetrics
+from control_plane.swarm.spreads.observing import observed
 from control_plane.swarm.tokens import ContentTokens
 from control_plane.swarm.wire import EFFORTS
 from proto.agent.v1 import agent_pb2
@@ -133,6 +134,7 @@ class SwarmService:
             place = await bad_peers_store.place_of(unit.connection, host_id)
             await contents_store.put_host_contents(unit.connection, news.kept, unit.clock.now())
             await contents_store.remove_host_contents(unit.connection, host_id, news.dropped)
+            await observed(unit, host_id, known, news.kept, self._smallest_bytes)
         if place is not None:
             for content in news.kept:
                 self._metrics.received(place.idc, known.get(reports.key_of(content)), content)

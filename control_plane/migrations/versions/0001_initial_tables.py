@@ -412,6 +412,32 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("name", name=op.f("pk_periodic_ticks")),
     )
     op.create_table(
+        "preheats",
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("tenant_id", sa.String(length=36), nullable=False),
+        sa.Column("tenant", sa.String(length=255), nullable=False),
+        sa.Column("reference", sa.Text(), nullable=False),
+        sa.Column("images", sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=False),
+        sa.Column("targets", sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=False),
+        sa.Column("starts_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("ends_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("daily", sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=True),
+        sa.Column("lower_effort", sa.Boolean(), nullable=False),
+        sa.Column("keep_until", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("created_by", sa.String(length=255), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("generation", sa.BigInteger(), nullable=False),
+        sa.Column("effort", sa.SmallInteger(), nullable=False),
+        sa.Column("idc_ids", sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=False),
+        sa.Column("ended_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("cancelled", sa.Boolean(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_preheats")),
+    )
+    with op.batch_alter_table("preheats", schema=None) as batch_op:
+        batch_op.create_index("ix_preheats_ended_at", ["ended_at"], unique=False)
+        batch_op.create_index("ix_preheats_tenant_id", ["tenant_id"], unique=False)
+
+    op.create_table(
         "quota_accounts",
         sa.Column("kind", sa.String(length=8), nullable=False),
         sa.Column("subject_id", sa.String(length=64), nullable=False),
@@ -565,6 +591,26 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_signing_keys")),
         sa.UniqueConstraint("sequence", name=op.f("uq_signing_keys_sequence")),
     )
+    op.create_table(
+        "spread_shares",
+        sa.Column("host_id", sa.String(length=36), nullable=False),
+        sa.Column("tenant_id", sa.String(length=36), nullable=False),
+        sa.Column("digest", sa.String(length=140), nullable=False),
+        sa.Column("idc_id", sa.String(length=36), nullable=False),
+        sa.Column("size_bytes", sa.BigInteger(), nullable=False),
+        sa.Column("began_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("ended_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("from_centre_bytes", sa.BigInteger(), nullable=False),
+        sa.Column("from_regional_bytes", sa.BigInteger(), nullable=False),
+        sa.Column("from_peers_bytes", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("host_id", "tenant_id", "digest", name=op.f("pk_spread_shares")),
+    )
+    with op.batch_alter_table("spread_shares", schema=None) as batch_op:
+        batch_op.create_index("ix_spread_shares_began_at", ["began_at"], unique=False)
+        batch_op.create_index(
+            "ix_spread_shares_idc_id_tenant_id_digest", ["idc_id", "tenant_id", "digest"], unique=False
+        )
+
     op.create_table(
         "swarm_authorities",
         sa.Column("tenant_id", sa.String(length=36), nullable=False),
@@ -856,6 +902,22 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("members", schema=None) as batch_op:
         batch_op.create_index("ix_members_user_id", ["user_id"], unique=False)
+
+    op.create_table(
+        "preheat_hosts",
+        sa.Column("preheat_id", sa.String(length=36), nullable=False),
+        sa.Column("host_id", sa.String(length=36), nullable=False),
+        sa.Column("idc_id", sa.String(length=36), nullable=False),
+        sa.Column("architecture", sa.String(length=32), nullable=False),
+        sa.Column("phase", sa.String(length=16), nullable=False),
+        sa.Column("detail", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["preheat_id"], ["preheats.id"], name=op.f("fk_preheat_hosts_preheat_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("preheat_id", "host_id", name=op.f("pk_preheat_hosts")),
+    )
+    with op.batch_alter_table("preheat_hosts", schema=None) as batch_op:
+        batch_op.create_index("ix_preheat_hosts_host_id", ["host_id"], unique=False)
 
     op.create_table(
         "refresh_tokens",
@@ -1323,6 +1385,10 @@ def downgrade() -> None:
         batch_op.drop_index("ix_refresh_tokens_access_id")
 
     op.drop_table("refresh_tokens")
+    with op.batch_alter_table("preheat_hosts", schema=None) as batch_op:
+        batch_op.drop_index("ix_preheat_hosts_host_id")
+
+    op.drop_table("preheat_hosts")
     with op.batch_alter_table("members", schema=None) as batch_op:
         batch_op.drop_index("ix_members_user_id")
 
@@ -1385,6 +1451,11 @@ def downgrade() -> None:
 
     op.drop_table("swarm_offences")
     op.drop_table("swarm_authorities")
+    with op.batch_alter_table("spread_shares", schema=None) as batch_op:
+        batch_op.drop_index("ix_spread_shares_idc_id_tenant_id_digest")
+        batch_op.drop_index("ix_spread_shares_began_at")
+
+    op.drop_table("spread_shares")
     op.drop_table("signing_keys")
     op.drop_table("signature_policies")
     with op.batch_alter_table("retention_policies", schema=None) as batch_op:
@@ -1419,6 +1490,11 @@ def downgrade() -> None:
 
     op.drop_table("quota_charges")
     op.drop_table("quota_accounts")
+    with op.batch_alter_table("preheats", schema=None) as batch_op:
+        batch_op.drop_index("ix_preheats_tenant_id")
+        batch_op.drop_index("ix_preheats_ended_at")
+
+    op.drop_table("preheats")
     op.drop_table("periodic_ticks")
     op.drop_table("outbox")
     op.drop_table("missing_blobs")

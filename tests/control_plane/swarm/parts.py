@@ -105,11 +105,18 @@ async def add_idc(database: Database, name: str) -> str:
     return f"idc-{name}"
 
 
-async def add_host(database: Database, idc: str, name: str, architecture: str | None = "amd64") -> str:
+async def add_host(
+    database: Database,
+    idc: str,
+    name: str,
+    architecture: str | None = "amd64",
+    labels: Mapping[str, str] | None = None,
+) -> str:
     """Returns its id, `host-<name>`."""
     facts = {} if architecture is None else {"architecture": architecture}
     async with database.transaction() as unit:
         row = {"id": f"host-{name}", "idc_id": f"idc-{idc}", "name": name, "created_at": CREATED, "facts": facts}
+        row["labels"] = dict(labels or {})
         await unit.connection.execute(insert(hosts).values(row))
     return f"host-{name}"
 

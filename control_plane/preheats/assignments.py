@@ -1,0 +1,89 @@
+"""What a host is told to hold for preheats, beside what it is told to run.
+
+Invariant: a snapshot may hold a preheat that is newer than its generation, never one that is older: the preheats are
+read after the generation, and every change of one counts a new generation, which then says it again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+from common.digest import Digest
+from control_plane.database import Database
+from control_plane.fleet.desired import AssignmentSnapshot, AssignmentSource
+from control_plane.instances.model import DesiredState, Instance, InstanceSpec
+from control_plane.instances.wire import MAXIMUM_DETAIL, assignment_of, observation_of, storable
+from control_plane.preheats import store
+from control_plane.preheats.model import Preheat
+from control_plane.swarm.tokens import ContentTokens
+from control_plane.swarm.wire import EFFORTS
+from proto.agent.v1 import agent_pb2
+
+
+class PreheatAssignments:
+    """Implements `fleet.desired.AssignmentSource` around the one of instances. A host knows a preheat by its id, as if
+    it were an instance that is only held.
+    """
+
+    def __init__(self, inner: AssignmentSource, database: Database, tokens: ContentTokens) -> None:
+        self._inner = inner
+        self._database = database
+        self._tokens = tokens
+
+    async def assignments(self, host_id: str) -> AssignmentSnapshot:
+        """Raises `HostUnknown`."""
+        told = await self._inner.assignments(host_id)
+        async with self._database.reading() as connection:
+            chosen = await store.of_host(connection, host_id)
+            idc = await store.idc_of_host(connection, host_id) if chosen else ""
+        held = {
+            preheat.id: self._assignment(preheat, architecture, host_id, idc)
+            for preheat, architecture in chosen
+            if architecture in preheat.images
+        }
+        return AssignmentSnapshot(told.generation, {**told.assignments, **held})
+
+    async def accept_reports(
+        self,
+        host_id: str,
+        instances: Sequence[agent_pb2.InstanceReport],
+        contents: Sequence[agent_pb2.ContentReport],
+    ) -> None:
+        await self._inner.accept_reports(host_id, instances, contents)
+        said = {
+            one.instance_id: (one.phase.value, storable(one.detail, MAXIMUM_DETAIL))
+            for report in instances
+            if (one := observation_of(report)) is not None
+        }
+        if not said:
+            return
+        async with self._database.reading() as connection:
+            known = await store.phases_of(connection, host_id, said.keys())
+        news = {key: said[key] for key, before in known.items() if said[key] != before}
+        if news:
+            async with self._database.transaction() as unit:
+                await store.put_phases(unit.connection, host_id, news)
+
+    def _assignment(self, preheat: Preheat, architecture: str, host_id: str, idc: str) -> agent_pb2.Assignment:
+        held = Instance(
+            id=preheat.id,
+            tenant_id=preheat.tenant_id,
+            tenant=preheat.tenant,
+            host_id=host_id,
+            idc_id="",
+            name=f"preheat-{preheat.id[-12:]}",
+            image=preheat.images[architecture],
+            spec=InstanceSpec(),
+            desired_state=DesiredState.HELD,
+            generation=preheat.generation,
+            restart_nonce=0,
+            created_at=preheat.created_at,
+            updated_at=preheat.created_at,
+        )
+        assignment = assignment_of(held, partial(self._mint, f"host/{host_id}", idc, preheat.tenant_id))
+        assignment.effort = EFFORTS[preheat.effort]
+        return assignment
+
+    def _mint(self, bearer: str, idc: str, tenant_id: str, digest: Digest) -> str:
+        return self._tokens.mint(bearer, idc, tenant_id, digest)
