@@ -68,7 +68,7 @@ class AgentSettings(BaseSettings):
     )
     disk_reserve_bytes: int = Field(default=256 << 20, ge=0, description="stays free on the disk of `data`")
     swarm_tls: bool = Field(
-        default=False, description="take swarms that use TLS, and no others; as `swarm.tls` of the control plane says"
+        default=True, description="take swarms that use TLS, and no others; as `swarm.tls` of the control plane says"
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="least weight of a line"

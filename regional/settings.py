@@ -17,6 +17,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from common.errors import Invalid
+from common.water_marks import WaterMarks, limit_of
 
 PREFIX = "LONGSHORE_REGIONAL_"
 _IDC = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
@@ -81,7 +82,7 @@ class RegionalSettings(BaseSettings):
         default=80.0, gt=0, le=100, description="of the limit: what is not ordered leaves until no more is held"
     )
     swarm_tls: bool = Field(
-        default=False, description="take swarms that use TLS, and no others; as `swarm.tls` of the control plane says"
+        default=True, description="take swarms that use TLS, and no others; as `swarm.tls` of the control plane says"
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="least weight of a line"
@@ -115,6 +116,11 @@ class RegionalSettings(BaseSettings):
     @property
     def etcd_endpoints(self) -> tuple[str, ...]:
         return tuple(endpoint.strip() for endpoint in self.etcd.split(",") if endpoint.strip())
+
+    def water_marks(self, disk_bytes: int) -> WaterMarks:
+        """`disk_bytes`: size of the disk of `data`. Raises `WaterMarksInvalid`."""
+        limit = limit_of(self.cache_limit_bytes, self.cache_limit_percent, disk_bytes)
+        return WaterMarks(limit, self.cache_high_percent, self.cache_low_percent)
 
     @property
     def certificate_names(self) -> tuple[str, ...]:
