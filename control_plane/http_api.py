@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable, Coroutine
 from importlib.metadata import version
 from typing import Any
@@ -43,6 +44,8 @@ from control_plane.registry.v2 import Options
 from control_plane.settings import Settings
 from control_plane.swarm.certificate_routes import CertificateRoutes
 from control_plane.swarm.content_routes import ContentRoutes
+from control_plane.swarm.lease_routes import LeaseRoutes
+from control_plane.swarm.leases import LeaseBooks
 from control_plane.swarm.part_routes import PartRoutes
 from control_plane.swarm.routes import build_router as swarm_router
 from control_plane.swarm.spreads.routes import build_router as spreads_router
@@ -133,7 +136,8 @@ def _contents(plane: ControlPlane) -> list[Route]:
     prefix = plane.settings.registry.x_accel_prefix
     contents = ContentRoutes(swarm.access, plane.registry, swarm.service, swarm.statements, swarm.egress, prefix)
     parts = PartRoutes(plane.backing.database, swarm.access, plane.registry, swarm.egress)
-    return [*CertificateRoutes(swarm.mint).routes(), *contents.routes(), *parts.routes()]
+    leases = LeaseRoutes(swarm.access, swarm.service, LeaseBooks(plane.backing.cache, plane.clock, random.random))
+    return [*CertificateRoutes(swarm.mint).routes(), *contents.routes(), *parts.routes(), *leases.routes()]
 
 
 async def _ask_database(plane: ControlPlane) -> None:
