@@ -11,6 +11,7 @@ import aiohttp
 from common.bittorrent import PeerSession
 from common.clock import Clock
 from common.content_statement import StatementVerifier
+from common.water_marks import WaterMarks
 from regional.centre import Centre
 from regional.credentials import Credentials
 from regional.directory import ContentDirectory
@@ -19,7 +20,7 @@ from regional.metainfos import Metainfos
 from regional.metrics import Metrics
 from regional.pieces import Spawn
 from regional.seeding import Seeding
-from regional.shelf import Shelf
+from regional.shelf import NO_LIMIT, Shelf
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,12 @@ class Cache:
         shelf, edge, seeding = self.shelf, self.edge, self.seeding
         metrics.gauge("cache_bytes", "Bytes held and reserved", lambda: shelf.used_bytes)
         metrics.gauge("cache_contents", "Contents held", lambda: len(shelf.held()))
+        metrics.gauge("cache_limit_bytes", "Most bytes to hold; 0: no limit", lambda: shelf.marks.limit_bytes)
+        metrics.gauge("cache_pinned_bytes", "Bytes of ordered contents", lambda: shelf.pinned_bytes)
         metrics.gauge("cache_evictions", "Contents evicted since the start", lambda: shelf.evictions)
+        metrics.gauge("cache_evicted_bytes", "Bytes of those", lambda: shelf.evicted_bytes)
+        metrics.gauge("cache_hits", "Reads of contents that were held, since the start", lambda: shelf.hits)
+        metrics.gauge("cache_misses", "Reads of contents that had to be fetched first", lambda: shelf.misses)
         metrics.gauge(
             "centre_bytes", "Payload bytes from the centre since the start", lambda: edge.crossings.process_total
         )
@@ -66,12 +72,12 @@ def build_cache(
     statements: StatementVerifier,
     *,
     identity_dir: Path,
-    limit_bytes: int = 0,
+    marks: WaterMarks = NO_LIMIT,
 ) -> Cache:
     """`http` must not decompress: bytes are counted and verified as they are. `identity_dir`: what certificates for
     swarms are asked for with.
     """
-    shelf = Shelf(directory, clock, limit_bytes)
+    shelf = Shelf(directory, clock, marks)
     centre = Centre(http, centre_url, clock)
     metainfos = Metainfos(directory, centre, clock, random, statements)
     credentials = Credentials(directory.root.parent / "credentials", identity_dir, centre, clock, random)

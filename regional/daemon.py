@@ -10,6 +10,7 @@ import asyncio
 import ipaddress
 import random
 import secrets
+import shutil
 import ssl
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
@@ -113,7 +114,7 @@ class _Regional:
             lifecycle.spawn,
             statements,
             identity_dir=settings.identity_dir,
-            limit_bytes=settings.cache_limit_bytes,
+            marks=settings.water_marks(shutil.disk_usage(settings.data).total),
         )
         cache.show(self._metrics)
         verifier, journal = ContentVerifier(self._clock), Journal(settings.data)

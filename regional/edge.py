@@ -52,8 +52,8 @@ class FetchBroken(Internal):
 class Edge:
     """`swarm_bytes`: contents known to be smaller have no swarm, as the centre says.
 
-    `changed` is told each digest whose state moved; `evicted` each metainfo whose content left; `arrived` each digest of
-    which more may be read, for leases.
+    `changed` is told each digest whose state moved; `evicted` each metainfo whose content left; `arrived` each digest
+    of which more may be read, for leases.
     """
 
     def __init__(
@@ -95,6 +95,7 @@ class Edge:
         await asyncio.to_thread(self._directory.prepare)
         await asyncio.to_thread(self._directory.clear_swarms)
         await self._shelf.load()
+        self._spawn("water marks", self._shelf.keep_low())
         await self._metainfos.load()
         for key, metainfo in self._metainfos.known().items():
             if metainfo is not None and self._shelf.size(key.digest) is not None:
@@ -146,6 +147,7 @@ class Edge:
         """
         fetch = None
         if self._shelf.size(key.digest) is None:
+            self._shelf.misses += 1
             try:
                 fetch = await self._seek(key, token, await self._metainfo(key, token, None))
             except Failure:
@@ -154,6 +156,7 @@ class Edge:
                     raise
         if fetch is not None:
             return await self._reader(key.digest, await fetch.progress.wait_begun(WAIT_SECONDS), fetch)
+        self._shelf.hits += 1
         await self._shelf.used(key.digest)
         return await self._reader(key.digest, self._shelf.size(key.digest), None)
 

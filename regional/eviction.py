@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from common.digest import Digest
+from common.water_marks import leaving
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,14 +22,15 @@ class Cached:
     pinned: bool
 
 
+def oldest(cached: Iterable[Cached], needed_bytes: int) -> tuple[Digest, ...]:
+    """The fewest oldest contents that free `needed_bytes`; all that may go if they are not enough."""
+    loose = sorted((entry for entry in cached if not entry.pinned), key=lambda entry: entry.used_at)
+    return tuple(entry.digest for entry in leaving(loose, lambda entry: entry.size, needed_bytes))
+
+
 def victims(cached: Iterable[Cached], needed_bytes: int) -> tuple[Digest, ...] | None:
-    """The fewest oldest contents that free `needed_bytes`; None if all that may go is not enough."""
-    chosen: list[Digest] = []
-    if needed_bytes <= 0:
-        return ()
-    for entry in sorted((entry for entry in cached if not entry.pinned), key=lambda entry: entry.used_at):
-        chosen.append(entry.digest)
-        needed_bytes -= entry.size
-        if needed_bytes <= 0:
-            return tuple(chosen)
-    return None
+    """As `oldest`; None if all that may go is not enough."""
+    entries = list(cached)
+    if sum(entry.size for entry in entries if not entry.pinned) < needed_bytes:
+        return None
+    return oldest(entries, needed_bytes)

@@ -1,26 +1,32 @@
 """What the cache holds and has reserved, counted in bytes, and what has to leave so that something new fits.
 
-Invariant: bytes held and reserved stay within the limit; ordered contents and those being fetched never leave.
+Above the high water mark what is not ordered leaves in the background, least recently used first, until the low mark is
+reached (common/water_marks.py). Who reads a content while it leaves goes on reading: an open file outlives its name.
+
+Invariant: bytes held and reserved stay within the limit; ordered contents and those being fetched never leave. An order
+is a pin: whoever wants a content to stay lets it be ordered.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import structlog
 
 from common.clock import Clock
 from common.digest import Digest
-from common.errors import Unavailable
+from common.errors import Failure, Unavailable
+from common.water_marks import WaterMarks
 from regional.directory import ContentDirectory
-from regional.eviction import Cached, victims
+from regional.eviction import Cached, oldest, victims
 from regional.model import ContentKey
 
 log = structlog.get_logger()
 
 _TOUCH_SECONDS = 60.0
+NO_LIMIT = WaterMarks()
 
 
 class CacheFull(Unavailable):
@@ -35,21 +41,25 @@ class _Entry:
 
 
 class Shelf:
-    """`limit_bytes` 0: as much as the disk takes. `evict` removes everything of a content, wherever it is known.
+    """`evict` removes everything of a content, wherever it is known.
 
-    `fetching` tells whether a digest is being fetched now.
+    `fetching` tells whether a digest is being fetched now. `hits` and `misses` count reads.
     """
 
-    def __init__(self, directory: ContentDirectory, clock: Clock, limit_bytes: int = 0) -> None:
+    def __init__(self, directory: ContentDirectory, clock: Clock, marks: WaterMarks = NO_LIMIT) -> None:
         self._directory = directory
         self._clock = clock
-        self._limit_bytes = limit_bytes
+        self.marks = marks
         self._entries: dict[Digest, _Entry] = {}
         self._ordered: dict[Digest, set[str]] = {}
         self._lock = asyncio.Lock()
         self.evict: Callable[[Digest], Awaitable[None]] = self._evict_files
         self.fetching: Callable[[Digest], bool] = lambda _: False
+        self._full = asyncio.Event()
         self.evictions = 0
+        self.evicted_bytes = 0
+        self.hits = 0
+        self.misses = 0
 
     async def load(self) -> None:
         """What earlier processes left."""
@@ -57,6 +67,19 @@ class Shelf:
             self._entries[found.digest] = _Entry(found.size, found.used_at, held=False)
         for found in await asyncio.to_thread(self._directory.held):
             self._entries[found.digest] = _Entry(found.size, found.used_at, held=True)
+        self._look()
+
+    async def keep_low(self) -> None:
+        """Until cancelled: empty down to the low mark whenever the high one is crossed."""
+        while True:
+            await self._full.wait()
+            self._full.clear()
+            try:
+                async with self._lock:
+                    await self._leave(oldest(self._cached(), self.marks.surplus(self.used_bytes)))
+            except Failure as failure:
+                # The disk; whoever fetches next meets it too, and says so.
+                log.error("content not evicted", error=str(failure))
 
     def size(self, digest: Digest) -> int | None:
         """Of a held content; None if it is not held."""
@@ -70,6 +93,10 @@ class Shelf:
     def used_bytes(self) -> int:
         return sum(entry.size for entry in self._entries.values())
 
+    @property
+    def pinned_bytes(self) -> int:
+        return sum(entry.size for digest, entry in self._entries.items() if digest in self._ordered)
+
     def order(self, key: ContentKey) -> None:
         self._ordered.setdefault(key.digest, set()).add(key.tenant_id)
 
@@ -79,6 +106,7 @@ class Shelf:
         tenants.discard(key.tenant_id)
         if not tenants:
             self._ordered.pop(key.digest, None)
+            self._look()
 
     async def used(self, digest: Digest) -> None:
         """It was read; the order of reading survives a restart in the file's time, to the minute."""
@@ -92,14 +120,15 @@ class Shelf:
         """Count `size` bytes for a content that is about to be reserved. Raises `CacheFull`; then nothing left."""
         async with self._lock:
             present = self._entries[digest].size if digest in self._entries else 0
-            if self._limit_bytes and not await self._free(self.used_bytes - present + size - self._limit_bytes):
+            if not await self._free(self.marks.over_limit(self.used_bytes - present + size)):
                 raise CacheFull(
                     f"{digest} with {size} bytes does not fit into the cache: what is ordered fills it",
                     action="raise LONGSHORE_REGIONAL_CACHE_LIMIT_BYTES or order less for this IDC",
                     retry_after_seconds=30,
-                    limit_bytes=self._limit_bytes,
+                    limit_bytes=self.marks.limit_bytes,
                 )
             self._entries[digest] = _Entry(size, self._clock.now().timestamp(), held=False)
+            self._look()
 
     async def make_room(self, size: int) -> bool:
         """The disk is full: give up as much as is missing; whether that was possible."""
@@ -108,26 +137,37 @@ class Shelf:
 
     def published(self, digest: Digest, size: int) -> None:
         self._entries[digest] = _Entry(size, self._clock.now().timestamp(), held=True)
+        # It was on its way and could not leave; now it may.
+        self._look()
 
     def discarded(self, digest: Digest) -> None:
         self._entries.pop(digest, None)
 
     async def _free(self, needed_bytes: int) -> bool:
-        chosen = victims(
-            (
-                Cached(digest, entry.size, entry.used_at, digest in self._ordered or self.fetching(digest))
-                for digest, entry in self._entries.items()
-            ),
-            needed_bytes,
-        )
+        chosen = victims(self._cached(), needed_bytes)
         if chosen is None:
             return False
+        await self._leave(chosen)
+        return True
+
+    def _cached(self) -> Iterator[Cached]:
+        for digest, entry in self._entries.items():
+            yield Cached(digest, entry.size, entry.used_at, digest in self._ordered or self.fetching(digest))
+
+    async def _leave(self, chosen: Iterable[Digest]) -> None:
         for digest in chosen:
+            # An order or a fetch may have come while another one left.
+            if digest in self._ordered or self.fetching(digest) or digest not in self._entries:
+                continue
             entry = self._entries.pop(digest)
             self.evictions += 1
+            self.evicted_bytes += entry.size
             log.info("content evicted", digest=str(digest), bytes=entry.size, held=entry.held)
             await self.evict(digest)
-        return True
+
+    def _look(self) -> None:
+        if self.marks.surplus(self.used_bytes):
+            self._full.set()
 
     async def _evict_files(self, digest: Digest) -> None:
         await asyncio.to_thread(self._directory.remove, digest)

@@ -30,6 +30,7 @@ from common.content_token import ContentClaim, ContentVerifier, sign
 from common.digest import Digest
 from common.errors import Failure
 from common.lifecycle import Lifecycle
+from common.water_marks import WaterMarks
 from regional.cache import Cache, build_cache
 from regional.centre import Centre
 from regional.directory import ContentDirectory
@@ -282,7 +283,9 @@ def rigs(centre: FakeCentre, signer: Signer, tmp_path: Path) -> Rigs:
     """Make a cache: `async with rigs(name, limit_bytes=...) as rig`. The same name: the same directory."""
 
     @asynccontextmanager
-    async def make(name: str = "regional", *, limit_bytes: int = 0, directory: Any = None) -> AsyncIterator[Rig]:
+    async def make(
+        name: str = "regional", *, limit_bytes: int = 0, high: float = 100, low: float = 100, directory: Any = None
+    ) -> AsyncIterator[Rig]:
         async with AsyncExitStack() as stack:
             clock, chance = SystemClock(), random.Random(3).random
             http = await stack.enter_async_context(aiohttp.ClientSession(auto_decompress=False))
@@ -292,7 +295,7 @@ def rigs(centre: FakeCentre, signer: Signer, tmp_path: Path) -> Rigs:
             disk = directory or ContentDirectory(tmp_path / name)
             cache = build_cache(
                 disk, http, centre.url, session, clock, chance, lifecycle.spawn, statements,
-                identity_dir=tmp_path / "identity", limit_bytes=limit_bytes,
+                identity_dir=tmp_path / "identity", marks=WaterMarks(limit_bytes, high_percent=high, low_percent=low),
             )  # fmt: skip
             # What a centre with this threshold would say: the tests' contents are swarmed though they are small.
             cache.edge.swarm_bytes = 1 << 20
