@@ -45,6 +45,8 @@ from regional.leases import LeaseDesks
 from regional.leases_routes import LeaseRoutes
 from regional.metainfos import WIRE_HASH_BYTES
 from regional.metrics import Metrics
+from regional.offences import OffenceRoutes
+from regional.offenders import Offenders
 from regional.orders import OrderBook
 from regional.part_routes import PartRoutes
 from regional.registrar import stay_registered
@@ -136,7 +138,8 @@ class _Regional:
         parts = PartRoutes(cache.edge, verifier).routes()
         certificates = CertificateRoutes(cache.centre).routes()
         lifecycle.spawn("swarm certificates", cache.credentials.keeper.run(cache.seeding.members))
-        routes = [*contents_routes, *parts, *leases.routes(), *certificates]
+        offences = OffenceRoutes(tracker, Offenders(self._clock.monotonic), cache.metainfos, verifier, self._metrics)
+        routes = [*contents_routes, *parts, *leases.routes(), *offences.routes(), *certificates]
         content = await self._serve(routes, settings.content_port, tls)
         log.info("content listening", address=f"{settings.server_ip}:{content}")
         locator = PlaneLocator(server, settings.identity_dir, http)

@@ -33,6 +33,13 @@ class Metrics:
             registry=self.registry,
         )
 
+        self.offences = Counter(
+            "longshore_regional_offences",
+            "Peers accused of false bytes: named, shunned (named by two hosts), unknown",
+            ["outcome"],
+            registry=self.registry,
+        )
+
     def gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
         """`read` is called at every scrape; it must not block."""
         Gauge(f"longshore_regional_{name}", text, registry=self.registry).set_function(read)

@@ -101,7 +101,9 @@ def failure_answer(reason: str) -> bytes:
 
 
 class Tracker:
-    """`own_peers`: the regional's BitTorrent endpoints. `monotonic`: seconds; `random`: floats in [0, 1)."""
+    """`own_peers`: the regional's BitTorrent endpoints. `monotonic`: seconds; `random`: floats in [0, 1). `shuns`
+    (`Offenders.shuns`): who, in the swarm of that info-hash, is named to nobody and told of nobody but us.
+    """
 
     def __init__(
         self,
@@ -118,6 +120,7 @@ class Tracker:
         self._maximum_swarms = maximum_swarms
         self._maximum_peers = maximum_peers
         self._swarms: dict[bytes, _Swarm] = {}
+        self.shuns: Callable[[bytes, str], bool] = lambda info_hash, bearer: False
 
     def announce(self, announce: Announce) -> Answer:
         """Raises `TrackerFull` when a bound is reached; peers that are known already are always served."""
@@ -146,6 +149,19 @@ class Tracker:
         self._expire(swarm)
         return frozenset(bearer for (bearer, _), peer in swarm.peers.items() if not peer.left_bytes)
 
+    def bearer_at(self, info_hash: bytes, source: Endpoint) -> str | None:
+        """Who announced from there. Somebody who was called from that address has another port than the one it listens
+        on; if it is the only one there, it is meant all the same.
+        """
+        swarm = self._swarms.get(info_hash)
+        if swarm is None:
+            return None
+        self._expire(swarm)
+        there = {bearer: peer for (bearer, _), peer in swarm.peers.items() if peer.endpoint.address == source.address}
+        exact = [bearer for bearer, peer in there.items() if peer.endpoint.port == source.port]
+        found = exact or list(there)
+        return found[0] if len(found) == 1 else None
+
     def forget(self, info_hash: bytes) -> None:
         self._swarms.pop(info_hash, None)
 
@@ -161,10 +177,14 @@ class Tracker:
         wanted = max(0, min(announce.wanted, _MAXIMUM_WANTED))
         others = [
             peer
-            for peer in swarm.peers.values()
+            for (bearer, _), peer in swarm.peers.items()
             # A seed has nothing to ask of a seed; to name one would only cost both a connection.
-            if peer.endpoint != announce.endpoint and (announce.left_bytes or peer.left_bytes)
+            if peer.endpoint != announce.endpoint
+            and (announce.left_bytes or peer.left_bytes)
+            and not self.shuns(announce.info_hash, bearer)
         ]
+        if self.shuns(announce.info_hash, announce.bearer):
+            others = []
         # A random graph is connected with high probability at our degree; nearness inside an IDC is not worth a bias.
         others.sort(key=lambda _: self._random())
         if not others and announce.left_bytes and present_seconds >= _ALONE_SECONDS:
