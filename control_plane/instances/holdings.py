@@ -22,4 +22,5 @@ def holdings_of(instance: Instance, contents: Iterable[HostContent]) -> Holdings
         from_centre_bytes=sum(content.from_centre_bytes for content in mine),
         from_regional_bytes=sum(content.from_regional_bytes for content in mine),
         from_peers_bytes=sum(content.from_peers_bytes for content in mine),
+        reused_bytes=sum(content.reused_bytes for content in mine),
     )

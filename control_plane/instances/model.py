@@ -164,6 +164,7 @@ class Holdings:
     from_centre_bytes: int = 0
     from_regional_bytes: int = 0
     from_peers_bytes: int = 0
+    reused_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

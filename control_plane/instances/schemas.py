@@ -116,6 +116,7 @@ class HoldingsBody(BaseModel):
     from_centre_bytes: int
     from_regional_bytes: int
     from_peers_bytes: int
+    reused_bytes: int
 
 
 class InstanceBody(BaseModel):
@@ -168,6 +169,7 @@ def instance_body(view: InstanceView) -> InstanceBody:
             from_centre_bytes=holdings.from_centre_bytes,
             from_regional_bytes=holdings.from_regional_bytes,
             from_peers_bytes=holdings.from_peers_bytes,
+            reused_bytes=holdings.reused_bytes,
         ),
         created_at=instance.created_at,
         updated_at=max(instance.updated_at, status.reported_at or instance.updated_at),

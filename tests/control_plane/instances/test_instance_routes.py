@@ -122,6 +122,7 @@ async def test_an_instance_is_asked_for_and_shown(client: Client) -> None:
             "from_centre_bytes": 0,
             "from_regional_bytes": 0,
             "from_peers_bytes": 0,
+            "reused_bytes": 0,
         },
     }
 
