@@ -25,7 +25,7 @@ _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _KEEPALIVE_SECONDS = 75.0
 _SHUTDOWN_SECONDS = 3.0
 # Routes that many clients call all the time: counted, and logged only for those who debug.
-_QUIET = frozenset({"/announce", "/healthz", "/metrics"})
+_QUIET = frozenset({"/announce", "/healthz", "/metrics", "/content/v1/{digest}/lease"})
 
 
 class ListenFailed(Unavailable):
