@@ -135,7 +135,9 @@ class _Run:
 
     def _want(self, number: int) -> None:
         body = {"tenant": "acme", "name": f"layers-{number}", "image": "acme/layers:1", "desired_state": "held"}
-        self._side.fleet.client.post("/api/v1/instances", {**body, "hosts": [self._place.network.host(number).name]})
+        self._side.fleet.client.post(
+            "/api/v1/instances", {**body, "hosts": [f"east/{self._place.network.host(number).name}"]}
+        )
 
     def _wait(self, number: int) -> None:
         deadline = time.monotonic() + _PATIENCE_SECONDS

@@ -67,6 +67,11 @@ class Longshore(Contender):
         data = self.fleet.root / self.arena.network.host(number).name
         return data / "content" / digest.algorithm / digest.hex[:2] / digest.hex
 
+    def gathering(self, size: int) -> list[Path]:
+        """The hosts' files of that size, whole or not."""
+        roots = [self.fleet.root / self.arena.network.host(number).name for number in self.arena.network.numbers()]
+        return [path for root in roots for path in root.glob("swarm/*/*") if path.stat().st_size == size]
+
     def kill(self, number: int) -> None:
         self.fleet.services[self.arena.network.host(number).name].kill()
 

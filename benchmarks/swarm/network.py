@@ -65,14 +65,15 @@ class Network:
         self.shape = shape
         self._prefix = leftovers.prefix()
         self._device = f"lsw{os.getpid() % 10**8}"
-        self.source = Node("source", "10.97.1.1", self._enter("source"))
+        self._net = f"10.{_free_number()}"
+        self.source = Node("source", f"{self._net}.1.1", self._enter("source"))
 
     def host(self, number: int) -> Node:
         site = self.site_of(number)
-        return Node(f"host-{number}", f"10.97.{site + 1}.{number + 10}", self._enter(f"h{number}"))
+        return Node(f"host-{number}", f"{self._net}.{site + 1}.{number + 10}", self._enter(f"h{number}"))
 
     def relay(self, site: int) -> Node:
-        return Node(f"relay-{site}", f"10.97.{site + 1}.2", self._enter(f"r{site}"))
+        return Node(f"relay-{site}", f"{self._net}.{site + 1}.2", self._enter(f"r{site}"))
 
     def numbers(self) -> range:
         return range(1, self.shape.hosts + 1)
@@ -157,7 +158,7 @@ class Network:
             self._limit(switch, device, self.shape.wan)
 
     def _attach_here(self) -> None:
-        here, there = "10.97.255.1/30", "10.97.255.2/30"
+        here, there = f"{self._net}.255.1/30", f"{self._net}.255.2/30"
         source = self._name("source")
         run("ip", "link", "add", self._device, "type", "veth", "peer", "name", "control", "netns", source)
         run("ip", "-n", source, "addr", "add", there, "dev", "control")
@@ -171,6 +172,13 @@ class Network:
         burst = max(128, mbit * 1000 // 8 * 4 // 1000)
         rate = ["rate", f"{mbit}mbit", "burst", f"{burst}kb", "latency", _LATENCY]
         run("tc", "-n", self._name(short), "qdisc", "add", "dev", device, "root", "tbf", *rate)
+
+
+def _free_number() -> int:
+    """Second part of our addresses: the link to the source stands in the common namespace, other runs have theirs."""
+    shown = json.loads(run("ip", "-j", "-4", "addr", "show"))
+    taken = {address["local"] for device in shown for address in device["addr_info"]}
+    return next(number for number in range(64, 128) if f"10.{number}.255.1" not in taken)
 
 
 @contextlib.contextmanager

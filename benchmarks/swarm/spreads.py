@@ -91,6 +91,7 @@ def report(spread: Spread, size: int, found: Mapping[str, list[Outcome]]) -> boo
     for name, outcomes in others.items():
         mine, theirs = [one.cpu_per_gib for one in ours], [one.cpu_per_gib for one in outcomes]
         figures.told(f"processor time of all processes; {what}", "CPU s per GiB delivered", mine, theirs, name)
+    met.append(not any(one.late for one in ours))
     return all(met) & believable(what, [one for outcomes in found.values() for one in outcomes])
 
 
