@@ -39,11 +39,14 @@ class WaterMarks:
         """How many of `used_bytes` cannot be."""
         return max(used_bytes - self.limit_bytes, 0) if self.limit_bytes else 0
 
-    def surplus(self, used_bytes: int) -> int:
-        """How much is to leave now, in the background."""
-        if not self.limit_bytes or used_bytes <= self.limit_bytes * self.high_percent / 100:
+    def surplus(self, used_bytes: int, pinned_bytes: int = 0) -> int:
+        """How much is to leave now, in the background. What may not leave takes its room from the limit: the marks are
+        percents of what it leaves over, so that a cache full of pins does not throw out each newcomer at once.
+        """
+        room, loose_bytes = max(self.limit_bytes - pinned_bytes, 0), used_bytes - pinned_bytes
+        if not self.limit_bytes or loose_bytes <= room * self.high_percent / 100:
             return 0
-        return used_bytes - int(self.limit_bytes * self.low_percent / 100)
+        return loose_bytes - int(room * self.low_percent / 100)
 
 
 def limit_of(limit_bytes: int, limit_percent: float, disk_bytes: int) -> int:

@@ -137,6 +137,8 @@ class Edge:
                 await asyncio.wait({task})
             if fetch.progress.failure is not None:
                 raise fetch.progress.failure
+            if fetch.progress.complete:
+                break  # also if it has left already: it is not worth a second crossing of the WAN
         if metainfo is not None:
             await self._seeding.join(key, metainfo, None)
 

@@ -76,7 +76,7 @@ class Shelf:
             self._full.clear()
             try:
                 async with self._lock:
-                    await self._leave(oldest(self._cached(), self.marks.surplus(self.used_bytes)))
+                    await self._leave(oldest(self._cached(), self.marks.surplus(self.used_bytes, self.pinned_bytes)))
             except Failure as failure:
                 # The disk; whoever fetches next meets it too, and says so.
                 log.error("content not evicted", error=str(failure))
@@ -166,7 +166,7 @@ class Shelf:
             await self.evict(digest)
 
     def _look(self) -> None:
-        if self.marks.surplus(self.used_bytes):
+        if self.marks.surplus(self.used_bytes, self.pinned_bytes):
             self._full.set()
 
     async def _evict_files(self, digest: Digest) -> None:
