@@ -70,7 +70,7 @@ async def test_above_the_high_mark_the_least_recently_used_leaves_without_anybod
 async def test_what_is_ordered_stays_until_the_order_goes(rigs: Rigs, centre: FakeCentre) -> None:
     for each in CONTENTS:
         centre.publish(each, "acme")
-    async with rigs(limit_bytes=6 * SIZE, high=60, low=20) as rig:
+    async with rigs(limit_bytes=6 * SIZE, high=50, low=20) as rig:
         for each in CONTENTS[:3]:
             rig.shelf.order(each.key())
             rig.shelf.order(ContentKey(each.digest, "globex"))
@@ -86,8 +86,8 @@ async def test_what_is_ordered_stays_until_the_order_goes(rigs: Rigs, centre: Fa
         assert rig.shelf.pinned_bytes == 4 * SIZE
         for each in CONTENTS[:3]:
             rig.shelf.withdraw(ContentKey(each.digest, "globex"))
-        await until(lambda: rig.shelf.used_bytes <= 1.2 * SIZE)
-        assert rig.shelf.held() == [CONTENTS[5].digest]
+        await until(lambda: rig.shelf.used_bytes <= 2 * SIZE)
+        assert set(rig.shelf.held()) == {CONTENTS[2].digest, CONTENTS[5].digest}
 
 
 async def test_reads_are_counted_and_the_order_of_use_survives_a_restart(rigs: Rigs, centre: FakeCentre) -> None:
