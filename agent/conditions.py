@@ -10,6 +10,7 @@ from agent.model import (
     Assignment,
     Container,
     DesiredState,
+    Effort,
     Health,
     InstanceReport,
     Observation,
@@ -18,6 +19,7 @@ from agent.model import (
 from agent.steps import FetchContents, Step
 
 NO_ENGINE = "the content is held; this host has no container engine to run it"
+STANDS_STILL = "it stands still outside its window; what is there stays"
 NOT_UNDERSTOOD = "this agent does not know the desired state; update the agent"
 
 
@@ -75,6 +77,8 @@ def _of_content(
     missing = any(content.digest not in observation.held for content in assignment.image.everything)
     if missing and failure:
         return Phase.FAILED, failure
+    if missing and assignment.effort is Effort.PAUSED:
+        return Phase.PENDING, STANDS_STILL
     if missing:
         return (Phase.FETCHING if isinstance(doing, FetchContents) else Phase.PENDING), ""
     if assignment.desired_state is DesiredState.HELD:

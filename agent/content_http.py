@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -22,6 +22,7 @@ from common.byte_ranges import Span
 from common.content_statement import HEADER as STATEMENT_HEADER
 from common.content_statement import ClaimedMetainfo
 from common.digest import Digest
+from common.effort import EFFORT_HEADER, LOWER_EFFORT
 from common.errors import NotFound, Unauthenticated, Unavailable
 from common.spreading.exchange import (
     MAXIMUM_BODY_BYTES,
@@ -87,11 +88,35 @@ class Trust(Protocol):
     def centre(self) -> ssl.SSLContext: ...
 
 
+Pace = Callable[[int], Awaitable[None]]
+
+
+async def at_once(_amount: int) -> None:
+    """Nothing is limited."""
+
+
 class ContentHttp:
-    def __init__(self, session: aiohttp.ClientSession, trust: Trust) -> None:
+    """`pace` is waited for with the size of every chunk; `lower`: whether the effort is lower now, which a regional is
+    told.
+    """
+
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        trust: Trust,
+        *,
+        pace: Pace = at_once,
+        lower: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._session = session
         self._trust = trust
+        self._pace = pace
+        self._lower = lower
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS, sock_read=_SILENCE_SECONDS)
+
+    def paced(self, pace: Pace, lower: Callable[[], bool]) -> ContentHttp:
+        """The same routes for one transfer that waits for its turn."""
+        return ContentHttp(self._session, self._trust, pace=pace, lower=lower)
 
     async def metainfo(self, source: Source, digest: Digest, token: str) -> ClaimedMetainfo | None:
         """None: this content has no swarm. Nothing of the answer is verified."""
@@ -181,6 +206,7 @@ class ContentHttp:
                     skip -= min(skip, len(chunk))
                     missing -= len(wanted)
                     if wanted:
+                        await self._pace(len(wanted))
                         yield wanted
                     if not missing:
                         return
@@ -198,6 +224,8 @@ class ContentHttp:
         """With a `body` it is a POST."""
         # identity: ranges and byte counts speak of the content itself, not of a compressed form.
         sent = {"Authorization": f"Bearer {token}", "Accept-Encoding": "identity", **headers}
+        if self._lower():
+            sent[EFFORT_HEADER] = LOWER_EFFORT
         tls = self._trust.regional() if source.kind == "regional" else self._trust.centre()
         try:
             response = await self._session.request(

@@ -26,6 +26,7 @@ from agent.fetch import Fetcher
 from agent.inventory import Inventory
 from agent.journal import Journal, failed_write_is_logged
 from agent.ledger import Ledger
+from agent.links import HostLinks
 from agent.mirror import Mirror
 from agent.model import Assignments
 from agent.offences import Offences
@@ -178,7 +179,8 @@ class _Agent:
         swarms = Swarms(peers, self._settings.data / "swarm")
         await swarms.load()
         swarms.obtain = await self._certificates(swarms, contents)
-        http = ContentHttp(contents, self._trust)
+        http, links = ContentHttp(contents, self._trust), HostLinks(peers, swarms, self._book, self._clock)
+        self._lifecycle.spawn("links", links.run())
         fetcher = Fetcher(
             self._cache,
             swarms,
@@ -188,6 +190,7 @@ class _Agent:
             self._clock,
             self._random,
             self._lifecycle.spawn,
+            links=links,
             peer=f"{_url_host(self._settings.listen_host)}:{peers.listen_port}",
         )
         reuse = Reuse(

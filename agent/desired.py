@@ -10,19 +10,23 @@ from collections.abc import Callable
 import structlog
 
 from agent.journal import Journal
-from agent.model import Assignments, Content, DesiredState, RegionalEndpoint
+from agent.model import Assignments, Content, DesiredState, Effort, RegionalEndpoint
 from agent.wire import assignments_from, endpoints_from
 from common.bittorrent import SMALLEST_SWARM_BYTES
 from common.content_statement import StatementVerifier
 from common.digest import Digest
 from common.generations import HeldSet
+from common.limit_messages import rules_from
+from common.limits import LimitRule
 from proto.agent.v1 import agent_pb2
+from proto.content.v1 import content_pb2
 
 log = structlog.get_logger()
 
 _ASSIGNMENTS = "assignments"
 _REGIONALS = "regionals"
 _WELCOME = "welcome"
+_LIMITS = "limits"
 
 
 class DesiredBook:
@@ -37,6 +41,8 @@ class DesiredBook:
         self._enrolled_url = enrolled_url.rstrip("/")
         self._held: HeldSet[str, agent_pb2.Assignment] = HeldSet()
         self._tokens: dict[tuple[str, Digest], str] = {}
+        self._efforts: dict[tuple[str, Digest], Effort] = {}
+        self.limits: tuple[LimitRule, ...] = ()
         self.current = Assignments()
         self.swarm_bytes = SMALLEST_SWARM_BYTES
         self.endpoints: tuple[RegionalEndpoint, ...] = ()
@@ -57,6 +63,9 @@ class DesiredBook:
         welcome = await self._journal.load_message(_WELCOME, agent_pb2.Welcome())
         if welcome is not None:
             self._heed(welcome)
+        limits = await self._journal.load_message(_LIMITS, content_pb2.Limits())
+        if limits is not None:
+            self.limits = rules_from(limits)
 
     def assigned(self) -> dict[tuple[str, Digest], Content]:
         """Every content that this host is to hold, by tenant and digest; what is being removed is not."""
@@ -66,6 +75,10 @@ class DesiredBook:
             if assignment.desired_state is not DesiredState.REMOVED
             for content in assignment.image.everything
         }
+
+    def effort(self, tenant_id: str, digest: Digest) -> Effort:
+        """With which it is to be fetched; of what is not assigned, ordinary."""
+        return self._efforts.get((tenant_id, digest), Effort.ORDINARY)
 
     def token(self, tenant_id: str, digest: Digest) -> str:
         """The newest right to read that content; empty if it is not assigned."""
@@ -104,6 +117,13 @@ class DesiredBook:
             self.endpoints = endpoints
             self.changed()
 
+    async def limit(self, message: content_pb2.Limits) -> None:
+        rules = rules_from(message)
+        if rules != self.limits:
+            await self._journal.save_message(_LIMITS, message)
+            self.limits = rules
+            log.info("limits received", rules=len(rules))
+
     async def _take(self, held: HeldSet[str, agent_pb2.Assignment]) -> None:
         stored = agent_pb2.AssignmentSet(results_in=held.generation, assignments=held.items.values())
         await self._journal.save_message(_ASSIGNMENTS, stored)
@@ -127,3 +147,10 @@ class DesiredBook:
             for assignment in self.current.items.values()
             for content in assignment.image.everything
         }
+        self._efforts = {}
+        for assignment in self.current.items.values():
+            if assignment.desired_state is not DesiredState.REMOVED:
+                for content in assignment.image.everything:
+                    key = assignment.tenant_id, content.digest
+                    known = self._efforts.get(key, assignment.effort)
+                    self._efforts[key] = min(known, assignment.effort, key=lambda effort: effort.value)

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import asdict
+from contextlib import asynccontextmanager, nullcontext
+from dataclasses import asdict, replace
 from typing import Any, Protocol
 
 import structlog
@@ -20,9 +20,11 @@ from agent.content_http import ContentHttp, Source, SourceBusy
 from agent.desired import DesiredBook
 from agent.flights import Flight
 from agent.ledger import ContentKey, Ledger
-from agent.model import Content
+from agent.links import HostLinks
+from agent.model import Content, Effort
 from agent.swarm_download import Patience, SwarmDownload
 from agent.swarms import Swarms
+from agent.turns import Turns
 from agent.whole_download import RightExpired, WholeDownload
 from common.bittorrent.metainfo import Metainfo
 from common.clock import Clock
@@ -32,8 +34,6 @@ from common.errors import Failure, Internal, Invalid, Unavailable
 
 log = structlog.get_logger()
 
-_LARGE_AT_ONCE = 4
-_SMALL_AT_ONCE = 8
 # How long a content's metainfo is waited for while it is computed; then the content goes by HTTP.
 _METAINFO_SECONDS = 10.0
 
@@ -72,8 +72,9 @@ class Fetcher:
         *,
         patience: Patience | None = None,
         peer: str = "",
+        links: HostLinks | None = None,
     ) -> None:
-        """`peer`: where other hosts reach our BitTorrent peer, `address:port`."""
+        """`peer`: where other hosts reach our BitTorrent peer, `address:port`. `links` None: nothing is limited."""
         self._cache = cache
         self._swarms = swarms
         self._http = http
@@ -86,7 +87,8 @@ class Fetcher:
         self._peer = peer
         self._flights: dict[Digest, Flight] = {}
         self._false_swarms: set[ContentKey] = set()
-        self._turns = {True: asyncio.Semaphore(_LARGE_AT_ONCE), False: asyncio.Semaphore(_SMALL_AT_ONCE)}
+        self._links = links
+        self._turns = Turns()
         self._whole = WholeDownload(cache, http, ledger, clock, random, self.sources, self._token)
         self.token_rejected: Callable[[], None] = lambda: None
         self.metainfo_refused: Callable[[ContentKey, Source, Failure], None] = lambda key, source, failure: None
@@ -130,11 +132,15 @@ class Fetcher:
 
     async def _fly(self, content: Content, key: ContentKey, flight: Flight) -> None:
         try:
-            async with self._turns[content.size_bytes >= self._book.swarm_bytes]:
-                await self._obtain(content, key, flight)
+            large = content.size_bytes >= self._book.swarm_bytes
+            async with self._turns.turn(lambda: self._lower(key), large=large):
+                began = self._clock.monotonic()
+                with self._links.flow(key) if self._links is not None else nullcontext():
+                    await self._obtain(content, key, flight)
             flight.landed.set_result(None)
+            took = round(self._clock.monotonic() - began, 4)
             origin = asdict(self._ledger.provenance(*key))
-            log.info("content held", digest=str(content.digest), bytes=content.size_bytes, **origin)
+            log.info("content held", digest=str(content.digest), bytes=content.size_bytes, seconds=took, **origin)
         except (Failure, OSError, TimeoutError) as error:
             if isinstance(error, RightExpired):
                 self.token_rejected()
@@ -156,7 +162,13 @@ class Fetcher:
         await self._make_room(content, metainfo)
         if metainfo is not None and await self._from_swarm(content, key, metainfo, flight):
             return
-        await self._whole.run(content, key)
+        await replace(self._whole, http=self._paced(key)).run(content, key)
+
+    def _lower(self, key: ContentKey) -> bool:
+        return self._book.effort(*key) is not Effort.ORDINARY
+
+    def _paced(self, key: ContentKey) -> ContentHttp:
+        return self._http if self._links is None else self._links.paced(self._http, key)
 
     async def _from_swarm(self, content: Content, key: ContentKey, metainfo: Metainfo, flight: Flight) -> bool:
         """False: there is no way through the swarm, or its bytes are not the content's; it must come another way."""
@@ -172,7 +184,7 @@ class Fetcher:
             content=content,
             key=key,
             member=member,
-            http=self._http,
+            http=self._paced(key),
             ledger=self._ledger,
             clock=self._clock,
             random=self._random,

@@ -24,6 +24,14 @@ class DesiredState(enum.Enum):
     HELD = "held"
 
 
+class Effort(enum.Enum):
+    """How much fetching may disturb others; of several who want one content the first counts."""
+
+    ORDINARY = 0
+    LOWER = 1
+    PAUSED = 2  # stands still; what is there stays
+
+
 class Phase(enum.Enum):
     PENDING = "pending"
     FETCHING = "fetching"
@@ -123,6 +131,7 @@ class Assignment:
     image: Image
     container: ContainerSpec = ContainerSpec()
     restart_nonce: int = 0
+    effort: Effort = Effort.ORDINARY
 
     @property
     def container_name(self) -> str:

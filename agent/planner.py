@@ -24,6 +24,7 @@ from agent.model import (
     Container,
     ContainerState,
     DesiredState,
+    Effort,
     Observation,
 )
 from agent.steps import (
@@ -89,6 +90,8 @@ def _split(assignment: Assignment, mine: Sequence[Container]) -> tuple[list[Cont
 
 
 def _fetch(assignment: Assignment, observation: Observation) -> FetchContents | None:
+    if assignment.effort is Effort.PAUSED:
+        return None
     missing = tuple(content for content in assignment.image.everything if content.digest not in observation.held)
     return FetchContents(assignment.tenant_id, missing) if missing else None
 

@@ -29,6 +29,7 @@ from agent.model import (
     Container,
     ContentReport,
     DesiredState,
+    Effort,
     InstanceReport,
     Observation,
     Phase,
@@ -159,7 +160,8 @@ class Reconciler:
             other = wanted is not None and not (
                 isinstance(wanted, FetchContents) and set(wanted.contents) <= set(running.step.contents)
             )
-            if gone or other:
+            paused = assignment is not None and assignment.effort is Effort.PAUSED
+            if gone or other or paused:
                 running.task.cancel()
 
     async def _apply(self, instance_id: str, step: Step, observation: Observation) -> None:

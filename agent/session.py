@@ -74,6 +74,8 @@ class Session:
                 await self._book.change(message.changes)
             case "reports_ack":
                 self._reporter.acknowledged(message.reports_ack.sequence)
+            case "limits":
+                await self._book.limit(message.limits)
             case "regionals":
                 await self._book.regionals(message.regionals)
             case "return_content":

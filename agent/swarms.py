@@ -85,6 +85,17 @@ class Swarms:
         """Every swarm that was joined, with its tenant."""
         return [(tenant_id, member.handle) for (tenant_id, _), member in self._members.items()]
 
+    def torrents(self) -> list[tuple[ContentKey, TorrentHandle]]:
+        return [(key, member.handle) for key, member in self._members.items()]
+
+    async def rest(self, key: ContentKey) -> None:
+        """Leave the swarm for now; what was gathered stays, and `join` goes on from it."""
+        async with self._lock(key):
+            member = self._members.pop(key, None)
+            if member is not None:
+                log.info("swarm rests", digest=str(key[1]))
+                await self._remove(key, member)
+
     def known(self) -> set[ContentKey]:
         return self._metainfos.keys() | self._members.keys()
 

@@ -15,6 +15,7 @@ from agent.model import (
     Content,
     ContentReport,
     DesiredState,
+    Effort,
     Health,
     HealthCheck,
     HostFacts,
@@ -39,6 +40,10 @@ _DESIRED: Mapping[int, DesiredState] = {
     agent_pb2.DESIRED_STATE_STOPPED: DesiredState.STOPPED,
     agent_pb2.DESIRED_STATE_REMOVED: DesiredState.REMOVED,
     agent_pb2.DESIRED_STATE_HELD: DesiredState.HELD,
+}
+_EFFORTS: Mapping[int, Effort] = {
+    content_pb2.EFFORT_LOWER: Effort.LOWER,
+    content_pb2.EFFORT_PAUSED: Effort.PAUSED,
 }
 _PHASES: Mapping[Phase, agent_pb2.Phase.ValueType] = {
     Phase.PENDING: agent_pb2.PHASE_PENDING,
@@ -96,6 +101,7 @@ def assignment_from(message: agent_pb2.Assignment) -> Assignment:
         ),
         container=_container(message.container),
         restart_nonce=message.restart_nonce,
+        effort=_EFFORTS.get(message.effort, Effort.ORDINARY),
     )
 
 

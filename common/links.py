@@ -9,7 +9,7 @@ exactly the time that its bytes need. Without a limit and without foreground not
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -33,7 +33,7 @@ class Line:
         self._tenants: dict[str, TokenBucket] = {}
         self._foreground = Meter()
         self._asked = Meter()
-        self._flows = 0
+        self._flows: dict[object, Callable[[], bool]] = {}
         self._waiting = 0
 
     def set_rates(self, rates: LinkRates) -> None:
@@ -46,18 +46,19 @@ class Line:
             self._tenants[tenant].set_rate(rate or UNLIMITED, now)
 
     @contextmanager
-    def flow(self, *, lower: bool = False) -> Iterator[None]:
-        """Something wants this line. Lower effort gives way while any other flow is open."""
-        if lower:
-            yield
-            return
-        if not self._flows and self._whole.limited:
+    def flow(self, lower: Callable[[], bool] = lambda: False) -> Iterator[None]:
+        """Something wants this line. Lower effort gives way while a flow is open whose effort is not; `lower` is asked
+        each time, for somebody may come to wait for what nobody waited for.
+        """
+        if not lower() and not self._wanted() and self._whole.limited:
+            # Until measurement says otherwise it may want all of it.
             self._foreground.expect(self._clock.monotonic(), self._whole.rate)
-        self._flows += 1
+        key = object()
+        self._flows[key] = lower
         try:
             yield
         finally:
-            self._flows -= 1
+            del self._flows[key]
 
     async def take(self, amount: int, tenant_id: str = "", *, lower: bool = False) -> None:
         """Returns when so many bytes may pass."""
@@ -99,9 +100,12 @@ class Line:
         """What all lower effort together may move now."""
         now = self._clock.monotonic()
         foreground = self._foreground.rate(now)
-        if not self._flows and foreground < _FOREGROUND_BYTES:
+        if not self._wanted() and foreground < _FOREGROUND_BYTES:
             return self._whole.rate
         return lower_rate(self._whole.rate, foreground)
+
+    def _wanted(self) -> bool:
+        return any(not lower() for lower in self._flows.values())
 
     def _buckets(self, tenant_id: str, *, lower: bool) -> Iterator[TokenBucket]:
         if lower:
@@ -120,11 +124,12 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """A line as one transfer sees it. `lower`: whether its effort is lower, as long as nobody says otherwise."""
+    """A line as one transfer sees it. `lower`: whether its effort is lower now."""
 
     line: Line
-    tenant_id: str = ""
-    lower: bool = False
+    tenant_id: str
+    lower: Callable[[], bool]
 
     async def take(self, amount: int) -> None:
-        await self.line.take(amount, self.tenant_id, lower=self.lower)
+        """Returns when so many bytes may pass."""
+        await self.line.take(amount, self.tenant_id, lower=self.lower())

@@ -1,0 +1,45 @@
+"""How many fetches run at once. What nobody waits for has turns of its own, so it never stands in the way of what
+somebody waits for; and whoever comes to be waited for leaves that queue within a second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+_LARGE_AT_ONCE, _SMALL_AT_ONCE = 4, 8
+_LOWER_LARGE_AT_ONCE, _LOWER_SMALL_AT_ONCE = 2, 4
+_LOOK_SECONDS = 1.0
+
+
+class Turns:
+    def __init__(self) -> None:
+        # By (lower effort, large).
+        self._free = {
+            (False, True): asyncio.Semaphore(_LARGE_AT_ONCE),
+            (False, False): asyncio.Semaphore(_SMALL_AT_ONCE),
+            (True, True): asyncio.Semaphore(_LOWER_LARGE_AT_ONCE),
+            (True, False): asyncio.Semaphore(_LOWER_SMALL_AT_ONCE),
+        }
+
+    @asynccontextmanager
+    async def turn(self, lower: Callable[[], bool], *, large: bool) -> AsyncIterator[None]:
+        taken = await self._take(lower, large)
+        try:
+            yield
+        finally:
+            taken.release()
+
+    async def _take(self, lower: Callable[[], bool], large: bool) -> asyncio.Semaphore:
+        while lower():
+            waited_for = self._free[True, large]
+            try:
+                async with asyncio.timeout(_LOOK_SECONDS):
+                    await waited_for.acquire()
+                return waited_for
+            except TimeoutError:
+                continue
+        ordinary = self._free[False, large]
+        await ordinary.acquire()
+        return ordinary
