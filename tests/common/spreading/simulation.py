@@ -1,8 +1,8 @@
 """Hosts that share one content, with rates instead of sockets: a source that leases, peers that give rarest first.
 
-Each line sends whole pieces one after another at its rate: the source's to whoever has a lease, a host's to another host
-that lacks the piece. Hosts ask for leases as agents do: two at a time, what they hold as they ask. Time jumps from event
-to event, so that a run is exact and the same every time.
+Each line sends whole pieces one after another at its rate: the source's to whoever has a lease, a host's to another
+host that lacks the piece. Hosts ask for leases as agents do: two at a time, what they hold as they ask. Time jumps from
+event to event, so that a run is exact and the same every time.
 """
 
 from __future__ import annotations
