@@ -5,7 +5,8 @@ first; nobody reads a content from anywhere else. Publishing links, so the file 
 share their bytes. A marker in `publishing/` covers the moment between link and the directory's fsync: after a crash
 what it names is hashed again.
 
-Eviction takes the least recently used first and never what the caller says to keep.
+What leaves, and when, is decided in `eviction`; the order of use is kept here and survives a restart in the files'
+times.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import errno
 import os
 import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -24,6 +26,7 @@ import structlog
 from common.digest import Digest, DigestInvalid, DigestMismatch, Hasher
 from common.durable import sync_directory, write_file
 from common.errors import Unavailable
+from common.water_marks import WaterMarks, limit_of
 
 log = structlog.get_logger()
 
@@ -60,18 +63,24 @@ def free_bytes(directory: Path) -> int:
 
 
 class ContentCache:
-    """`limit_bytes` 0: as much as the disk holds. `reserve_bytes` stays free on the disk."""
+    """`limit_bytes` and `limit_percent` (of the disk) 0: as much as the disk holds. `reserve_bytes` stays free on the
+    disk. The water marks are percents of the limit (common/water_marks.py).
+    """
 
     def __init__(
         self,
         root: Path,
         *,
         limit_bytes: int = 0,
+        limit_percent: float = 0.0,
+        high_percent: float = 90.0,
+        low_percent: float = 80.0,
         reserve_bytes: int = 64 << 20,
         free: Callable[[Path], int] = free_bytes,
     ) -> None:
         self.root = root
-        self._limit_bytes = limit_bytes
+        self._limit_percent = limit_percent
+        self.marks = WaterMarks(limit_bytes, high_percent, low_percent)
         self._reserve_bytes = reserve_bytes
         self._free = free
         self._sizes: dict[Digest, int] = {}  # in order of use, least recent first
@@ -79,6 +88,10 @@ class ContentCache:
     async def open(self) -> None:
         """Make the folders, remove strays, hash again what a crash may have left half published."""
         await asyncio.to_thread(self._scan)
+        if self._limit_percent:
+            disk_bytes = (await asyncio.to_thread(shutil.disk_usage, self.root)).total
+            limit = limit_of(self.marks.limit_bytes, self._limit_percent, disk_bytes)
+            self.marks = replace(self.marks, limit_bytes=limit)
 
     @property
     def held(self) -> frozenset[Digest]:
@@ -136,7 +149,7 @@ class ContentCache:
 
     def lacking_bytes(self, size_bytes: int) -> int:
         """How much must go before `size_bytes` more fit; 0 when they do."""
-        over_limit = self.used_bytes + size_bytes - self._limit_bytes if self._limit_bytes else 0
+        over_limit = self.marks.over_limit(self.used_bytes + size_bytes)
         over_disk = size_bytes + self._reserve_bytes - self._free(self.root)
         return max(over_limit, over_disk, 0)
 

@@ -88,6 +88,9 @@ class _Agent:
         self._cache = ContentCache(
             settings.data / "content",
             limit_bytes=settings.cache_limit_bytes,
+            limit_percent=settings.cache_limit_percent,
+            high_percent=settings.cache_high_percent,
+            low_percent=settings.cache_low_percent,
             reserve_bytes=settings.disk_reserve_bytes,
         )
 
@@ -202,6 +205,7 @@ class _Agent:
         peers.banned, fetcher.metainfo_refused = offences.banned, offences.metainfo_refused
         seeding = Seeding(self._book, self._cache, swarms, fetcher, self._clock, self._random)
         self._lifecycle.spawn("seeding", seeding.run())
+        self._lifecycle.spawn("eviction", fetcher.eviction.run(self._clock, self._random))
         return fetcher
 
     async def _certificates(self, swarms: Swarms, http: aiohttp.ClientSession) -> Obtain:

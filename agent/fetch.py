@@ -15,9 +15,10 @@ from typing import Any, Protocol
 
 import structlog
 
-from agent.cache import ContentCache, DiskFull, disk_full
+from agent.cache import ContentCache, DiskFull
 from agent.content_http import ContentHttp, Source, SourceBusy
 from agent.desired import DesiredBook
+from agent.eviction import Eviction
 from agent.flights import Flight
 from agent.ledger import ContentKey, Ledger
 from agent.links import HostLinks
@@ -86,6 +87,7 @@ class Fetcher:
         self._patience = patience or Patience()
         self._peer = peer
         self._flights: dict[Digest, Flight] = {}
+        self.eviction = Eviction(cache, self._kept, swarms.leave_content)
         self._false_swarms: set[ContentKey] = set()
         self._links = links
         self._turns = Turns()
@@ -248,16 +250,13 @@ class Fetcher:
         except FileNotFoundError:
             gathered = 0
         needed = max(content.size_bytes - gathered, 0)
-        if self._cache.lacking_bytes(needed) and self._book.current.known:
-            keep = {digest for _, digest in self._book.assigned()}
-            for digest in self._cache.evictable(keep):
-                log.info("content evicted", digest=str(digest))
-                await self._swarms.leave_content(digest)
-                await self._cache.drop(digest)
-                if not self._cache.lacking_bytes(needed):
-                    return
-        if self._cache.lacking_bytes(needed):
-            raise disk_full(self._cache.root, needed)
+        await self.eviction.make_room(needed)
+
+    def _kept(self) -> frozenset[Digest] | None:
+        """What must not leave the cache; None while it is not known."""
+        if not self._book.current.known:
+            return None
+        return frozenset({digest for _, digest in self._book.assigned()} | self._flights.keys())
 
     def trackers(self, key: ContentKey) -> list[str]:
         token = self._token(key)

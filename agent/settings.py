@@ -66,6 +66,15 @@ class AgentSettings(BaseSettings):
     cache_limit_bytes: int = Field(
         default=0, ge=0, description="most bytes of contents to hold; 0: as much as the disk takes"
     )
+    cache_limit_percent: float = Field(
+        default=0.0, ge=0, le=100, description="most of the disk of `data` to hold contents in; 0: no such limit"
+    )
+    cache_high_percent: float = Field(
+        default=90.0, gt=0, le=100, description="of the limit: beyond it what is not assigned begins to leave"
+    )
+    cache_low_percent: float = Field(
+        default=80.0, gt=0, le=100, description="of the limit: what is not assigned leaves until no more is held"
+    )
     disk_reserve_bytes: int = Field(default=256 << 20, ge=0, description="stays free on the disk of `data`")
     swarm_tls: bool = Field(
         default=True, description="take swarms that use TLS, and no others; as `swarm.tls` of the control plane says"
