@@ -21,6 +21,7 @@ class Crossings:
         self._counts: dict[ContentKey, int] = {}
         self._saved: dict[ContentKey, int] = {}
         self.process_total = 0
+        self._saving = asyncio.Lock()
 
     async def load(self, key: ContentKey) -> None:
         """Call before `add` for a key; harmless to repeat."""
@@ -53,14 +54,16 @@ class Crossings:
         return self._counts.get(key, 0)
 
     async def save(self, key: ContentKey) -> None:
-        count = self._counts.get(key, 0)
-        if count == self._saved.get(key, 0):
-            return
-        try:
-            await asyncio.to_thread(self._directory.save_crossed, key, count)
-        except (DiskFull, DiskFailed):
-            return  # The fetch itself meets the same disk and says so; the number stays right in memory.
-        self._saved[key] = count
+        # One after another: a content has several connections, and an older number must not be written last.
+        async with self._saving:
+            count = self._counts.get(key, 0)
+            if count == self._saved.get(key, 0):
+                return
+            try:
+                await asyncio.to_thread(self._directory.save_crossed, key, count)
+            except (DiskFull, DiskFailed):
+                return  # The fetch itself meets the same disk and says so; the number stays right in memory.
+            self._saved[key] = count
 
     def forget(self, digest: Digest) -> None:
         for key in [key for key in self._counts if key.digest == digest]:

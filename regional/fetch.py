@@ -27,6 +27,7 @@ from common.bittorrent.reuse_files import Composer
 from common.byte_ranges import Span
 from common.digest import Digest, DigestMismatch
 from common.errors import TooLarge
+from regional.abreast import abreast, portions
 from regional.centre import BodyCut, Centre, CentreBody, CentreRefused
 from regional.crossings import Crossings
 from regional.directory import ContentDirectory, DiskFailed
@@ -67,6 +68,7 @@ class FetchParts:
     admit: Callable[[Digest, int], Awaitable[None]]
     moved: Callable[[Digest], None]
     spawn: Spawn
+    links: RegionalLinks
     reuse: Reuse | None = None
 
 
@@ -183,9 +185,8 @@ class Fetch:
         if composer is not None:
             for batch in await asyncio.to_thread(composer.batches, _flat(self.progress.missing()), _MOST_ABSENT):
                 await self._complete(metainfo, composer, batch, key, token)
-        false_pieces = 0
-        for run in self.progress.missing():
-            false_pieces += await self._run(metainfo, run, key, token)
+        requests = portions(self.progress.missing(), metainfo.piece_length)
+        false_pieces = await abreast(requests, lambda run: self._run(metainfo, run, key, token))
         if false_pieces:
             raise PieceFalse(f"the centre sent {false_pieces} false pieces of {self.digest}; they were dropped")
 
