@@ -11,6 +11,7 @@ from starlette.applications import Starlette
 
 from common.bittorrent import metainfo
 from common.clock import ManualClock
+from common.content_statement import HEADER, ClaimedMetainfo, StatementFalse, StatementVerifier
 from common.digest import Digest
 from control_plane.blobs import BlobDamaged
 from control_plane.database import Database
@@ -229,6 +230,30 @@ async def test_metainfo_is_promised_made_and_given(
     answer = await client.get(f"/content/v1/{DIGEST}/metainfo", headers=bearer)
     assert answer.headers["content-type"] == "application/x-bittorrent"
     assert metainfo.parse(answer.content).length == len(BLOB)
+
+
+async def test_metainfo_comes_with_a_statement_of_the_key_that_signs_now(
+    client: httpx.AsyncClient,
+    bearer: dict[str, str],
+    describer: Describer,
+    keys: ContentKeys,
+    tokens: ContentTokens,
+    clock: ManualClock,
+) -> None:
+    await describer.describe("t-acme", DIGEST)
+    verifier = StatementVerifier()
+    signers = set()
+    for _ in range(2):
+        answer = await client.get(f"/content/v1/{DIGEST}/metainfo", headers=authorization(tokens))
+        claimed = ClaimedMetainfo(answer.headers[HEADER], answer.content)
+        verifier.replace_keys(keys.verifying())
+        assert verifier.accept(claimed, "t-acme", DIGEST, len(BLOB)).metainfo.encoded == answer.content
+        signers.add(claimed.statement.partition(".")[0])
+        await keys.rotate()
+        clock.tick(2 * 3600)
+    assert len(signers) == 2
+    with pytest.raises(StatementFalse):
+        verifier.accept(claimed, "t-globex", DIGEST)
 
 
 async def test_small_contents_have_no_metainfo(client: httpx.AsyncClient, shelf: Shelf, tokens: ContentTokens) -> None:

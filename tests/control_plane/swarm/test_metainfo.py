@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
+from sqlalchemy import delete
 
 from common.bittorrent import metainfo
 from common.clock import ManualClock
@@ -19,6 +20,7 @@ from control_plane.swarm.keys import ContentKeys
 from control_plane.swarm.model import ContentCorrupted, MetainfoPending, NotInSwarm
 from control_plane.swarm.provenance_metrics import SwarmMetrics
 from control_plane.swarm.service import SwarmService
+from control_plane.swarm.tables import metainfo as metainfo_rows
 from control_plane.swarm.tokens import ContentTokens
 from tests.control_plane.swarm.parts import Running, Shelf, announced, to_describe
 
@@ -66,6 +68,20 @@ async def test_every_replica_describes_alike(
         describer.describe("t-acme", blob.digest), other.describe("t-acme", blob.digest)
     )
     assert first == second
+    assert shelf.reads == 2
+
+
+async def test_two_control_planes_with_one_secret_describe_byte_for_byte_alike(
+    describer: Describer, shelf: Shelf, open_replica: Callable[[], Database], keys: ContentKeys
+) -> None:
+    """A database of its own, and blobs that are read in other chunks."""
+    blob = shelf.put(BLOB)
+    first = await describer.describe("t-acme", blob.digest)
+    async with open_replica().transaction() as unit:
+        await unit.connection.execute(delete(metainfo_rows))
+    shelf.chunk_bytes = 12_345
+    again = await Describer(open_replica(), shelf, keys.swarm_secret).describe("t-acme", blob.digest)
+    assert again == first
     assert shelf.reads == 2
 
 
