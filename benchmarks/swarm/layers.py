@@ -100,7 +100,7 @@ class _Run:
         fleet.start()
         self._layers = [make_blob(folder / f"layer{number}", 1 << 20) for number in range(_LAYERS)]
         push(fleet.client, Reference.parse("acme/layers:1"), image_of(self._layers), lambda _digest, _held: None)
-        self._want(1)
+        self._side.request_on("acme/layers:1", [1], "layers-1")
         self._wait(1)
         time.sleep(1.0)
 
@@ -110,7 +110,7 @@ class _Run:
         self._nginx("nginx-source", self._place.network.source.prefix, self._place.network.source.address, regional)
         peer = self._curl()
         started = time.monotonic()
-        self._want(2)
+        self._side.request_on("acme/layers:1", [2], "layers-2")
         self._wait(2)
         ours = time.monotonic() - started
         note(f"layers: {_LAYERS} to a cold host {ours:.2f} s, curl {peer:.2f} s")
@@ -132,12 +132,6 @@ class _Run:
     def close(self) -> None:
         self._processes.close()
         self._side.close()
-
-    def _want(self, number: int) -> None:
-        body = {"tenant": "acme", "name": f"layers-{number}", "image": "acme/layers:1", "desired_state": "held"}
-        self._side.fleet.client.post(
-            "/api/v1/instances", {**body, "hosts": [f"east/{self._place.network.host(number).name}"]}
-        )
 
     def _wait(self, number: int) -> None:
         deadline = time.monotonic() + _PATIENCE_SECONDS

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from benchmarks.spread import wrap
@@ -27,8 +27,15 @@ _NAMES = ("east", "west", "north", "south")
 class Longshore(Contender):
     name = "Longshore"
 
-    def __init__(self, arena: Arena, *, edge_arguments: Sequence[str] = (), logs: Path | None = None) -> None:
-        """`logs`: where the services' logs are kept."""
+    def __init__(
+        self,
+        arena: Arena,
+        *,
+        edge_arguments: Sequence[str] = (),
+        without: Collection[int] = (),
+        logs: Path | None = None,
+    ) -> None:
+        """`without`: hosts that have no agent. `logs`: where the services' logs are kept."""
         super().__init__(arena)
         self._logs = logs
         network = arena.network
@@ -38,7 +45,8 @@ class Longshore(Contender):
                 continue  # the control plane alone
             place = network.relay(site) if site else network.source
             regional = Node(f"regional-{_NAMES[site]}", place.address, place.prefix)
-            hosts = tuple(network.host(number) for number in network.numbers() if network.site_of(number) == site)
+            here = [number for number in network.numbers() if network.site_of(number) == site]
+            hosts = tuple(network.host(number) for number in here if number not in without)
             idcs.append(Idc(_NAMES[site], regional, hosts))
         self.fleet = Fleet(
             arena.folder / "fleet", network.source, idcs, runtime="none", edge_arguments=tuple(edge_arguments)
@@ -54,6 +62,12 @@ class Longshore(Contender):
 
     def request(self, image: str, name: str = "blob") -> None:
         body = {"tenant": "acme", "name": name, "image": image, "all_hosts": True, "desired_state": "held"}
+        self.fleet.client.post("/api/v1/instances", body)
+
+    def request_on(self, image: str, numbers: Sequence[int], name: str) -> None:
+        network = self.arena.network
+        hosts = [f"{_NAMES[network.site_of(number)]}/{network.host(number).name}" for number in numbers]
+        body = {"tenant": "acme", "name": name, "image": image, "hosts": hosts, "desired_state": "held"}
         self.fleet.client.post("/api/v1/instances", body)
 
     def holds(self, number: int) -> bool:
