@@ -92,6 +92,7 @@ class Execution:
             try:
                 for content in ahead.first:
                     await self._fetcher.fetch(content, step.tenant_id)
+                log.info("engine pulls ahead", manifest=str(ahead.manifest))
                 await driver.pull_ahead(ahead.repository, ahead.manifest)
             except (Failure, OSError) as error:
                 log.info("engine did not pull ahead", manifest=str(ahead.manifest), error=str(error))

@@ -19,8 +19,11 @@ from agent.model import Assignment, ContainerSpec, DesiredState, Health, HealthC
 from agent.runtimes import LABEL_INSTANCE
 from agent.runtimes.choice import RuntimeChoice
 from agent.runtimes.docker import DockerRuntimeDriver
-from tests.agent.lab import Agent, FakeSource, Lab
+from agent.streaming import Streams
+from common.clock import SystemClock
+from tests.agent.lab import Agent, Lab
 from tests.agent.samples import INSTANCE, Sample, assignment, noise, sample
+from tests.agent.slow_source import SlowSource
 from tests.agent.sockets import loopback_socket
 from tests.engines.busybox import root_file_system
 from tests.engines.dockerd import IMAGE, DockerEngine
@@ -82,13 +85,14 @@ class Site:
 async def site(docker_engine: DockerEngine, tmp_path: Path) -> AsyncIterator[Site]:
     root = root_file_system()
     image, newer = sample(root, command=("/bin/sh",)), sample(root, noise_layer(), tag="1.5", command=("/bin/sh",))
-    async with FakeSource() as centre:
+    async with SlowSource() as centre:
         for one in (image, newer):
             centre.hold(*one.bytes_of.values(), metainfo=False)
         lab = Lab(tmp_path, centre)
         async with lab.open() as agent:
             listener = loopback_socket(docker_engine.netns)
-            mirror = Mirror(lambda: agent.book.current, agent.cache, listener=listener)
+            streams = Streams(agent.fetcher, agent.cache, SystemClock())
+            mirror = Mirror(lambda: agent.book.current, agent.cache, listener=listener, streams=streams)
             await agent.lifecycle.enter(mirror)
             driver = DockerRuntimeDriver(docker_engine.host, HOST, lambda: mirror.address)
             await agent.lifecycle.enter(RuntimeChoice(driver, required=True))
@@ -128,6 +132,27 @@ async def test_push_button_to_healthy_container_and_away_again(site: Site) -> No
     await site.agent.assign()
     await site.agent.until(INSTANCE, Phase.REMOVED)
     assert await site.containers(running_only=False) == []
+
+
+async def test_dockerd_waits_for_a_layer_that_still_comes_and_starts_one_container(site: Site) -> None:
+    centre = site.agent.lab.centre
+    assert isinstance(centre, SlowSource)
+    # An image that this dockerd has not seen in other tests.
+    image = sample(root_file_system(), bytes(10240) + noise(2048), command=("/bin/sh",))
+    layer = image.image.contents[-1]
+    centre.hold(*image.bytes_of.values(), metainfo=False)
+    centre.kept_back = layer.digest
+    await site.agent.assign(site.wanted(image))
+    # The reconciler fetches it, and dockerd reads along: its pull began before the layer was here.
+    async with asyncio.timeout(20):
+        async with site.agent.fetcher.aboard(layer, "tenant-1") as flight:
+            while flight.aboard < 3:  # noqa: ASYNC110  a state is looked at
+                await asyncio.sleep(0.02)
+    assert await site.containers(running_only=False) == []
+    centre.let_go.set()
+    await site.healthy()
+    assert one_running(await site.containers(running_only=False))
+    assert centre.sent[str(layer.digest)] == layer.size_bytes
 
 
 async def test_after_kill_nine_of_dockerd_it_runs_again(site: Site) -> None:
