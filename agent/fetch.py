@@ -25,16 +25,18 @@ from agent.links import HostLinks
 from agent.model import Content, Effort
 from agent.swarm_download import Patience, SwarmDownload
 from agent.swarms import Swarms
-from agent.turns import Turns
 from agent.whole_download import RightExpired, WholeDownload
 from common.bittorrent.metainfo import Metainfo
 from common.clock import Clock
 from common.content_statement import ClaimedMetainfo
 from common.digest import Digest, DigestMismatch
 from common.errors import Failure, Internal, Invalid, Unavailable
+from common.turns import Turns
 
 log = structlog.get_logger()
 
+_LARGE_AT_ONCE = 4
+_SMALL_AT_ONCE = 8
 # How long a content's metainfo is waited for while it is computed; then the content goes by HTTP.
 _METAINFO_SECONDS = 10.0
 
@@ -90,7 +92,7 @@ class Fetcher:
         self.eviction = Eviction(cache, self._kept, swarms.leave_content)
         self._false_swarms: set[ContentKey] = set()
         self._links = links
-        self._turns = Turns()
+        self._turns = Turns(_LARGE_AT_ONCE, _SMALL_AT_ONCE)
         self._whole = WholeDownload(cache, http, ledger, clock, random, self.sources, self._token)
         self.token_rejected: Callable[[], None] = lambda: None
         self.metainfo_refused: Callable[[ContentKey, Source, Failure], None] = lambda key, source, failure: None
@@ -238,7 +240,7 @@ class Fetcher:
     async def _ask(self, source: Source, key: ContentKey) -> ClaimedMetainfo | None:
         while True:
             try:
-                return await self._http.metainfo(source, key[1], self._token(key))
+                return await self._paced(key).metainfo(source, key[1], self._token(key))
             except SourceBusy as failure:
                 await self._clock.sleep(failure.retry_after_seconds * (0.5 + 0.5 * self._random()))
 

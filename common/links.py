@@ -87,6 +87,9 @@ class Line:
         if not lower:
             self._foreground.add(now, amount)
 
+    def limited(self, tenant_id: str = "", *, lower: bool = False) -> bool:
+        return any(bucket.limited for bucket in self._buckets(tenant_id, lower=lower))
+
     def engine_rate(self) -> float:
         """What the engine may move of the whole line."""
         now = self._clock.monotonic()
@@ -129,6 +132,10 @@ class Pace:
     line: Line
     tenant_id: str
     lower: Callable[[], bool]
+
+    @property
+    def limited(self) -> bool:
+        return self.line.limited(self.tenant_id, lower=self.lower())
 
     async def take(self, amount: int) -> None:
         """Returns when so many bytes may pass."""

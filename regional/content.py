@@ -54,9 +54,11 @@ class ContentRoutes:
         """Held bytes at once; others as they arrive from the centre and are verified."""
         digest = Digest.parse(request.match_info["digest"])
         key, token = self._authorised(request, digest)
+        self._edge.links.heard(request, digest)
         async with await self._edge.open(key, token) as reader:
             headers = {"Docker-Content-Digest": str(digest)}
-            return await send(request, Representation(reader, Validators(str(digest)), headers=headers))
+            with self._edge.links.serving(request, key):
+                return await send(request, Representation(reader, Validators(str(digest)), headers=headers))
 
     async def metainfo(self, request: web.Request) -> web.StreamResponse:
         """The centre's with its statement, kept on disk. 404 `not_in_swarm` for contents that have none."""
@@ -65,6 +67,7 @@ class ContentRoutes:
         signed = await self._metainfos.signed(key, token)
         if signed is None:
             raise NotInSwarm(f"{digest} is not spread by swarm", action="fetch it over HTTP")
+        self._edge.links.heard(request, digest)
         self._edge.demand(key, token)
         headers = {STATEMENT_HEADER: signed.statement}
         return web.Response(body=signed.metainfo.encoded, content_type=_TORRENT, headers=headers)

@@ -120,6 +120,7 @@ class _Regional:
         )
         cache.show(self._metrics)
         verifier, journal = ContentVerifier(self._clock), Journal(settings.data)
+        lifecycle.spawn("links", cache.edge.links.run(peers, cache.seeding.torrents))
         book = OrderBook(cache.edge, cache.shelf, journal, self._random, lifecycle.spawn)
         session = Session(book, cache.edge, cache.centre, verifier, statements, journal, self._clock, server)
         tracker = self._tracker(cache, peers.listen_port)

@@ -21,11 +21,13 @@ from common.clock import Clock
 from common.content_statement import StatementInvalid
 from common.digest import Digest, DigestMismatch
 from common.errors import Failure, Internal
+from common.turns import Turns
 from regional.centre import Centre
 from regional.cooldown import Cooldown
 from regional.crossings import Crossings
 from regional.directory import ContentDirectory, DiskFull
 from regional.fetch import Fetch, FetchParts
+from regional.links import RegionalLinks
 from regional.metainfos import Metainfos
 from regional.model import ContentKey
 from regional.pieces import Spawn
@@ -78,15 +80,15 @@ class Edge:
         self.evicted: Callable[[Metainfo], None] = lambda _: None
         self.arrived: Callable[[Digest], None] = lambda _: None
         self.reuse = Reuse(directory, centre, self.crossings, shelf, metainfos)
+        self.links = RegionalLinks(clock)
         self._parts = FetchParts(
-            directory, centre, seeding, self.crossings, random, shelf.admit, self._moved, spawn, self.reuse
+            directory, centre, seeding, self.crossings, random, shelf.admit, self._moved, spawn, self.links, self.reuse
         )
         self._cooldown: Cooldown[Digest] = Cooldown(clock, random)
         self._fetches: dict[Digest, Fetch] = {}
         self._running: dict[Digest, asyncio.Task[None]] = {}
         self._demanded: set[ContentKey] = set()
-        self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
-        self._small = asyncio.Semaphore(_SMALL_AT_ONCE)
+        self._turns = Turns(_LARGE_AT_ONCE, _SMALL_AT_ONCE)
         shelf.evict = self._evict
         shelf.fetching = self._running.__contains__
 
@@ -174,6 +176,13 @@ class Edge:
         """Its swarm is alive: not a content to evict first."""
         await self._shelf.used(digest)
 
+    def stand_still(self, digest: Digest) -> None:
+        """End its fetch if nobody wants it now; what is verified stays. Whoever waits for it is not disturbed, for then
+        somebody wants it.
+        """
+        if digest in self._running and self.links.paused(digest):
+            self._running[digest].cancel()
+
     def retry_now(self) -> None:
         """The centre is back, or tokens are new: forget all delays."""
         self._cooldown.clear()
@@ -228,9 +237,10 @@ class Edge:
     async def _attempt(self, fetch: Fetch) -> None:
         digest = fetch.digest
         try:
-            async with self._large if fetch.swarms else self._small:
+            async with self._turns.turn(lambda: self.links.lower(digest), large=bool(fetch.swarms)):
                 self._moved(digest)
-                await self._fetch(fetch)
+                with self.links.fetching(digest):
+                    await self._fetch(fetch)
             self._cooldown.succeeded(digest)
             self._fetches.pop(digest, None)
             log.info("content held", digest=str(digest), bytes=fetch.progress.size)

@@ -31,6 +31,7 @@ from regional.abreast import abreast, portions
 from regional.centre import BodyCut, Centre, CentreBody, CentreRefused
 from regional.crossings import Crossings
 from regional.directory import ContentDirectory, DiskFailed
+from regional.links import RegionalLinks
 from regional.model import ContentKey
 from regional.pieces import OfferLine, Spawn, append_all, assembled, read_ahead
 from regional.progress import Progress
@@ -219,7 +220,9 @@ class Fetch:
         offer = functools.partial(self.parts.seeding.offer_piece, self.digest)
         async with OfferLine(self.parts.spawn, f"offer {self.digest}", offer) as line, answer as body:
             with self.parts.crossings.metering(key, body.received) as metered:
-                pieces = assembled(sizes, read_ahead(self.parts.spawn, f"read {self.digest}", body.chunks))
+                pieces = assembled(
+                    sizes, read_ahead(self.parts.spawn, f"read {self.digest}", self.parts.links.paced(key, body.chunks))
+                )
                 async with aclosing(pieces):
                     async for index, data in pieces:
                         metered()
@@ -274,7 +277,8 @@ class Fetch:
             await asyncio.to_thread(self.parts.directory.reserve, self.digest, body.total)
             self.progress.begin(body.total, body.total, ())
             with self.parts.crossings.metering(key, body.received):
-                await append_all(functools.partial(self.parts.directory.write, self.digest), hasher, body.chunks)
+                chunks = self.parts.links.paced(key, body.chunks)
+                await append_all(functools.partial(self.parts.directory.write, self.digest), hasher, chunks)
         try:
             self.digest.verify(hasher.digest())
         except DigestMismatch:

@@ -13,6 +13,7 @@ import structlog
 from google.protobuf.message import DecodeError, Message
 
 from common.durable import write_file
+from proto.content.v1 import content_pb2
 from proto.regional.v1 import regional_pb2
 
 log = structlog.get_logger()
@@ -25,6 +26,7 @@ class Journal:
     def __init__(self, directory: Path) -> None:
         self._orders = directory / "orders.pb"
         self._welcome = directory / "welcome.pb"
+        self._limits = directory / "limits.pb"
 
     def save_orders(self, orders: regional_pb2.OrderSet) -> None:
         write_file(self._orders, orders.SerializeToString())
@@ -35,6 +37,12 @@ class Journal:
     def save_welcome(self, welcome: regional_pb2.Welcome) -> None:
         """It carries the keys that verify content tokens."""
         write_file(self._welcome, welcome.SerializeToString())
+
+    def save_limits(self, limits: content_pb2.Limits) -> None:
+        write_file(self._limits, limits.SerializeToString())
+
+    def load_limits(self) -> content_pb2.Limits | None:
+        return _load(self._limits, content_pb2.Limits())
 
     def load_welcome(self) -> regional_pb2.Welcome | None:
         return _load(self._welcome, regional_pb2.Welcome())

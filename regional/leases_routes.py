@@ -41,6 +41,7 @@ class LeaseRoutes:
         if metainfo is None:
             raise NotInSwarm(f"{digest} is not spread by swarm", action="fetch it over HTTP")
         question = decode_question(await request.read(), metainfo.piece_count)
+        self._edge.links.heard(request, digest)
         self._edge.demand(key, token)
         grant = await self._desks.ask(
             key,

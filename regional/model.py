@@ -39,6 +39,14 @@ class ContentKey:
         return cls(Digest.parse(digest.replace("-", ":", 1)), unquote(tenant_id))
 
 
+class Effort(enum.Enum):
+    """How much fetching may disturb others."""
+
+    ORDINARY = "ordinary"
+    LOWER = "lower"
+    PAUSED = "paused"  # stands still; what is there stays
+
+
 @dataclass(frozen=True, slots=True)
 class Order:
     """The centre wants this IDC to hold `key`. `token` is the right to fetch it, renewed with every full set."""
@@ -47,6 +55,7 @@ class Order:
     size_bytes: int
     media_type: str
     token: str
+    effort: Effort = Effort.ORDINARY
 
 
 class Phase(enum.Enum):

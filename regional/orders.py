@@ -22,13 +22,23 @@ from proto.regional.v1 import regional_pb2
 from regional.centre import CentreBusy
 from regional.edge import Edge
 from regional.journal import Journal
-from regional.model import ContentKey, Order, OrderState, Phase
+from regional.model import ContentKey, Effort, Order, OrderState, Phase
 from regional.pieces import Spawn
 from regional.shelf import Shelf
 
 log = structlog.get_logger()
 
 _LONGEST_DELAY_SECONDS = 60.0
+_STANDS_STILL = "it stands still outside its window; what is there stays"
+_EFFORTS: Mapping[int, Effort] = {
+    content_pb2.EFFORT_LOWER: Effort.LOWER,
+    content_pb2.EFFORT_PAUSED: Effort.PAUSED,
+}
+_WORDS = {
+    Effort.ORDINARY: content_pb2.EFFORT_UNSPECIFIED,
+    Effort.LOWER: content_pb2.EFFORT_LOWER,
+    Effort.PAUSED: content_pb2.EFFORT_PAUSED,
+}
 
 
 class OrderBook:
@@ -109,6 +119,12 @@ class OrderBook:
         for key in before.keys() - after.keys():
             self._withdraw(key)
         for key, order in after.items():
+            self._edge.links.ordered(key, order.effort)
+            if key in self._tasks and order.effort is Effort.PAUSED and not self._edge.holds(key.digest):
+                # It waits in a new task for the order that lets it go on.
+                self._tasks.pop(key).cancel()
+                self._tasks[key] = self._spawn(f"order {key.digest}", self._keep(key))
+                self._edge.stand_still(key.digest)
             if key not in self._tasks:
                 self._shelf.order(key)
                 self._by_digest.setdefault(key.digest, set()).add(key)
@@ -120,6 +136,7 @@ class OrderBook:
 
     def _withdraw(self, key: ContentKey) -> None:
         self._tasks.pop(key).cancel()
+        self._edge.links.ordered(key, None)
         del self._wakes[key]
         self._phases.pop(key, None)
         self._shelf.withdraw(key)
@@ -134,6 +151,10 @@ class OrderBook:
         while True:
             wake.clear()
             order = self._set.items[key]
+            if order.effort is Effort.PAUSED and not self._edge.holds(key.digest):
+                self._enter(key, Phase.WAITING, _STANDS_STILL)
+                await wake.wait()
+                continue
             try:
                 await self._edge.hold(key, order.token, order.size_bytes, ordered=True)
             except Failure as failure:
@@ -176,7 +197,8 @@ def _orders(received: Iterable[regional_pb2.Order]) -> dict[ContentKey, Order]:
         except Failure as failure:
             log.error("order not understood", digest=content.digest[:160], error=str(failure))
             continue
-        orders[key] = Order(key, content.size_bytes, content.media_type, content.token)
+        effort = _EFFORTS.get(order.effort, Effort.ORDINARY)
+        orders[key] = Order(key, content.size_bytes, content.media_type, content.token, effort)
     return orders
 
 
@@ -186,6 +208,7 @@ def _order_set(held: HeldSet[ContentKey, Order]) -> regional_pb2.OrderSet:
         orders=[
             regional_pb2.Order(
                 tenant_id=order.key.tenant_id,
+                effort=_WORDS[order.effort],
                 content=content_pb2.Content(
                     digest=str(order.key.digest),
                     size_bytes=order.size_bytes,

@@ -20,7 +20,7 @@ from regional.content import authorised
 from regional.edge import Edge
 from regional.model import ContentKey
 from regional.reader import Reader
-from regional.sending import Representation, send, write_chunk
+from regional.sending import Representation, send, take_turn, write_chunk
 
 # Small parts leave together.
 _TOGETHER = 256 << 10
@@ -56,9 +56,12 @@ class PartRoutes:
         body = await request.content.read(byte_parts.MOST_ENCODED + 1)
         while chunk := await request.content.read(byte_parts.MOST_ENCODED + 1 - len(body)):
             body += chunk
-        async with await self._edge.open(ContentKey(digest, claim.tenant_id), token) as reader:
+        key = ContentKey(digest, claim.tenant_id)
+        self._edge.links.heard(request, digest)
+        async with await self._edge.open(key, token) as reader:
             parts = _Parts(reader, byte_parts.parse(body, reader.size))
-            return await send(request, Representation(parts, Validators(str(digest)), byte_parts.MEDIA_TYPE))
+            with self._edge.links.serving(request, key):
+                return await send(request, Representation(parts, Validators(str(digest)), byte_parts.MEDIA_TYPE))
 
 
 class _Parts:
@@ -77,12 +80,13 @@ class _Parts:
         for span in self._spans:
             group.append(span)
             if byte_parts.total(group) >= _TOGETHER:
-                await self._send(response, group)
+                await self._send(request, response, group)
                 group = []
         if group:
-            await self._send(response, group)
+            await self._send(request, response, group)
 
-    async def _send(self, response: web.StreamResponse, group: Sequence[Span]) -> None:
+    async def _send(self, request: web.BaseRequest, response: web.StreamResponse, group: Sequence[Span]) -> None:
+        await take_turn(request, byte_parts.total(group))
         for span in group:
             await self._reader.wait_whole(span)
         await write_chunk(response, await asyncio.to_thread(_read, self._reader.file, group))

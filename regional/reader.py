@@ -13,7 +13,7 @@ from aiohttp import web
 
 from common.byte_ranges import Span
 from regional.progress import Progress
-from regional.sending import CHUNK, FileBody, write_chunk
+from regional.sending import CHUNK, FileBody, take_turn, write_chunk
 
 # A GET waits this long for bytes in flight; then the client is told to come back (503), or its answer is cut.
 WAIT_SECONDS = 30.0
@@ -57,6 +57,7 @@ class Reader:
         while position < span.end:
             await self._progress.wait_readable(position, WAIT_SECONDS)
             count = self._progress.readable(position, min(CHUNK, span.end - position))
+            await take_turn(request, count)
             chunk = await asyncio.to_thread(os.pread, self.file.fileno(), count, position)
             if len(chunk) != count:
                 raise ConnectionResetError("the file became shorter while it was sent")

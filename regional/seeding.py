@@ -136,6 +136,9 @@ class Seeding:
         """Every swarm, with its tenant."""
         return [(key.tenant_id, one.handle) for swarms in self._swarms.values() for key, one in swarms.items()]
 
+    def torrents(self) -> list[tuple[ContentKey, TorrentHandle]]:
+        return [(key, swarm.handle) for swarms in self._swarms.values() for key, swarm in swarms.items()]
+
     def statuses(self) -> list[TorrentStatus]:
         return [swarm.handle.status() for swarms in self._swarms.values() for swarm in swarms.values()]
 

@@ -19,6 +19,7 @@ from aiohttp import web
 
 from common.byte_ranges import Span, Validators, requested_span
 from common.errors import Failure
+from common.links import Pace
 
 log = structlog.get_logger()
 
@@ -28,6 +29,10 @@ SENT_BYTES = web.RequestKey("sent_bytes", int)
 # A client that takes less than a slice in this time is gone or hostile: 4 MiB in 120 s is 35 KB/s.
 _SLICE = 4 << 20
 _STALL_SECONDS = 120.0
+# A slice of an answer whose line is limited.
+_PACED_SLICE = 256 << 10
+# The line that an answer goes over (`regional.links`); without it nothing is limited.
+PACE = web.RequestKey("pace", Pace)
 
 
 class Body(Protocol):
@@ -68,20 +73,31 @@ class FileBody:
         if transport is None:
             raise ConnectionResetError("the client is gone")
         if transport.get_extra_info("sslcontext") is not None:
-            await self._send_chunks(response, span)
+            await self._send_chunks(request, response, span)
             return
-        loop = asyncio.get_running_loop()
-        for start in range(span.start, span.end, _SLICE):
+        pace, loop = request.get(PACE), asyncio.get_running_loop()
+        size = _SLICE if pace is None or not pace.limited else _PACED_SLICE
+        for start in range(span.start, span.end, size):
+            count = min(size, span.end - start)
+            await take_turn(request, count)
             async with asyncio.timeout(_STALL_SECONDS):
-                await loop.sendfile(transport, self._file, start, min(_SLICE, span.end - start))
+                await loop.sendfile(transport, self._file, start, count)
 
-    async def _send_chunks(self, response: web.StreamResponse, span: Span) -> None:
+    async def _send_chunks(self, request: web.BaseRequest, response: web.StreamResponse, span: Span) -> None:
         for start in range(span.start, span.end, CHUNK):
             count = min(CHUNK, span.end - start)
+            await take_turn(request, count)
             chunk = await asyncio.to_thread(os.pread, self._file.fileno(), count, start)
             if len(chunk) != count:
                 raise ConnectionResetError("the file became shorter while it was sent")
             await write_chunk(response, chunk)
+
+
+async def take_turn(request: web.BaseRequest, count: int) -> None:
+    """Until so many bytes of the answer may go over its line."""
+    pace = request.get(PACE)
+    if pace is not None:
+        await pace.take(count)
 
 
 async def write_chunk(response: web.StreamResponse, chunk: bytes) -> None:

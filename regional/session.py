@@ -18,7 +18,9 @@ from common.bittorrent import SMALLEST_SWARM_BYTES
 from common.clock import Clock
 from common.content_statement import StatementVerifier
 from common.content_token import ContentVerifier
+from common.limit_messages import rules_from
 from common.patience import OutboxOverflow, RoundEnded
+from proto.content.v1 import content_pb2
 from proto.edge.v1 import edge_pb2
 from proto.regional.v1 import regional_pb2, regional_pb2_grpc
 from regional.centre import Centre
@@ -80,6 +82,9 @@ class Session:
         welcome = await asyncio.to_thread(self._journal.load_welcome)
         if welcome is not None:
             self._use(welcome)
+        limits = await asyncio.to_thread(self._journal.load_limits)
+        if limits is not None:
+            self._edge.links.rules = rules_from(limits)
 
     async def welcomed(self, welcome: regional_pb2.PlaneMessage, sender: Sender[regional_pb2.RegionalMessage]) -> None:
         said = welcome.welcome
@@ -107,6 +112,8 @@ class Session:
                 self._edge.retry_now()
             case "changes":
                 await self._book.change(message.changes)
+            case "limits":
+                await self._limit(message.limits)
             case "reports_ack":
                 self._reports.acknowledged(message.reports_ack.sequence)
                 self._due.set()
@@ -114,6 +121,13 @@ class Session:
                 self.returning(message.return_content)
             case other:
                 log.debug("message ignored", body=other)
+
+    async def _limit(self, limits: content_pb2.Limits) -> None:
+        rules = rules_from(limits)
+        if rules != self._edge.links.rules:
+            await asyncio.to_thread(self._journal.save_limits, limits)
+            self._edge.links.rules = rules
+            log.info("limits received", rules=len(rules))
 
     async def ended(self) -> None:
         self._sender = None

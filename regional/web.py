@@ -81,9 +81,11 @@ class SwarmWeb:
         token, hexadecimal = request.match_info["token"], request.match_info["hex"]
         digest = Digest.parse(f"{'sha256' if len(hexadecimal) == 64 else 'sha512'}:{hexadecimal}")
         claim = self._verifier.verify(token, digest)
-        async with await self._edge.open(ContentKey(digest, claim.tenant_id), token) as reader:
+        key = ContentKey(digest, claim.tenant_id)
+        async with await self._edge.open(key, token) as reader:
             body = _WholeRange(reader) if "Range" in request.headers else reader
-            return await send(request, Representation(body, Validators(str(digest))))
+            with self._edge.links.serving(request, key, silent=True):
+                return await send(request, Representation(body, Validators(str(digest))))
 
 
 class _WholeRange:

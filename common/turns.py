@@ -8,19 +8,19 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-_LARGE_AT_ONCE, _SMALL_AT_ONCE = 4, 8
-_LOWER_LARGE_AT_ONCE, _LOWER_SMALL_AT_ONCE = 2, 4
 _LOOK_SECONDS = 1.0
 
 
 class Turns:
-    def __init__(self) -> None:
+    """`large`, `small`: at once, of contents of each size; half as many besides of lower effort."""
+
+    def __init__(self, large: int, small: int) -> None:
         # By (lower effort, large).
         self._free = {
-            (False, True): asyncio.Semaphore(_LARGE_AT_ONCE),
-            (False, False): asyncio.Semaphore(_SMALL_AT_ONCE),
-            (True, True): asyncio.Semaphore(_LOWER_LARGE_AT_ONCE),
-            (True, False): asyncio.Semaphore(_LOWER_SMALL_AT_ONCE),
+            (False, True): asyncio.Semaphore(large),
+            (False, False): asyncio.Semaphore(small),
+            (True, True): asyncio.Semaphore(max(1, large // 2)),
+            (True, False): asyncio.Semaphore(max(1, small // 2)),
         }
 
     @asynccontextmanager
