@@ -73,6 +73,9 @@ bench-swarm: setup ## the swarm against aria2, transmission and nginx on shaped 
 soak-swarm: setup ## SOAK_SPREADS=50 spreads while agents, regional and control plane are killed (root)
 	@$(BIN)/python -m benchmarks.swarm.soak
 
+bench-delta: setup ## a new version of a disk image of which a tenth changed: BENCH_MIB=1024
+	@$(BIN)/python -m benchmarks.delta
+
 clean: ## remove what was generated outside of git
 	rm -rf .venv demo-data .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
