@@ -30,7 +30,8 @@ from common.backoff import Backoff
 from common.bittorrent import reuse, reuse_files
 from common.bittorrent.merkle import zeros_root
 from common.bittorrent.metainfo import Metainfo
-from common.bittorrent.reuse_files import Candidate, Composer
+from common.bittorrent.reuse_donors import Candidate, Stopped
+from common.bittorrent.reuse_files import Composer
 from common.clock import Clock
 from common.digest import Digest
 from common.errors import Failure
@@ -85,7 +86,7 @@ class Reuse:
         try:
             await self._own(key)
             await self._fill(key, metainfo, path, held, stop, fresh=have is None)
-        except (Failure, OSError, TimeoutError, reuse_files.Stopped) as error:
+        except (Failure, OSError, TimeoutError, Stopped) as error:
             log.warning("no more reused", digest=str(key[1]), error=str(error) or type(error).__name__)
         finally:
             stop.set()

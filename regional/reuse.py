@@ -18,7 +18,8 @@ import structlog
 from common.bittorrent import reuse, reuse_files
 from common.bittorrent.merkle import zeros_root
 from common.bittorrent.metainfo import Metainfo
-from common.bittorrent.reuse_files import Candidate, Composer
+from common.bittorrent.reuse_donors import Candidate, Stopped
+from common.bittorrent.reuse_files import Composer
 from common.errors import Failure
 from regional.centre import Centre
 from regional.crossings import Crossings
@@ -73,7 +74,7 @@ class Reuse:
         composer = None
         try:
             composer = await self._find(key, token, metainfo, stop, fresh=fresh)
-        except (Failure, OSError, reuse_files.Stopped) as error:
+        except (Failure, OSError, Stopped) as error:
             log.warning("nothing reused", digest=str(key.digest), tenant=key.tenant_id, error=str(error))
         finally:
             stop.set()

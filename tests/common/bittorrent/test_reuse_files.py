@@ -15,7 +15,8 @@ from common.bittorrent.merkle import MerkleBuilder
 from common.bittorrent.metainfo import Metainfo, build
 from common.bittorrent.recheck import held_pieces
 from common.bittorrent.reuse import BlockMap, BlockMapBuilder
-from common.bittorrent.reuse_files import Candidate, Composer, Stopped
+from common.bittorrent.reuse_donors import Candidate, Stopped
+from common.bittorrent.reuse_files import Composer
 from common.digest import Digest
 
 PIECE = 64 << 10
@@ -183,3 +184,17 @@ def test_batches_stay_within_one_request(tmp_path: Path, wanted: Path, monkeypat
         stop=threading.Event(),
     )
     assert composer.batches(range(20), 0.5) == [[at, at + 1] for at in range(0, 20, 2)]
+
+
+@pytest.mark.parametrize("shift", [512, 1024, 3584, 4096 + 2560])
+def test_what_moved_by_less_than_a_block_is_found(tmp_path: Path, shift: int) -> None:
+    """As in a tar with another file at its front."""
+    old = candidate(tmp_path / "old", OLD)
+    data = random.Random(4).randbytes(shift) + OLD
+    metainfo, wanted = metainfo_of(data), tmp_path / "wanted"
+    wanted.write_bytes(bytes(len(data)))
+    composer = reuse_files.find(metainfo, map_of(data), [old], wanted, fresh=True, stop=threading.Event())
+    assert composer.missing_bytes <= shift + BLOCK
+    local = composer.local(range(metainfo.piece_count))
+    assert all(composer.copy(index) for index in local)
+    assert sorted(held_pieces(wanted, metainfo, range(metainfo.piece_count))) == local == list(range(1, 21))
