@@ -159,7 +159,10 @@ class Fetch:
         key, token = self.rights.best()
         async with self.parts.reuse.of(key, token, metainfo, fresh=self._fresh) as composer:
             if composer is not None:
-                await self._lay(metainfo, composer)
+                try:
+                    await self._lay(metainfo, composer)
+                except OSError as error:
+                    log.warning("no more reused", digest=str(self.digest), error=str(error))
             yield composer
 
     async def _lay(self, metainfo: Metainfo, composer: Composer) -> None:

@@ -1,8 +1,8 @@
 """Putting pieces together from contents that are held: copying, completing, verifying. Blocking: call in threads.
 
 Invariant: `copy` and `compose` say yes only to bytes that were read back and match the piece's Merkle root; a donor
-that leads to a false piece is named in the log and not used again. What a kill leaves in the file is not believed by the
-next process, which verifies it (`recheck`).
+that leads to a false piece is named in the log and not used again. What a kill leaves in the file is not believed by
+the next process, which verifies it (`recheck`).
 
 Where the file system shares blocks (XFS, btrfs), copy_file_range copies nothing.
 """
