@@ -26,6 +26,7 @@ from agent.fetch import Fetcher
 from agent.journal import Journal
 from agent.ledger import Ledger
 from agent.model import Assignment, ContainerSpec, Content, InstanceReport, Phase
+from agent.offences import Offences
 from agent.reconciler import Reconciler
 from agent.reporter import Reporter
 from agent.runtimes.memory import MemoryEngine, MemoryRuntimeDriver
@@ -95,6 +96,8 @@ class FakeSource:
         self.busy = 0
         self.busy_code = "still_fetching"
         self.leases = True
+        self.accusations: list[dict[str, object]] = []
+        self.accused = "host/host-9"
         self.books: dict[str, LeaseBook] = {}
         self.gate = asyncio.Event()
         self.gate.set()
@@ -125,6 +128,7 @@ class FakeSource:
         app.router.add_get("/content/v1/{digest}", self._content)
         app.router.add_get("/content/v1/{digest}/metainfo", self._metainfo)
         app.router.add_post("/content/v1/{digest}/lease", self._lease)
+        app.router.add_post("/content/v1/{digest}/offences", self._offence)
         self.add_routes(app.router)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
@@ -174,6 +178,13 @@ class FakeSource:
         question = decode_question(await request.read(), shape.piece_count)
         grant = book.ask(question.peer, question, asyncio.get_running_loop().time())
         return web.Response(body=encode_grant(dataclasses.replace(grant, seconds=min(grant.seconds, 0.05))))
+
+    async def _offence(self, request: web.Request) -> web.Response:
+        refusal = self._refusal(request)
+        if refusal is not None:
+            return refusal
+        self.accusations.append(await request.json())
+        return web.json_response({"accused": self.accused})
 
     async def _content(self, request: web.Request) -> web.StreamResponse:
         await self.gate.wait()
@@ -314,10 +325,11 @@ class Agent:
         )
         self.swarms = Swarms(self.session, lab.directory / "swarm")
         self.random = 0.1
+        content_http = ContentHttp(http, NoTrust())
         self.fetcher = Fetcher(
             self.cache,
             self.swarms,
-            ContentHttp(http, NoTrust()),
+            content_http,
             self.book,
             self.ledger,
             clock,
@@ -326,6 +338,8 @@ class Agent:
             patience=lab.patience,
             peer=str(id(self)),  # only tells the hosts apart
         )
+        offences = Offences(self.swarms.key_of, self.book, content_http, self.reporter, clock, lifecycle.spawn)
+        self.session.banned, self.fetcher.metainfo_refused = offences.banned, offences.metainfo_refused
         self.seeding = Seeding(self.book, self.cache, self.swarms, self.fetcher, clock, lambda: self.random)
         self.driver = MemoryRuntimeDriver(lab.engine, HOST)
         self.reconciler = Reconciler(

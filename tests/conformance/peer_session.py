@@ -9,6 +9,7 @@ from __future__ import annotations
 import pytest
 
 from tests.conformance.peer_authorisation import PeerAuthorisation
+from tests.conformance.peer_bans import PeerBans
 from tests.conformance.peer_faults import PeerFaults
 from tests.conformance.peer_limits import PeerLimits
 from tests.conformance.peer_reading import PeerReading
@@ -16,5 +17,5 @@ from tests.conformance.peer_transfers import PeerTransfers
 
 
 @pytest.mark.timeout(60)
-class PeerSessionConformance(PeerAuthorisation, PeerTransfers, PeerFaults, PeerReading, PeerLimits):
+class PeerSessionConformance(PeerAuthorisation, PeerTransfers, PeerFaults, PeerBans, PeerReading, PeerLimits):
     """Every promise of the port."""
