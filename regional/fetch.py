@@ -15,6 +15,7 @@ import functools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 
 import structlog
 
@@ -167,7 +168,7 @@ class Fetch:
 
     async def _lay(self, metainfo: Metainfo, composer: Composer) -> None:
         before = self.progress.held_bytes
-        for index in await asyncio.to_thread(composer.local, _flat(self.progress.missing())):
+        for index in await asyncio.to_thread(composer.local, chain(*self.progress.missing())):
             if not self._offered:
                 if await asyncio.to_thread(composer.copy, index):
                     self._mark(index)
@@ -187,7 +188,7 @@ class Fetch:
         """Ask once for the parts of pieces that are here in part, and for each run of missing pieces."""
         key, token = self.rights.best()
         if composer is not None:
-            for batch in await asyncio.to_thread(composer.batches, _flat(self.progress.missing()), _MOST_ABSENT):
+            for batch in await asyncio.to_thread(composer.batches, chain(*self.progress.missing()), _MOST_ABSENT):
                 await self._complete(metainfo, composer, batch, key, token)
         requests = portions(self.progress.missing(), metainfo.piece_length)
         false_pieces = await abreast(requests, lambda run: self._run(metainfo, run, key, token))
@@ -296,7 +297,3 @@ class Fetch:
         self._offered = False
         await self.parts.seeding.leave(self.digest)
         await asyncio.to_thread(self.parts.directory.discard_partial, self.digest)
-
-
-def _flat(runs: list[range]) -> list[int]:
-    return [index for run in runs for index in run]
