@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 from common.spreading.exchange import Question
 
-# A member asks at least every two seconds while it lacks anything.
-SILENT_SECONDS = 10.0
+# A member asks at least every two and a half seconds while it lacks anything, or else is busy with a lease.
+SILENT_SECONDS = 5.0
 # One that has everything says so once and seeds on. Where a tracker knows the seeds, whom it does not know is gone.
 SEED_SECONDS = 600.0
 UNSEEN_SEED_SECONDS = 60.0
@@ -51,13 +51,13 @@ class Crowd:
         member.held, member.seen_at, member.rate, member.peer = question.held, now, question.rate, question.peer
         return member
 
-    def forget_silent(self, now: float, seeds: Collection[str] | None) -> None:
-        """`seeds`: who a tracker knows to have everything; None: there is no tracker."""
+    def forget_silent(self, now: float, seeds: Collection[str] | None, busy: Collection[str] = ()) -> None:
+        """`seeds`: who a tracker knows to have everything; None: there is no tracker. `busy`: who has valid leases."""
         for name, member in list(self.members.items()):
             patience = SILENT_SECONDS
             if member.held == self.everything:
                 patience = SEED_SECONDS if seeds is None or name in seeds else UNSEEN_SEED_SECONDS
-            if now - member.seen_at > patience:
+            if now - member.seen_at > patience and name not in busy:
                 del self.members[name]
 
     def elsewhere(self, name: str, now: float, seeds: Collection[str] | None) -> int:

@@ -27,7 +27,7 @@ _FIRST_LEASE_BYTES = 1 << 20
 # eight uplinks ten times thinner than the rest: 0.98 of the bound, and 0.80 with 5 MiB.
 _SLACK_BYTES = 1 << 20
 _SHORTEST_SECONDS = 2.0
-_UNKNOWN_SECONDS = 10.0
+_UNKNOWN_SECONDS = 5.0
 _LONGEST_SECONDS = 60.0
 _AGAIN_SECONDS = 0.5
 _GATE_AGAIN_SECONDS = 2.0
@@ -106,7 +106,7 @@ class LeaseBook:
         """`available`: pieces that the source has itself; None: all. `seeds`: who a tracker knows to have everything;
         None: there is no tracker.
         """
-        self.crowd.forget_silent(now, seeds)
+        self.crowd.forget_silent(now, seeds, {lease.holder for lease in self.leases if lease.until > now})
         member = self.crowd.hear(holder, question, now)
         if member is None:
             return Grant(None, _GATE_AGAIN_SECONDS)
@@ -126,11 +126,6 @@ class LeaseBook:
         seconds = self._seconds(len(run), question.source_rate)
         self.leases.append(Lease(holder, masks.of_range(run), now + seconds, now))
         return Grant(run, seconds)
-
-    def is_deserted(self, now: float, seeds: Collection[str] | None) -> bool:
-        """Nobody is in it any more."""
-        self.crowd.forget_silent(now, seeds)
-        return not self.crowd.members
 
     def _settle(self, holder: str, question: Question, now: float) -> None:
         """Drop what is over, shorten what arrived, prolong what is being fetched."""

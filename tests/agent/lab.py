@@ -81,7 +81,7 @@ class FakeSource:
 
     refuse: status for every request. corrupt: what is sent is false. cut: send so many bytes of each answer and hang
     up. busy: so many requests are answered with 503 first, with `busy_code`. swarm: whether it knows metainfo. leases:
-    whether it leases pieces.
+    whether it leases pieces; haste: how many seconds pass for them in one of ours.
     """
 
     def __init__(self) -> None:
@@ -96,6 +96,7 @@ class FakeSource:
         self.busy = 0
         self.busy_code = "still_fetching"
         self.leases = True
+        self.haste = 1.0
         self.accusations: list[dict[str, object]] = []
         self.accused = "host/host-9"
         self.books: dict[str, LeaseBook] = {}
@@ -176,7 +177,7 @@ class FakeSource:
         shape = Shape(len(self.contents[digest]), PIECE)
         book = self.books.setdefault(digest, LeaseBook(shape, Budget()))
         question = decode_question(await request.read(), shape.piece_count)
-        grant = book.ask(question.peer, question, asyncio.get_running_loop().time())
+        grant = book.ask(question.peer, question, asyncio.get_running_loop().time() * self.haste)
         return web.Response(body=encode_grant(dataclasses.replace(grant, seconds=min(grant.seconds, 0.05))))
 
     async def _offence(self, request: web.Request) -> web.Response:
