@@ -1,9 +1,10 @@
 """A new version of a disk image: how much of it crosses the WAN, and reaches each host, when the old one is held there.
 
-Real processes (control plane, a regional, two agents) on loopback; bytes are counted by the centre (egress), by the
-regional and by the hosts themselves. A tenth of the image is new, in runs at places that chance chose (on borders of 4
-KiB, as a guest's file system writes), and there is a pair of ext4 images of two directory trees of which a tenth
-differs. The peer is the whole image, which is what every system moves that knows layers by their digest alone.
+Real processes (control plane, a regional, two agents) on loopback; bytes are counted by the centre, the block map with
+them, and by the hosts. A tenth of the image is new, in runs at places that chance chose (on borders of 4 KiB, as a
+guest's file system writes); then two ext4 images of directory trees of which a tenth of the files differ, and a tar to
+whose front a file was added. The peer is the whole image, which is what every system moves that knows layers by their
+digest alone.
 
 Environment: `BENCH_MIB` (1024). Takes 8 times that on the disk of the temporary directory.
 """
@@ -11,10 +12,12 @@ Environment: `BENCH_MIB` (1024). Takes 8 times that on the disk of the temporary
 from __future__ import annotations
 
 import functools
+import io
 import random
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -74,6 +77,7 @@ def pairs() -> Iterator[Pair]:
     if shutil.which("mke2fs") is not None:
         made = [functools.partial(ext4_image, version=version) for version in (1, 2)]
         yield Pair("ext4 image made anew", *made)
+    yield Pair("tar with another file in front", tar_of_files, functools.partial(tar_of_files, front=5000))
 
 
 def measure(pair: Pair, folder: Path, mebibytes: int) -> dict[str, float]:
@@ -187,6 +191,16 @@ def ext4_image(path: Path, mebibytes: int, version: int) -> None:
             str(path),
         ]
         subprocess.run([*command, f"{mebibytes}M"], check=True, capture_output=True, timeout=600)
+
+
+def tar_of_files(path: Path, mebibytes: int, front: int = 0) -> None:
+    """Files of a mebibyte, less than their headers take; before them one of `front` bytes."""
+    chance = random.Random(2)
+    with tarfile.open(path, "w") as archive:
+        for number in range(-1 if front else 0, mebibytes - 1):
+            member = tarfile.TarInfo(f"file-{number}")
+            member.size = front if number < 0 else _MEBIBYTE - 512
+            archive.addfile(member, io.BytesIO(bytes(front) if number < 0 else chance.randbytes(member.size)))
 
 
 def note(text: str) -> None:
