@@ -60,7 +60,9 @@ _WHOLE: dict[str, Target] = {"": Base(), "token": Login(), "_catalog": Further("
 def parse_path(raw_path: str) -> Target:
     """Raises `PathUnknown`, `NameInvalid`, `DigestInvalid`. Names and tags hold no colon, digests do."""
     path = unquote(raw_path)
-    rest = path.removeprefix(PREFIX) if path.startswith(PREFIX) else ""
+    if not f"{path}/".startswith(PREFIX):
+        raise _unknown()
+    rest = path[len(PREFIX) :]
     if rest in _WHOLE:
         return _WHOLE[rest]
     if (found := _TAGS.fullmatch(rest)) is not None:

@@ -42,7 +42,7 @@ def test_any_path_is_a_target_or_a_failure(rest: str) -> None:
 
 
 def test_the_paths_without_a_repository() -> None:
-    assert parse_path("/v2/") == Base()
+    assert parse_path("/v2/") == parse_path("/v2") == Base()
     assert parse_path("/v2/token") == Login()
     assert parse_path("/v2/_catalog") == Further("")
     for nothing in ("/v3/", "/v2/acme", "/v2/acme/web/blobs/uploads/"):
