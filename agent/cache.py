@@ -2,8 +2,7 @@
 
 Invariant: a name under `sha256/` (or `sha512/`) exists only if the whole file was hashed, matched, and was fsynced
 first; nobody reads a content from anywhere else. Publishing links, so the file that a swarm seeds and the cached one
-share their bytes. A marker in `publishing/` covers the moment between link and the directory's fsync: after a crash
-what it names is hashed again.
+share their bytes. As the bytes are durable before the name is, no crash leaves a name of other bytes.
 
 What leaves, and when, is decided in `eviction`; the order of use is kept here and survives a restart in the files'
 times.
@@ -16,15 +15,16 @@ import contextlib
 import errno
 import os
 import shutil
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
+from io import FileIO
 from pathlib import Path
 from typing import BinaryIO
 
 import structlog
 
+from agent.publication import Publication
 from common.digest import Digest, DigestInvalid, DigestMismatch, Hasher
-from common.durable import sync_directory, write_file
 from common.errors import Unavailable
 from common.water_marks import WaterMarks, limit_of
 
@@ -83,6 +83,7 @@ class ContentCache:
         self.marks = WaterMarks(limit_bytes, high_percent, low_percent)
         self._reserve_bytes = reserve_bytes
         self._free = free
+        self._publication = Publication()
         self._sizes: dict[Digest, int] = {}  # in order of use, least recent first
 
     async def open(self) -> None:
@@ -142,6 +143,12 @@ class ContentCache:
         self._sizes[digest] = size_bytes
         return path
 
+    async def publish_bytes(self, digest: Digest, chunks: Sequence[bytes]) -> Path:
+        """The same for a content in memory; nothing stays where it was gathered."""
+        path = await asyncio.to_thread(self._publish_bytes, digest, chunks)
+        self._sizes[digest] = sum(map(len, chunks))
+        return path
+
     async def drop(self, digest: Digest) -> None:
         """Forget a content. Its bytes stay on disk while a swarm's file shares them."""
         self._sizes.pop(digest, None)
@@ -174,23 +181,29 @@ class ContentCache:
     def _publish(self, digest: Digest, size_bytes: int, source: Path) -> Path:
         path = self._path(digest)
         verify_file(source, digest, size_bytes)
-        marker = self.root / "publishing" / f"{digest.algorithm}-{digest.hex}"
         with full_disk_is_a_failure(self.root):
-            _sync_file(source)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_file(marker, str(digest).encode())
-            with contextlib.suppress(FileExistsError):
-                os.link(source, path)
-            sync_directory(path.parent)
-            sync_directory(path.parent.parent)
-        marker.unlink(missing_ok=True)
+            self._publication.link(source, path)
+        return path
+
+    def _publish_bytes(self, digest: Digest, chunks: Sequence[bytes]) -> Path:
+        hasher = Hasher(digest.algorithm)
+        for chunk in chunks:
+            hasher.update(chunk)
+        digest.verify(hasher.digest())
+        path, source = self._path(digest), self.partial(digest)
+        try:
+            with full_disk_is_a_failure(self.root):
+                with source.open("wb", buffering=0) as file:
+                    for chunk in chunks:
+                        write_all(file, chunk)
+                self._publication.link(source, path)
+        finally:
+            source.unlink(missing_ok=True)
         return path
 
     def _scan(self) -> None:
-        for name in ("partial", "publishing", *_ALGORITHMS):
+        for name in ("partial", *_ALGORITHMS):
             (self.root / name).mkdir(parents=True, exist_ok=True)
-        for marker in sorted((self.root / "publishing").iterdir()):
-            self._check_again(marker)
         found = [(path.stat(), path) for name in _ALGORITHMS for path in sorted((self.root / name).glob("*/*"))]
         for status, path in sorted(found, key=lambda pair: pair[0].st_mtime):
             digest = _digest_of(path)
@@ -199,19 +212,6 @@ class ContentCache:
                 path.unlink()
             else:
                 self._sizes[digest] = status.st_size
-
-    def _check_again(self, marker: Path) -> None:
-        algorithm, _, hexadecimal = marker.name.partition("-")
-        with contextlib.suppress(DigestInvalid):
-            digest = Digest.parse(f"{algorithm}:{hexadecimal}")
-            path = self._path(digest)
-            try:
-                if path.exists():
-                    verify_file(path, digest, path.stat().st_size)
-            except DigestMismatch:
-                log.warning("content damaged by a crash was removed", digest=str(digest))
-                path.unlink()
-        marker.unlink()
 
 
 def verify_file(path: Path, digest: Digest, size_bytes: int) -> None:
@@ -230,12 +230,11 @@ def verify_file(path: Path, digest: Digest, size_bytes: int) -> None:
     digest.verify(hasher.digest())
 
 
-def _sync_file(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def write_all(file: FileIO, data: bytes) -> None:
+    """A raw file may take less than it was given, first of all when the disk is nearly full."""
+    view = memoryview(data)
+    while view:
+        view = view[file.write(view) :]
 
 
 def _digest_of(path: Path) -> Digest | None:

@@ -8,7 +8,7 @@ every source gets a bounded number of fruitless tries.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from io import FileIO
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import structlog
 
-from agent.cache import ContentCache, full_disk_is_a_failure
+from agent.cache import ContentCache, full_disk_is_a_failure, write_all
 from agent.content_http import (
     BodyBroken,
     ContentAbsent,
@@ -41,6 +41,8 @@ _FALSE_TRIES = 2
 # A regional that says the bytes are on their way is worth waiting for: going to the centre would carry them over the
 # WAN once more. Thirty seconds each (its own patience), so this is ten minutes without a byte.
 _FETCHING_TRIES = 20
+# What is smaller goes through memory: no thread for each chunk, no second reading for the hash.
+_IN_MEMORY_BYTES = 4 << 20
 
 
 class FetchFailed(Unavailable):
@@ -85,8 +87,11 @@ class WholeDownload:
         while True:
             before = _size(self.cache.partial(content.digest))
             try:
-                await self._continue(source, content, key)
-                await self._publish(content)
+                if 0 < content.size_bytes <= _IN_MEMORY_BYTES and before == 0:
+                    await self._at_once(source, content, key)
+                else:
+                    await self._continue(source, content, key)
+                    await self._publish(content)
                 return None
             except DigestMismatch as failure:
                 false += 1
@@ -108,6 +113,39 @@ class WholeDownload:
                 wished = failure.retry_after_seconds if isinstance(failure, SourceBusy) else 0.0
                 await self.clock.sleep(max(wished, backoff.next_delay()))
 
+    async def _at_once(self, source: Source, content: Content, key: ContentKey) -> None:
+        """Through memory and one call to a thread; what was gathered when it fails is kept for the next try."""
+        gathered: list[bytes] = []
+        try:
+            async with aclosing(self._read(source, content, key, 0)) as chunks:
+                async for chunk in chunks:
+                    gathered.append(chunk)
+        except Failure:
+            await asyncio.to_thread(self._keep, content, gathered)
+            raise
+        try:
+            await self.cache.publish_bytes(content.digest, gathered)
+        except DigestMismatch:
+            log.warning("content was wrong, discarded", digest=str(content.digest))
+            raise
+
+    def _keep(self, content: Content, gathered: Sequence[bytes]) -> None:
+        path = self.cache.partial(content.digest)
+        with full_disk_is_a_failure(path.parent), path.open("wb", buffering=0) as file:
+            for chunk in gathered:
+                write_all(file, chunk)
+
+    async def _read(
+        self, source: Source, content: Content, key: ContentKey, position: int
+    ) -> AsyncGenerator[bytes, None]:
+        """From there to its end; every byte is in the ledger, whatever becomes of it."""
+        chunks = self.http.read(source, content.digest, self.token(key), position, content.size_bytes)
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                centre = len(chunk) if source.kind == "centre" else 0
+                self.ledger.count(key, centre=centre, regional=len(chunk) - centre)
+                yield chunk
+
     async def _continue(self, source: Source, content: Content, key: ContentKey) -> None:
         """Append to the partial file until it has the content's size."""
         path = self.cache.partial(content.digest)
@@ -117,15 +155,9 @@ class WholeDownload:
                 position = file.tell()
                 if position == content.size_bytes:
                     return
-                chunks = self.http.read(source, content.digest, self.token(key), position, content.size_bytes)
-                async with aclosing(chunks):
+                async with aclosing(self._read(source, content, key, position)) as chunks:
                     async for chunk in chunks:
-                        self.ledger.count(
-                            key,
-                            centre=len(chunk) if source.kind == "centre" else 0,
-                            regional=len(chunk) if source.kind == "regional" else 0,
-                        )
-                        await asyncio.to_thread(_write, file, chunk)
+                        await asyncio.to_thread(write_all, file, chunk)
 
     async def _publish(self, content: Content) -> None:
         """Raises `DigestMismatch`; the partial file is gone either way."""
@@ -161,10 +193,3 @@ def _open_for_append(path: Path, size_bytes: int) -> FileIO:
         path.unlink()  # it cannot be the beginning of this content
     # Unbuffered: what was counted is in the file, and a full disk shows at the write.
     return path.open("ab", buffering=0)
-
-
-def _write(file: FileIO, data: bytes) -> None:
-    # A raw file may take less than it was given, first of all when the disk is nearly full.
-    view = memoryview(data)
-    while view:
-        view = view[file.write(view) :]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import errno
 from pathlib import Path
 
@@ -39,7 +40,6 @@ async def test_what_is_published_is_found_under_its_digest(cache: ContentCache) 
     assert path is not None
     assert path.read_bytes() == DATA
     assert (cache.held, cache.used_bytes) == ({DIGEST}, len(DATA))
-    assert not list((cache.root / "publishing").iterdir())
 
 
 async def test_publishing_twice_is_harmless(cache: ContentCache) -> None:
@@ -71,21 +71,23 @@ async def test_a_restart_finds_what_was_published_and_removes_strays(cache: Cont
     assert names(again) == {DIGEST.hex}
 
 
-async def test_what_a_crash_left_half_published_is_hashed_again(cache: ContentCache) -> None:
-    good = await put(cache, b"good")
-    bad = await put(cache, b"bad")
-    never = Digest.of(b"never linked")
-    path = cache.find(bad)
-    assert path is not None
-    path.write_bytes(b"b\0d")
-    for digest in (good, bad, never):
-        (cache.root / "publishing" / f"{digest.algorithm}-{digest.hex}").touch()
-    (cache.root / "publishing" / ".temporary").touch()
+async def test_bytes_in_memory_are_published_only_if_they_are_the_contents(cache: ContentCache) -> None:
+    await cache.publish_bytes(DIGEST, [DATA[:3], DATA[3:]])
+    assert cache.find(DIGEST) is not None
+    other = Digest.of(b"other")
+    with pytest.raises(DigestMismatch):
+        await cache.publish_bytes(other, [b"wrong"])
+    assert cache.held == {DIGEST}
+    assert names(cache) == {DIGEST.hex}
+    assert not list((cache.root / "partial").iterdir())
+
+
+async def test_many_published_at_once_are_all_there(cache: ContentCache) -> None:
+    contents = [b"content %d" % number for number in range(60)]
+    await asyncio.gather(*(cache.publish_bytes(Digest.of(data), [data]) for data in contents))
     again = ContentCache(cache.root)
     await again.open()
-    assert again.held == {good}
-    assert names(again) == {good.hex}
-    assert not list((cache.root / "publishing").iterdir())
+    assert again.held == {Digest.of(data) for data in contents}
 
 
 async def test_the_least_recently_used_goes_first_also_after_a_restart(cache: ContentCache) -> None:
