@@ -27,11 +27,9 @@ def test_a_file_is_linked_beside_its_source_and_again_without_harm(tmp_path: Pat
 
 def test_one_that_fails_fails_alone(tmp_path: Path) -> None:
     publication = Publication()
+    names = [tmp_path / f"{one:02}" / "name" for one in range(20)]
     with ThreadPoolExecutor(8) as pool:
-        good = [
-            pool.submit(publication.link, made(tmp_path, f"s{one}"), tmp_path / f"{one:02}" / "name")
-            for one in range(20)
-        ]
+        good = [pool.submit(publication.link, made(tmp_path, f"s{name.parent.name}"), name) for name in names]
         bad = pool.submit(publication.link, tmp_path / "nothing", tmp_path / "00" / "other")
     assert isinstance(bad.exception(), FileNotFoundError)
     assert all(future.exception() is None for future in good)
