@@ -22,11 +22,13 @@ from control_plane.cli import (
     instances,
     limits,
     mirrors,
+    preheats,
     quota,
     replication,
     retention,
     robots,
     signatures,
+    spreads,
     stores,
     swarm,
     webhooks,
@@ -70,6 +72,8 @@ app.add_typer(fleet.regional, name="regional")
 app.add_typer(fleet.join_token, name="join-token")
 app.add_typer(limits.limit, name="limit")
 app.add_typer(instances.instance, name="instance")
+app.add_typer(preheats.preheat, name="preheat")
+spreads.add_to(swarm.swarm)
 app.add_typer(swarm.swarm, name="swarm")
 app.add_typer(audit.audit, name="audit")
 app.add_typer(webhooks.webhook, name="webhook")

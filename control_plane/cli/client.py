@@ -182,4 +182,4 @@ def _document(answer: urllib3.BaseHTTPResponse, server: str) -> Any:
 
 def _query(query: Mapping[str, Any] | None) -> str:
     present = {key: value for key, value in (query or {}).items() if value is not None}
-    return "?" + urlencode(present) if present else ""
+    return "?" + urlencode(present, doseq=True) if present else ""

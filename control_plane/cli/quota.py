@@ -89,8 +89,11 @@ def _path(name: str, user: bool) -> str:
 
 
 def _size(text: str) -> int | None:
-    if text.lower() == _NONE:
-        return None
+    return None if text.lower() == _NONE else size_of(text)
+
+
+def size_of(text: str) -> int:
+    """Bytes. Raises `Invalid`."""
     match = _SIZE.fullmatch(text.strip())
     if match is None:
         raise Invalid(f"{text!r} is no size", action="say it like 1073741824, 10GiB, 500MB or none")
