@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from agent.content_http import ContentHttp, Source, SourceFetching, TokenRejected
+from agent.content_http import ContentHttp, Source, SourceFetching
 from agent.ledger import ContentKey, Ledger
 from agent.swarms import Member
 from common.backoff import Backoff
@@ -31,7 +31,8 @@ from common.spreading.exchange import Grant, Question
 log = structlog.get_logger()
 
 _LINES = 2
-_REST_SECONDS = 5.0
+# After a false piece: its disk is bad, or it lies.
+_FALSE_SECONDS = 30.0
 _RATE_SECONDS = 0.5
 # Beyond the lease's own time: by then its pieces were leased to somebody else.
 _LATE_SECONDS = 10.0
@@ -59,9 +60,19 @@ class _Gauge:
 
 
 @dataclass
+class _Rest:
+    """A source that failed, until when it is left alone, and since when it fails."""
+
+    backoff: Backoff
+    since: float
+    until: float
+
+
+@dataclass
 class LeasedFetch:
     """`sources`, `token`: asked anew each time. `peer`: `address:port` of our BitTorrent peer, for other hosts.
 
+    centre_seconds: how long regionals fail before the centre is asked: most are back before a WAN carried much.
     helpless: no source leases us anything, so that other help is due. gained_bytes: what leases brought so far.
     """
 
@@ -75,11 +86,11 @@ class LeasedFetch:
     sources: Callable[[], Sequence[Source]]
     token: Callable[[ContentKey], str]
     peer: str = ""
+    centre_seconds: float = 2.0
     helpless: bool = False
     gained_bytes: int = 0
-    last_failure: Failure | None = None
     _fetching: dict[int, range] = field(default_factory=dict)
-    _resting: dict[str, float] = field(default_factory=dict)
+    _resting: dict[str, _Rest] = field(default_factory=dict)
     _met: set[str] = field(default_factory=set)
     _asking: asyncio.Lock = field(default_factory=asyncio.Lock)
     _gauge: _Gauge = field(default_factory=_Gauge)
@@ -119,10 +130,12 @@ class LeasedFetch:
 
     async def _ask(self, question: Question) -> tuple[Source | None, Grant]:
         """None: nobody answers. A grant without a run: wait."""
-        now = self.clock.monotonic()
         for source in self.sources():
-            if self._resting.get(str(source), 0.0) > now:
+            now, rest = self.clock.monotonic(), self._resting.get(str(source))
+            if rest is not None and rest.until > now:
                 continue
+            if source.kind == "centre" and self._regionals_may_return(now):
+                return source, Grant(None, self.centre_seconds / 10)
             try:
                 grant = await self._lease(source, question)
             except SourceFetching as failure:
@@ -134,6 +147,11 @@ class LeasedFetch:
             return source, grant
         self.helpless = True
         return None, Grant(None, 0.0)
+
+    def _regionals_may_return(self, now: float) -> bool:
+        """Whether some regional began to fail only just now."""
+        failing = (self._resting.get(str(source)) for source in self.sources() if source.kind == "regional")
+        return any(rest is not None and now - rest.since < self.centre_seconds for rest in failing)
 
     async def _lease(self, source: Source, question: Question) -> Grant:
         grant = await self.http.lease(
@@ -168,7 +186,7 @@ class LeasedFetch:
                 await self._take(source, run)
         except PieceRejected as failure:
             log.warning("false piece from a source", source=str(source), digest=str(self.digest), error=str(failure))
-            self._rest(source, failure)
+            self._rest(source, failure, _FALSE_SECONDS)
         except TimeoutError:
             self._rest(source, LeaseLate(f"{source} was too slow for a lease of {self.digest}"))
         except Failure as failure:
@@ -184,6 +202,7 @@ class LeasedFetch:
                 await self.member.handle.add_piece(index, piece)
                 self.gained_bytes += len(piece)
                 taken += len(piece)
+                self._resting.pop(str(source), None)
         seconds = max(self.clock.monotonic() - started, 1e-3)
         rate = taken / seconds
         self._source_rate = rate if not self._source_rate else (self._source_rate + rate) / 2
@@ -198,12 +217,13 @@ class LeasedFetch:
             async for index, piece in pieces:
                 yield index, piece
 
-    def _rest(self, source: Source, failure: Failure) -> None:
-        self.last_failure = failure
-        pause = _REST_SECONDS * (0.5 + self.random())
-        if isinstance(failure, TokenRejected):
-            pause /= 5
-        self._resting[str(source)] = self.clock.monotonic() + pause
+    def _rest(self, source: Source, failure: Failure, least_seconds: float = 0.0) -> None:
+        """The longer, the more often it fails in a row."""
+        now, rest = self.clock.monotonic(), self._resting.get(str(source))
+        if rest is None:
+            backoff = Backoff(self.random, initial_seconds=0.5, cap_seconds=5.0)
+            rest = self._resting[str(source)] = _Rest(backoff, now, now)
+        rest.until = now + max(rest.backoff.next_delay(), least_seconds)
         log.info("source leases nothing", source=str(source), digest=str(self.digest), error=str(failure))
 
 

@@ -36,7 +36,8 @@ log = structlog.get_logger()
 class Patience:
     """Seconds without a byte until each kind of help, and until giving up for the caller to retry.
 
-    fetching_seconds: how long a regional that is fetching the content itself is waited for.
+    fetching_seconds: how long a regional that is fetching the content itself is waited for. centre_seconds: how long
+    regionals fail before the centre leases.
     """
 
     poll_seconds: float = 0.5
@@ -45,6 +46,7 @@ class Patience:
     give_up_seconds: float = 90.0
     fetching_seconds: float = 600.0
     reconnect_seconds: float = 1.0
+    centre_seconds: float = 2.0
     batch_bytes: int = 8 << 20
 
 
@@ -85,6 +87,7 @@ class SwarmDownload:
             self.sources,
             self.token,
             self.peer,
+            self.patience.centre_seconds,
         )
 
     async def run(self) -> None:

@@ -25,7 +25,8 @@ from agent.desired import DesiredBook
 from agent.fetch import Fetcher
 from agent.journal import Journal
 from agent.ledger import Ledger
-from agent.model import Assignment, ContainerSpec, Content, InstanceReport, Phase
+from agent.links import HostLinks
+from agent.model import Assignment, ContainerSpec, Content, Effort, InstanceReport, Phase
 from agent.offences import Offences
 from agent.reconciler import Reconciler
 from agent.reporter import Reporter
@@ -61,6 +62,7 @@ HASTE = Patience(
     give_up_seconds=0.3,
     fetching_seconds=60,
     reconnect_seconds=0.02,
+    centre_seconds=0.05,
     batch_bytes=4 * PIECE,
 )
 
@@ -226,6 +228,13 @@ class NoTrust:
         return self._unused
 
 
+EFFORTS = {
+    Effort.ORDINARY: content_pb2.EFFORT_UNSPECIFIED,
+    Effort.LOWER: content_pb2.EFFORT_LOWER,
+    Effort.PAUSED: content_pb2.EFFORT_PAUSED,
+}
+
+
 def message_of(assignment: Assignment) -> agent_pb2.Assignment:
     def content(one: Content) -> content_pb2.Content:
         return content_pb2.Content(
@@ -247,6 +256,7 @@ def message_of(assignment: Assignment) -> agent_pb2.Assignment:
         ),
         container=container_message(assignment.container),
         restart_nonce=assignment.restart_nonce,
+        effort=EFFORTS[assignment.effort],
     )
 
 
@@ -327,6 +337,7 @@ class Agent:
         self.swarms = Swarms(self.session, lab.directory / "swarm")
         self.random = 0.1
         content_http = ContentHttp(http, NoTrust())
+        self.links = HostLinks(self.session, self.swarms, self.book, clock)
         self.fetcher = Fetcher(
             self.cache,
             self.swarms,
@@ -338,6 +349,7 @@ class Agent:
             lifecycle.spawn,
             patience=lab.patience,
             peer=str(id(self)),  # only tells the hosts apart
+            links=self.links,
         )
         offences = Offences(self.swarms.key_of, self.book, content_http, self.reporter, clock, lifecycle.spawn)
         self.session.banned, self.fetcher.metainfo_refused = offences.banned, offences.metainfo_refused
@@ -367,6 +379,9 @@ class Agent:
         self.book.statements.replace_keys({KEY_ID: PUBLIC_KEY})
         self.book.changed = self.reconciler.wake
         await self.lifecycle.enter(self._records())
+
+    def keep_links(self) -> None:
+        self.lifecycle.spawn("links", self.links.run())
 
     def reconcile(self) -> None:
         """Start working; without it only what a test calls happens."""
