@@ -59,8 +59,8 @@ from control_plane.sealing.keyring import KeyRing
 from control_plane.settings import Settings
 from control_plane.swarm import jobs as swarm_jobs
 from control_plane.swarm.assembly import Swarm, SwarmOptions, build_swarm
-from control_plane.swarm.spreads import jobs as spread_jobs
 from control_plane.swarm.edge_desk import EdgeDesk, build_edge_desk
+from control_plane.swarm.spreads import jobs as spread_jobs
 from control_plane.tenants import jobs as tenant_jobs
 from control_plane.tenants.model import TenantSettings
 from control_plane.tenants.tenancy import Tenancy, build_tenancy
@@ -109,7 +109,7 @@ def _identities(settings: Settings) -> TenantSettings:
 
 async def build(settings: Settings, clock: Clock, backing: Backing) -> ControlPlane:
     """The database must be migrated. Makes what the first start makes: master key, CA, signing keys."""
-    database = backing.database
+    database, blobs = backing.database, backing.blobs
     box = SealedBox(KeyRing.load_or_create(settings.key_directory))
     auditing = _auditing(settings, clock, database, box)
 
@@ -120,22 +120,19 @@ async def build(settings: Settings, clock: Clock, backing: Backing) -> ControlPl
     tenancy = build_tenancy(
         database, clock, backing.cache, box, _identities(settings), in_use=(registry_holds,), trail=auditing.trail
     )
-    blobs, tenants = backing.blobs, tenancy.directory
+    tenants = tenancy.directory
     webhooks = _webhooks(settings, clock, backing, box, tenancy, auditing)
-    metrics = CollectorRegistry()
+    metrics, pace = CollectorRegistry(), _pace(settings)
     quota = _quota(settings, clock, backing, tenancy, metrics)
-    pace = _pace(settings)
     gate, pulls = SignatureGate(database, backing.blobs, tenancy.directory, clock), PullTimes(database, clock)
-    participants = (Immutability(), quota.book, RegistryAuditing(auditing.trail), gate, pulls)
     mirroring = open_mirroring(database, tenancy.directory, box, backing.outbound, clock, settings.data / "spool")
+    participants = (Immutability(), quota.book, RegistryAuditing(auditing.trail), gate, pulls)
     takers = Hooks(participants=participants, meter=quota.meter, gate=gate, upstreams=mirroring.pull_through)
     hooks = hooked(takers, database, pace)
-    incomplete = Incomplete(settings.registry.incomplete_manifests)
-    alone = settings.redis.url is None  # without Redis there are no replicas
-    registry = RegistryService(database, backing.blobs, tenancy.directory, clock, hooks, incomplete, alone=alone)
+    registry = _registry(settings, clock, backing, tenancy, hooks)
     jobs = JobService(database, backing.queue, clock)
     fleet = await _fleet(settings, clock, backing, box)
-    options, trail = _swarm_options(settings), auditing.trail
+    trail, options = auditing.trail, _swarm_options(settings)
     swarm = await build_swarm(database, clock, box, registry, jobs, fleet, tenants, options, trail, metrics)
     instances = _instances(clock, database, registry, tenancy, swarm, fleet)
     preheats = build_preheats(database, clock, registry, tenants, swarm, instances.assignments)
@@ -144,12 +141,9 @@ async def build(settings: Settings, clock: Clock, backing: Backing) -> ControlPl
     collection = open_collection(database, blobs, registry, hooks, jobs, pace, wishes=swarm.service, metrics=metrics)
     desk = _edge_desk(clock, backing, registry, tenancy, swarm, fleet)
     kept, healers = options_of(settings.placement), (mirroring.healer, desk.healer)
-    stores = build_stores(database, backing.blobs, jobs, auditing.trail, metrics, clock, kept, healers)
-    handlers = {
-        **_handlers(settings, clock, jobs, auditing, tenancy, registry, swarm, instances),
-        **_further_handlers(settings, collection, stores, quota, policies, webhooks),
-        **preheats.handlers,
-    }
+    stores = build_stores(database, blobs, jobs, trail, metrics, clock, kept, healers)
+    handlers = dict(_handlers(settings, clock, jobs, auditing, tenancy, registry, swarm, instances))
+    handlers |= {**_further_handlers(settings, collection, stores, quota, policies, webhooks), **preheats.handlers}
     schedules = (*_SCHEDULES, *collection_jobs.schedules(timedelta(days=settings.collection.sweep_days)))
     return ControlPlane(
         settings=settings,
@@ -284,6 +278,13 @@ def _swarm_options(settings: Settings) -> SwarmOptions:
         egress_flush_seconds=chosen.egress_flush_seconds,
         certificate_life=timedelta(hours=chosen.certificate_hours) if chosen.tls else None,
     )
+
+
+def _registry(settings: Settings, clock: Clock, backing: Backing, tenancy: Tenancy, hooks: Hooks) -> RegistryService:
+    incomplete = Incomplete(settings.registry.incomplete_manifests)
+    alone = settings.redis.url is None  # without Redis there are no replicas
+    directory = tenancy.directory
+    return RegistryService(backing.database, backing.blobs, directory, clock, hooks, incomplete, alone=alone)
 
 
 def _edge_desk(
