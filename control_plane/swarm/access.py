@@ -61,11 +61,11 @@ class ContentAccess:
             raise BearerRevoked(f"{claim.bearer} was revoked", action="enrol it again with a new join token")
         return claim
 
-    async def is_member(self, bearer: str) -> bool:
-        """Whether `host/<id>` or `regional/<id>` exists and was not revoked more than some seconds ago."""
+    async def is_member(self, bearer: str, *, fresh: bool = False) -> bool:
+        """Whether `host/<id>` or `regional/<id>` exists and was not revoked, some seconds ago or (`fresh`) by now."""
         now = self._clock.monotonic()
         known = self._answers.get(bearer)
-        if known is not None and now < known[0]:
+        if known is not None and now < known[0] and not fresh:
             return known[1]
         answer = await self._bearers.may_read(bearer)
         if len(self._answers) >= _REMEMBERED_BEARERS:

@@ -23,7 +23,7 @@ from common.errors import Denied, Failure, Invalid
 from common.swarm_certificate import CertificateRequest
 from common.tls import Name
 from control_plane.fleet.certificates import requested_key
-from control_plane.swarm.access import ContentAccess
+from control_plane.swarm.access import BearerRevoked, ContentAccess
 from control_plane.swarm.authorities import SwarmAuthorities
 
 log = structlog.get_logger()
@@ -72,6 +72,8 @@ class CertificateMint:
         """
         now = self._clock.now()
         asker = request.asker(self._fleet_authority, now)
+        if not await self._access.is_member(f"{asker.kind}/{asker.id}", fresh=True):
+            raise BearerRevoked(f"{asker.kind}/{asker.id} was revoked", action="enrol it again with a new join token")
         key = requested_key(request.csr_pem)
         claims = await self._claims(asker, request.tokens)
         tenants = {claim.tenant_id for claim in claims}
@@ -91,9 +93,9 @@ class CertificateMint:
                 good.append(claim)
             except Failure as failure:
                 refused = refused or failure
-        if good and await self._access.is_member(f"{asker.kind}/{asker.id}"):
-            return good
-        raise refused or NoSwarmRight(f"{asker.kind}/{asker.id} was revoked", action="enrol it again")
+        if not good:
+            raise refused or NoSwarmRight("the request has no tokens")
+        return good
 
     async def _sign(
         self,

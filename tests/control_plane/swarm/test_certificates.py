@@ -181,6 +181,7 @@ async def test_a_stolen_token_buys_nothing(
 async def test_a_revoked_host_gets_no_new_certificate(
     client: httpx.AsyncClient, host: Asker, regional: Asker, tokens: ContentTokens, database: Database
 ) -> None:
+    minted(await client.post(PATH, content=host.asks(token(tokens))))
     await revoke_host(database, "host-e1")
     assert await refusal(client, host.asks(token(tokens))) == (403, "bearer_revoked")
     # Nor through the regional, by its token.
