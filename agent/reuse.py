@@ -1,5 +1,6 @@
 """A new content put together from contents that this host holds already, before it takes part in the swarm: whole
-pieces are copied, and of those that are here for the greater part the rest is fetched in small parts from the regional.
+pieces are copied, and of those that are here for the greater part the rest is fetched in small parts from the regional,
+or from the centre when no regional answers.
 
 Invariants: only contents of the same tenant are looked at, so that nobody learns from a fast fetch what others have
 here; whose a held content is, is kept on disk, because it outlives its assignment. A piece counts after it was read
@@ -14,14 +15,23 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from pathlib import Path
 
 import structlog
 
 from agent.cache import ContentCache
-from agent.content_http import BodyBroken, ContentHttp, Source, SourceAway, SourceBusy
+from agent.content_http import (
+    BodyBroken,
+    ContentAbsent,
+    ContentHttp,
+    Source,
+    SourceAway,
+    SourceBusy,
+    SourceFetching,
+    TokenRejected,
+)
 from agent.desired import DesiredBook
 from agent.journal import Journal, failed_write_is_logged
 from agent.ledger import ContentKey, Ledger
@@ -41,7 +51,9 @@ log = structlog.get_logger()
 _RECORD = "owners"
 # Of a piece: with more than this absent the swarm, which brings it whole, is the cheaper way.
 _MOST_ABSENT = 0.5
-_FRUITLESS_TRIES = 3
+# A regional that starts again needs some seconds.
+_FRUITLESS_TRIES = 5
+_FETCHING_TRIES = 20
 # Contents remembered that are not held (yet).
 _MOST_AWAITED = 256
 
@@ -133,7 +145,7 @@ class Reuse:
         sparse = zeros_root(metainfo.piece_length) in metainfo.piece_layer
         if metainfo.length < reuse.SMALLEST_CONTENT or not (candidates or sparse):
             return None
-        encoded = await self._http.blocks(self._sources()[0], key[1], self._book.token(*key))
+        encoded = await self._blocks(key)
         if encoded is None:
             return None
 
@@ -163,25 +175,58 @@ class Reuse:
     async def _complete(
         self, key: ContentKey, metainfo: Metainfo, composer: Composer, batch: Sequence[int], held: set[int]
     ) -> None:
-        """Raises the last failure once some tries in a row brought nothing."""
-        backoff = Backoff(self._random, initial_seconds=0.5, cap_seconds=5.0)
-        while True:
+        async def attempt(source: Source) -> None:
             missing = [index for index in batch if index not in held]
-            try:
-                await self._fetch(key, metainfo, composer, missing, held)
-                return
-            except (SourceBusy, SourceAway, BodyBroken) as failure:
-                if len(missing) > sum(index not in held for index in batch):
-                    backoff.reset()
-                elif backoff.failures + 1 >= _FRUITLESS_TRIES:
-                    raise
-                await self._clock.sleep(max(failure.retry_after_seconds, backoff.next_delay()))
+            await self._fetch(source, key, metainfo, composer, missing, held)
+
+        await self._persist(attempt, lambda: len(held))
+
+    async def _persist(self, attempt: Callable[[Source], Awaitable[None]], progress: Callable[[], int]) -> None:
+        """Try the nearest source until some tries in a row brought nothing, then the next. Raises the last failure.
+
+        A regional that is fetching the content is waited for: the centre would send the same over the WAN once more.
+        """
+        failure: Failure | None = None
+        for source in self._sources():
+            backoff, fetching = Backoff(self._random, initial_seconds=0.5, cap_seconds=5.0), 0
+            while backoff.failures < _FRUITLESS_TRIES and fetching < _FETCHING_TRIES:
+                before = progress()
+                try:
+                    await attempt(source)
+                    return
+                except SourceFetching as busy:
+                    failure, fetching = busy, fetching + 1
+                    await self._clock.sleep(busy.retry_after_seconds)
+                except (SourceBusy, SourceAway, BodyBroken) as broken:
+                    failure = broken
+                    if progress() > before:
+                        backoff.reset()
+                    await self._clock.sleep(max(broken.retry_after_seconds, backoff.next_delay()))
+                except (ContentAbsent, TokenRejected) as refused:
+                    failure = refused
+                    break
+        if failure is not None:
+            raise failure
+
+    async def _blocks(self, key: ContentKey) -> bytes | None:
+        found: list[bytes | None] = []
+
+        async def attempt(source: Source) -> None:
+            found.append(await self._http.blocks(source, key[1], self._book.token(*key)))
+
+        await self._persist(attempt, lambda: 0)
+        return found[0] if found else None
 
     async def _fetch(
-        self, key: ContentKey, metainfo: Metainfo, composer: Composer, missing: Sequence[int], held: set[int]
+        self,
+        source: Source,
+        key: ContentKey,
+        metainfo: Metainfo,
+        composer: Composer,
+        missing: Sequence[int],
+        held: set[int],
     ) -> None:
         """Ask for what these pieces lack. A piece that is false all the same is left to the swarm."""
-        source = self._sources()[0]
         absent = {index: composer.absent(index) for index in missing}
         spans = [span for index in missing for span in absent[index]]
         waiting, buffer = list(reversed(missing)), bytearray()

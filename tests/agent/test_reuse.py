@@ -156,8 +156,11 @@ async def test_answers_that_break_off_are_asked_for_again(lab: Lab, regional: Pa
         assert origin.from_regional_bytes < 0.2 * SIZE
 
 
-async def test_a_line_that_always_breaks_leaves_the_rest_to_the_swarm(lab: Lab, regional: PartSource) -> None:
+async def test_a_line_that_always_breaks_leaves_the_rest_to_the_swarm(
+    lab: Lab, regional: PartSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
     regional.cut_parts = [10] * 100
+    monkeypatch.setattr("agent.reuse._FRUITLESS_TRIES", 1)
     async with lab.open() as agent:
         await reusing(agent)
         await fetch(agent, OLD)
