@@ -212,10 +212,8 @@ class Fetcher:
         """None: by HTTP. What earlier processes knew is used without asking."""
         if content.size_bytes < self._book.swarm_bytes or key in self._false_swarms:
             return None
-        known = self._swarms.metainfo(key)
-        if known is not None or not self._book.endpoints:
-            return known
-        return await self.find_metainfo(content, key)
+        # Without a regional too: the centre leases pieces, and the hosts share them.
+        return self._swarms.metainfo(key) or await self.find_metainfo(content, key)
 
     async def find_metainfo(self, content: Content, key: ContentKey) -> Metainfo | None:
         """Ask for it, and keep it if its statement holds. None if there is none, or nobody can tell in time."""
