@@ -76,7 +76,8 @@ class CertificateRequest:
             )
         except (ValueError, KeyError, TypeError, RecursionError, binascii.Error) as error:
             raise CertificateRequestInvalid(
-                "the request is not JSON with request, tokens, identity and signature", action="see docs/decisions/0023-tls-swarms.md"
+                "the request is not JSON with request, tokens, identity and signature",
+                action="see docs/decisions/0023-tls-swarms.md",
             ) from error
 
     def asker(self, authority: x509.Certificate, now: datetime) -> Name:
