@@ -56,7 +56,7 @@ class EdgeRegistry:
         verifier = RegistryVerifier(clock)
         centre = CentreRegistry(http, lambda: cache.centre.base_url, clock)
         self._trust = Trust(centre, verifier, directory / "trust.json", clock, random)
-        links = Links(rights, self._answers, lifecycle.spawn)
+        links = Links(rights, self._answers, clock, lifecycle.spawn)
         self._routes = RegistryRoutes(
             Gate(verifier, self._trust, own_logins=own_logins),
             Manifests(centre, self._answers, links),

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from common.clock import Clock
 from common.digest import Digest
 from common.errors import Failure, Unavailable
 from regional.pieces import Spawn
@@ -27,6 +28,7 @@ log = structlog.get_logger()
 # A token of the centre's counts for fifteen minutes there; what was taken out of a repository is seen here sooner.
 FRESH_SECONDS = 300.0
 _MOST_TOKENS = 10_000
+_AWAY_SECONDS = 3.0
 _MOST_LEARNING = 64
 
 
@@ -42,8 +44,10 @@ class Opened:
 
 
 class Links:
-    def __init__(self, rights: PullRights, answers: Answers, spawn: Spawn) -> None:
+    def __init__(self, rights: PullRights, answers: Answers, clock: Clock, spawn: Spawn) -> None:
         self._rights = rights
+        self._clock = clock
+        self._away_until = float("-inf")
         self._answers = answers
         self._spawn = spawn
         self._tokens: OrderedDict[tuple[str, Digest], str] = OrderedDict()
@@ -111,7 +115,14 @@ class Links:
         return known is not None and known.link.age < FRESH_SECONDS and (held or bool(known.token))
 
     async def _ask(self, asker: Asker, repository: str, digests: Sequence[Digest]) -> None:
-        granted = await self._rights.ask(asker.token, repository, digests)
+        if self._clock.monotonic() < self._away_until:
+            raise Unavailable("the centre did not answer a moment ago", retry_after_seconds=_AWAY_SECONDS)
+        try:
+            granted = await self._rights.ask(asker.token, repository, digests)
+        except Unavailable:
+            # Askers of one repository take turns: without this each of them would wait for a centre that hangs.
+            self._away_until = self._clock.monotonic() + _AWAY_SECONDS
+            raise
         for digest, token in granted.tokens.items():
             self._tokens[repository, digest] = token
             self._tokens.move_to_end((repository, digest))

@@ -166,6 +166,23 @@ async def test_while_the_centre_is_away_the_last_answer_counts_for_a_bounded_tim
             assert (await client.get(BLOB, token))[0] == 503
 
 
+async def test_a_centre_that_hangs_is_waited_for_once_and_asked_again_later(
+    rigs: Rigs, hub: Hub, tmp_path: Path, clock: ManualClock
+) -> None:
+    async with rigs() as rig, edge_registry(rig, hub, tmp_path / "v2") as client:
+        token = hub.keys.token(REPOSITORY)
+        assert (await client.get(BLOB, token))[0] == 200
+        clock.tick(301)
+        hub.away, asked = True, hub.rights_asked
+        answers = await asyncio.gather(*(client.get(BLOB, token) for _ in range(10)))
+        assert {(status, headers["Age"]) for status, headers, _ in answers} == {(200, "301")}
+        assert hub.rights_asked == asked + 1
+        hub.away = False
+        assert "Age" in (await client.get(BLOB, token))[1]
+        clock.tick(4)
+        assert "Age" not in (await client.get(BLOB, token))[1]
+
+
 async def test_everybody_pulls_what_the_centre_called_public_until_it_takes_that_back(
     rigs: Rigs, hub: Hub, tmp_path: Path, clock: ManualClock
 ) -> None:
