@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -45,6 +46,10 @@ def eventually(condition: Callable[[], bool], what: Callable[[], str], seconds: 
         time.sleep(0.1)
 
 
+def offences(fleet: Fleet, digest: Digest) -> list[dict[str, Any]]:
+    return list(fleet.client.every("/api/v1/swarm/offences", digest=str(digest)))
+
+
 def test_a_corrupted_peer_cannot_spoil_a_new_host(fleet: Fleet, tmp_path: Path) -> None:
     blob = make_blob(tmp_path / "blob", 12)
     push_blob(fleet, blob, "acme/corrupted:1")
@@ -66,6 +71,12 @@ def test_a_corrupted_peer_cannot_spoil_a_new_host(fleet: Fleet, tmp_path: Path) 
     request_on(fleet, "acme/corrupted:1", "east/east-9")
     eventually(lambda: instance_on(fleet, "east-9")["contents"]["verified"], newcomer.log_tail)
     assert blob.digest in held_digests(fleet.root / "east-9")
+    # Who it was is known: the newcomer banned it, its tracker named it, the control plane keeps and audits it.
+    eventually(lambda: bool(offences(fleet, blob.digest)), newcomer.log_tail)
+    assert {one["accuser"] for one in offences(fleet, blob.digest)} == {"east-9"}
+    assert {one["accused_name"] for one in offences(fleet, blob.digest)} == {"east/east-8"}
+    entries = fleet.client.get("/api/v1/audit", operation="swarm.false_block")["data"]
+    assert any(entry["digest"] == str(blob.digest) for entry in entries)
     for service in (liar, newcomer):
         service.stop()
         fleet.client.delete(f"/api/v1/hosts/east/{service.name}")
