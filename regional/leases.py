@@ -23,6 +23,7 @@ from regional.model import ContentKey
 _WAIT_SECONDS = 2.0
 # Somebody's lease may have run out, or a holder died: nothing arrives then that would wake anybody.
 _LOOK_SECONDS = 0.5
+_LOOKING_AT_ONCE = 32
 _AGAIN_SECONDS = 0.05
 _MOST_BOOKS = 500
 _MOST_WAITING = 5_000
@@ -88,7 +89,8 @@ class LeaseDesks:
                 return grant
             if grant.seconds > _WAIT_SECONDS or now >= deadline or len(desk.waiting) >= _MOST_WAITING:
                 return Grant(None, max(grant.seconds - _WAIT_SECONDS, _AGAIN_SECONDS))
-            await _wait(desk, min(deadline - now, _LOOK_SECONDS))
+            look = _LOOK_SECONDS * (1 + len(desk.waiting) // _LOOKING_AT_ONCE)
+            await _wait(desk, min(deadline - now, look))
 
     def _desk(self, key: ContentKey, metainfo: Metainfo) -> _Desk:
         desk = self._desks.get(key)
