@@ -43,15 +43,14 @@ Obtain = Callable[[str, Metainfo], Awaitable[Credentials | None]]
 
 @dataclass
 class Member:
-    """Our part in one swarm. `counted`: the status up to which bytes were put into the ledger; `web_seeds`: in use;
-    `urgency`: pieces that readers wait for, to be had before all others, by whatever way.
+    """Our part in one swarm. `counted`: the status up to which bytes were put into the ledger; `urgency`: pieces that
+    readers wait for, to be had before all others, by whatever way.
     """
 
     metainfo: Metainfo
     handle: TorrentHandle
     trackers: tuple[str, ...]
     counted: TorrentStatus | None = None
-    web_seeds: set[str] = field(default_factory=set)
     urgency: Urgency = field(default_factory=Urgency)
 
 
