@@ -236,6 +236,7 @@ class ContentHttp:
                 timeout=self._timeout,
                 ssl=tls,
                 allow_redirects=False,
+                read_bufsize=_CHUNK,
             )
         except (*_BROKEN, ValueError) as error:
             raise SourceAway(

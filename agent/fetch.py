@@ -24,7 +24,8 @@ from agent.ledger import ContentKey, Ledger
 from agent.links import HostLinks
 from agent.model import Content, Effort
 from agent.swarm_download import Patience, SwarmDownload
-from agent.swarms import Swarms
+from agent.swarms import Member, Swarms
+from agent.urgent_piece import bring_piece
 from agent.whole_download import RightExpired, WholeDownload
 from common.bittorrent.metainfo import Metainfo
 from common.clock import Clock
@@ -133,6 +134,11 @@ class Fetcher:
             flight.aboard -= 1
             if not flight.aboard and flight.task is not None and not flight.landed.done():
                 flight.task.cancel()
+
+    async def bring(self, content: Content, tenant_id: str, member: Member, index: int) -> None:
+        """One piece that a reader waits for, beside the swarm."""
+        key = (tenant_id, content.digest)
+        await bring_piece(self._paced(key), self._ledger, self.sources(), key, self._token(key), member, index)
 
     async def _fly(self, content: Content, key: ContentKey, flight: Flight) -> None:
         try:

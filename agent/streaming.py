@@ -12,7 +12,7 @@ make all of them want the same newest piece); it ends with the reader. A slow re
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,6 +52,10 @@ class Arrivals(Protocol):
 
     def held_bytes(self, content: Content, tenant_id: str) -> int: ...
 
+    async def bring(self, content: Content, tenant_id: str, member: Member, index: int) -> None:
+        """Get one piece by the quickest way, beside the swarm. Never fails; it may bring nothing."""
+        ...
+
 
 class Sink(Protocol):
     """Where the bytes go; both raise OSError or TimeoutError when the reader is gone."""
@@ -78,7 +82,11 @@ class Streams:
         """
         async with self.arrivals.aboard(content, tenant_id) as flight:
             watch = _Watch(lambda: self.arrivals.held_bytes(content, tenant_id), self.clock, self.stall_seconds)
-            reader = _Reader(content, flight, watch, wanted)
+
+            async def bring(member: Member, index: int) -> None:
+                await self.arrivals.bring(content, tenant_id, member, index)
+
+            reader = _Reader(content, flight, watch, wanted, bring)
             try:
                 position = await reader.copy_arriving(span, sink)
             finally:
@@ -115,6 +123,8 @@ class _Reader:
     flight: Flight
     watch: _Watch
     wanted: Callable[[], object]
+    bring: Callable[[Member, int], Awaitable[None]]
+    _begun: bool = False
     _from: Member | None = field(default=None)
 
     async def copy_arriving(self, span: Span, sink: Sink) -> int:
@@ -146,7 +156,7 @@ class _Reader:
         self._want(self._window(member, index))
         try:
             async with asyncio.timeout(_LOOK_SECONDS):
-                piece = await member.handle.read_piece(index)
+                piece = await (member.handle.read_piece(index) if self._begun else self._first(member, index))
         except TimeoutError:
             return b""
         except Failure:
@@ -154,6 +164,26 @@ class _Reader:
             await self.flight.news(_LOOK_SECONDS)
             return b""
         return piece[position - index * member.metainfo.piece_length :]
+
+    async def _first(self, member: Member, index: int) -> bytes:
+        """The piece that the reader begins with; the engine counts the time until its first byte."""
+        self._begun = True
+        if index in await member.handle.have_pieces():
+            return await member.handle.read_piece(index)
+        failure, piece = None, b""
+        async with asyncio.TaskGroup() as group:
+            helping = group.create_task(self._help(member, index))
+            try:
+                piece = await member.handle.read_piece(index)
+            except Failure as raised:  # out of the group as itself
+                failure = raised
+            helping.cancel()
+        if failure is not None:
+            raise failure
+        return piece
+
+    async def _help(self, member: Member, index: int) -> None:
+        await self.bring(member, index)
 
     def _check(self) -> None:
         if not self.wanted():

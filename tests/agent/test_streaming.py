@@ -23,6 +23,7 @@ from common.clock import ManualClock, SystemClock
 from common.digest import Digest
 from tests.agent.lab import PIECE, SALT, Agent, FakeSource, Lab
 from tests.agent.samples import assignment, content, noise
+from tests.agent.slow_source import SlowSource
 
 DATA = noise(20 * PIECE + 12_345, "large")
 SMALL = noise(300_000, "small")
@@ -41,7 +42,7 @@ class Stage:
     mirror: Mirror
     http: aiohttp.ClientSession
     peer: TorrentHandle
-    regional: FakeSource
+    regional: SlowSource
     wanted: Content
 
     def get(self, method: str = "GET", content: Content | None = None, **headers: str):
@@ -76,7 +77,7 @@ def metainfo_under(digest: Digest, data: bytes) -> Metainfo:
 async def staged(directory: Path, data: bytes = DATA, told: bytes = DATA) -> AsyncIterator[Stage]:
     """`told`: what the metainfo speaks of."""
     wanted, metainfo = content(data), metainfo_under(Digest.of(data), told)
-    async with FakeSource() as regional:
+    async with SlowSource(wanted.digest) as regional:
         regional.leases = False
         regional.hold(data, SMALL)
         regional.metainfos[str(wanted.digest)] = metainfo.encoded
@@ -164,6 +165,7 @@ async def test_the_last_piece_waits_for_the_whole_digest(stage: Stage) -> None:
 async def test_a_false_swarm_gives_nobody_a_whole_content(tmp_path: Path) -> None:
     false = noise(len(DATA), "another")
     async with staged(tmp_path, told=false) as stage:
+        stage.regional.let_go.set()
         async with stage.get() as response:
             for index in range(PIECES):
                 await stage.peer.add_piece(index, false[index * PIECE : (index + 1) * PIECE])
@@ -194,6 +196,17 @@ async def test_what_a_reader_waits_for_is_wanted_first_until_it_leaves(stage: St
         one.close()
     # Nobody is left who wants it, so the fetch ends too.
     await eventually(lambda: stage.urgent == ())
+
+
+async def test_the_piece_that_a_reader_begins_with_is_brought_beside_the_swarm(stage: Stage) -> None:
+    stage.regional.let_go.set()
+    async with stage.get(Range=f"bytes={3 * PIECE + 7}-") as response:
+        assert await response.content.readexactly(PIECE - 7) == DATA[3 * PIECE + 7 : 4 * PIECE]
+        assert stage.regional.sent[str(stage.wanted.digest)] == PIECE
+        assert stage.agent.ledger.provenance("tenant-1", stage.wanted.digest).from_regional_bytes == PIECE
+        await stage.give_all()
+        assert await response.read() == DATA[4 * PIECE :]
+    assert stage.regional.sent[str(stage.wanted.digest)] == PIECE
 
 
 async def test_a_small_content_is_given_once_it_is_whole(stage: Stage) -> None:
