@@ -233,11 +233,7 @@ class FleetSettings(_Part):
 
 
 class SwarmSettings(_Part):
-    smallest_bytes: int = Field(
-        default=SMALLEST_SWARM_BYTES,
-        ge=1,
-        description="smaller contents are fetched, not swarmed; agents and regionals are told",
-    )
+    smallest_bytes: int = Field(default=SMALLEST_SWARM_BYTES, ge=1, description="smaller contents go by HTTP alone")
     egress_flush_seconds: float = Field(
         default=1.0, gt=0, le=60, description="how often counted bytes are written to the database"
     )
