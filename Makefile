@@ -9,7 +9,7 @@ BOUNDED := timeout --foreground --kill-after=30 2700
 CODE := common control_plane agent regional deploy benchmarks tests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup proto lock format check lint types contracts fresh test demo bench-registry bench-spread bench-swarm soak-swarm migration clean
+.PHONY: help setup proto lock format check lint types contracts fresh test demo bench-registry bench-spread bench-swarm soak-swarm bench-delta migration clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'

@@ -38,8 +38,6 @@ class Reuse:
     crossings: Crossings
     shelf: Shelf
     metainfos: Metainfos
-    # Bytes that did not cross the WAN because they were here, since the start.
-    reused_bytes: int = 0
     _locks: dict[ContentKey, asyncio.Lock] = field(default_factory=dict)
 
     async def blocks(self, key: ContentKey, token: str) -> bytes | None:

@@ -13,6 +13,7 @@ from aiohttp import web
 
 from common import byte_parts
 from common.bittorrent.reuse import SMALLEST_BLOCK, BlockMapBuilder
+from common.byte_ranges import Span
 from common.digest import Digest
 from regional.part_routes import PartRoutes
 from regional.serving import listening
@@ -209,7 +210,7 @@ async def test_hosts_of_the_idc_get_map_and_parts_while_they_cross(
         async with listening(app, "127.0.0.1", 0) as port:
             url = f"http://127.0.0.1:{port}/content/v1/{NEW.digest}"
             headers = {"Authorization": f"Bearer {rig.token(NEW)}"}
-            spans = [byte_parts.Span(at, at + 100) for at in range(50, SIZE - 100, 7777)]
+            spans = [Span(at, at + 100) for at in range(50, SIZE - 100, 7777)]
             # The regional has no piece of it when they ask.
             asked = http.post(f"{url}/parts", data=byte_parts.encode(spans), headers=headers)
             async with asked as answer, http.get(f"{url}/blocks", headers=headers) as blocks:
