@@ -2,7 +2,8 @@
 
 Hosts that begin while others are still at it, or within a minute of their end, belong to one spread. The rates of an
 IDC's links are its limits; where there is none, the largest that was ever measured over a whole spread, which is a
-lower bound of the link: efficiency against it says how this spread compares with the best one.
+lower bound of the link. Forecasts use both; a spread that was is judged by the limits, and only where there are none by
+the best spread.
 """
 
 from __future__ import annotations
@@ -111,6 +112,14 @@ def speeds_of(limits: Mapping[Link, float], history: Sequence[Spread]) -> dict[L
             peaks[link] = max(peaks.get(link, 0.0), rate)
     speeds = {link: LinkSpeed(rate, limited=False) for link, rate in peaks.items() if rate > 0}
     return speeds | {link: LinkSpeed(rate, limited=True) for link, rate in limits.items()}
+
+
+def judging(speeds: Speeds) -> Speeds:
+    """What a spread that was is judged by. A measured rate is that of a spread, not of the link: beside limits it would
+    name a link that was idle, and call every spread the best one.
+    """
+    limited = {link: speed for link, speed in speeds.items() if speed.limited}
+    return limited or speeds
 
 
 def _measured(spread: Spread) -> dict[Link, float]:

@@ -34,7 +34,7 @@ def build_router(spreads: SpreadService) -> APIRouter:
 
     @router.get("/forecast")
     async def forecast(
-        principal: CurrentPrincipal, size_bytes: _Size, idc: _Idcs = None, hosts: _Hosts = None
+        principal: CurrentPrincipal, size_bytes: _Size = 1_000_000_000, idc: _Idcs = None, hosts: _Hosts = None
     ) -> Envelope[ForecastView]:
         """The least time in which so many bytes can reach these hosts, and the link that sets it."""
         found = await spreads.forecast(principal, size_bytes, tuple(idc or ()), hosts)

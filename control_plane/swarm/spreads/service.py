@@ -19,6 +19,7 @@ from control_plane.swarm.spreads.model import (
     Spread,
     SpreadReport,
     bound_of,
+    judging,
     site_of,
     speeds_of,
     spreads_of,
@@ -126,7 +127,7 @@ class SpreadService:
 
     def _report(self, picture: _Picture, spread: Spread, tenant: str) -> SpreadReport:
         name, hosts = picture.idcs.get(spread.idc_id, ""), len(spread.shares)
-        speeds, regional = self._speeds(picture, spread.idc_id), spread.idc_id in picture.with_regional
+        speeds, regional = judging(self._speeds(picture, spread.idc_id)), spread.idc_id in picture.with_regional
         site = site_of(name, hosts, speeds, regional=regional)
         bound, seconds = minimum_seconds(spread.size_bytes, None, [site]), spread.seconds
         reached = None if seconds is None else efficiency(spread.size_bytes, None, [site], seconds)
