@@ -142,12 +142,13 @@ class Tracker:
         return Answer(self._choose(swarm, announce, now - since), *_counts(swarm))
 
     def seeds(self, info_hash: bytes) -> frozenset[str]:
-        """Bearers that announce that they have everything."""
+        """Bearers that announce that they have everything, and are believed."""
         swarm = self._swarms.get(info_hash)
         if swarm is None:
             return frozenset()
         self._expire(swarm)
-        return frozenset(bearer for (bearer, _), peer in swarm.peers.items() if not peer.left_bytes)
+        whole = (bearer for (bearer, _), peer in swarm.peers.items() if not peer.left_bytes)
+        return frozenset(bearer for bearer in whole if not self.shuns(info_hash, bearer))
 
     def bearer_at(self, info_hash: bytes, source: Endpoint) -> str | None:
         """Who announced from there. Somebody who was called from that address has another port than the one it listens

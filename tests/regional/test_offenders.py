@@ -125,5 +125,7 @@ def test_whom_two_hosts_accuse_is_named_to_nobody_and_told_of_nobody(
     assert liar in named("a", "10.0.0.2")
     offenders.accuse(SWARM, "host/b", "host/liar")
     assert named("a", "10.0.0.2") == (honest,)
+    tracker.announce(Announce(SWARM, "host/liar", liar, 0))
+    assert tracker.seeds(SWARM) == frozenset()  # nobody's lease waits for what it says it has
     now.seconds += INTERVAL_SECONDS
     assert named("liar", "10.0.0.4") == (endpoint("10.0.0.1", 1),)
