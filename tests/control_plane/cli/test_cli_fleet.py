@@ -97,3 +97,17 @@ def test_an_instance_that_is_not_there_ends_with_5(admin: Longshore) -> None:
 )
 def test_a_wrong_wish_for_an_instance_ends_with_2(words: list[str], admin: Longshore) -> None:
     assert admin("instance", "run", *words).code == 2
+
+
+def test_where_bytes_came_from_and_who_sent_false_ones_is_shown(admin: Longshore, viewer: Longshore) -> None:
+    headings = {
+        "provenance": ["IDC", "DIGEST", "TENANT", "HOSTS", "SIZE", "CENTRE", "REGIONAL", "PEERS", "REUSED", "WASTED"],
+        "contents": ["IDC", "HOST", "DIGEST", "TENANT", "SIZE", "HELD", "VERIFIED"],
+        "egress": ["IDC", "DIGEST", "SIZE", "BYTES"],
+        "offences": ["WHEN", "WHAT", "FROM", "WHO", "IDC", "SAYS", "TENANT", "DIGEST"],
+    }
+    for name, columns in headings.items():
+        for program in (admin, viewer):
+            assert program("swarm", name).text.split()[: len(columns)] == columns
+            assert program("swarm", name, "--json").json == []
+    assert admin("swarm", "offences", "--digest", "sha256:zz").code == 2
