@@ -33,9 +33,9 @@ _UNKNOWN_SECONDS = 5.0
 _LONGEST_SECONDS = 60.0
 _AGAIN_SECONDS = 0.5
 _GATE_AGAIN_SECONDS = 2.0
-# Extra copies while rates are unknown: a tail's worth at the end (3 % took 16 hosts to 1.056 copies with headers and were
-# no faster in the simulation), and more each time the source idles that long while
-# members get less than half of the best rate seen.
+# Extra copies while rates are unknown: a tail's worth at the end (3 % made 1.056 copies with headers for 16 hosts, and
+# the simulation no faster), and more each time the source idles for long while members get less than half of the best
+# rate.
 _TAIL_COPIES = 0.015
 _IDLE_SECONDS = 2.0
 _STARVING_SHARE = 0.5
