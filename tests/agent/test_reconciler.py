@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ from agent.ledger import ContentKey
 from agent.model import Assignment, ContainerSpec, ContainerState, Content, ContentReport, DesiredState, Health, Phase
 from agent.runtimes import ContainerOrder, labels_of
 from agent.runtimes.memory import MemoryContainer
+from agent.whole_download import WholeDownload
 from proto.agent.v1 import agent_pb2
 from tests.agent.lab import Agent, FakeSource, Lab, message_of
 from tests.agent.samples import INSTANCE, Sample, assignment, noise, sample
@@ -309,21 +310,16 @@ async def test_a_kill_in_the_middle_of_a_fetch_loses_nothing_that_was_verified(l
 async def test_a_defect_in_one_instances_way_stops_no_other(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = dataclasses.replace(wanted(NEWER), instance_id=OTHER, name="broken")
     async with lab.open() as agent:
-        whole = agent.fetcher._whole.run
+        whole = WholeDownload.run
 
-        async def run(content: Content, key: ContentKey) -> None:
+        async def run(download: WholeDownload, content: Content, key: ContentKey) -> None:
             if content.digest == NEWER.image.manifest.digest:
                 raise ZeroDivisionError
-            await whole(content, key)
+            await whole(download, content, key)
 
-        monkeypatch.setattr(agent.fetcher, "_whole", _Replaced(run))
+        monkeypatch.setattr(WholeDownload, "run", run)
         agent.reconcile()
         await agent.assign(broken, wanted())
         await agent.until(INSTANCE, Phase.RUNNING)
         report = await agent.until(OTHER, Phase.FAILED)
         assert "defect" in report.detail
-
-
-class _Replaced:
-    def __init__(self, run: Callable[[Content, ContentKey], Awaitable[None]]) -> None:
-        self.run = run

@@ -26,6 +26,7 @@ from agent.model import (
 )
 from agent.reporter import Reporter
 from agent.wire import assignment_from, reports_from, reports_message
+from common.bittorrent import SMALLEST_SWARM_BYTES
 from common.clock import ManualClock
 from common.digest import Digest
 from common.errors import Stale
@@ -256,7 +257,8 @@ async def test_desired_state_is_durable_before_it_is_seen(journal: Journal) -> N
     change = message_of(assignment(IMAGE, DesiredState.STOPPED, generation=2))
     await book.change(agent_pb2.AssignmentChanges(applies_to=3, results_in=4, changed=[change]))
     await book.regionals(agent_pb2.Regionals(endpoints=[agent_pb2.RegionalEndpoint(content_url="https://r:1/")]))
-    await book.welcome(agent_pb2.Welcome(content_url="https://elsewhere/"))
+    assert book.swarm_bytes == SMALLEST_SWARM_BYTES
+    await book.welcome(agent_pb2.Welcome(content_url="https://elsewhere/", smallest_swarm_bytes=7))
     assert seen == [3, 4, 4]
     again = DesiredBook(journal, "http://centre/")
     await again.load()
@@ -264,6 +266,7 @@ async def test_desired_state_is_durable_before_it_is_seen(journal: Journal) -> N
     assert again.current.items[INSTANCE].desired_state is DesiredState.STOPPED
     assert again.endpoints[0].content_url == "https://r:1"
     assert again.centre_url == "https://elsewhere"
+    assert again.swarm_bytes == 7
 
 
 async def test_a_gap_changes_nothing(journal: Journal) -> None:

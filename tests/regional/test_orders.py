@@ -111,6 +111,7 @@ def welcome(signer: Signer, content_url: str = "") -> regional_pb2.PlaneMessage:
         idc="east",
         content_url=content_url,
         verifying_keys=keys,
+        smallest_swarm_bytes=1 << 20,
     )
     return regional_pb2.PlaneMessage(welcome=said)
 

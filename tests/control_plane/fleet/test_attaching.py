@@ -44,6 +44,7 @@ async def test_a_stream_begins_with_welcome_regionals_limits_and_the_full_set(pl
         welcome = agent.received[0].welcome
         assert agent.bodies()[:4] == ["welcome", "regionals", "limits", "set"]
         assert (welcome.host_id, welcome.idc, welcome.heartbeat_seconds) == (agent.id, "east", 0.5)
+        assert welcome.smallest_swarm_bytes == 4 << 20
         assert {name: found.generation for name, found in agent.held.items.items()} == {"web": 1, "db": 3}
         assert await plane.state("east/e1") == "online"
 
