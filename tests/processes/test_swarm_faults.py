@@ -16,9 +16,9 @@ from tests.engines.fixtures import running
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(180)]
 
-SPREADS = 4
-# Of these faults one hits the control plane, one the regional, two an agent, each while the blob is on its way.
-SEED = 70
+SPREADS = 3
+# Of these faults one hits the control plane, one the regional, one an agent, each while the blob is on its way.
+SEED = 168
 
 
 @contextlib.contextmanager
