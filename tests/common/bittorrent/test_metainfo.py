@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from common.bittorrent import bencode
 from common.bittorrent.merkle import BLOCK, MerkleBuilder
 from common.bittorrent.metainfo import MetainfoInvalid, build, parse, piece_length_for, verify_piece
+from tests.conformance.peer_certificates import authority
 
 SALT = b"tenant one's salt"
 
@@ -21,10 +22,12 @@ def content(length: int) -> bytes:
     return hashlib.shake_128(length.to_bytes(8)).digest(length)
 
 
-def metainfo_of(data: bytes, piece_length: int = BLOCK, salt: bytes = SALT, name: str = "blob"):
+def metainfo_of(
+    data: bytes, piece_length: int = BLOCK, salt: bytes = SALT, name: str = "blob", authority_pem: bytes = b""
+):
     builder = MerkleBuilder(piece_length)
     builder.update(data)
-    return build(name, *builder.finish(), piece_length, salt)
+    return build(name, *builder.finish(), piece_length, salt, authority_pem)
 
 
 @pytest.mark.parametrize(
@@ -171,3 +174,19 @@ def test_a_salt_that_could_be_guessed_is_refused(salt):
 def test_an_empty_file_has_no_metainfo():
     with pytest.raises(MetainfoInvalid):
         metainfo_of(b"")
+
+
+def test_an_authority_makes_another_swarm_and_comes_back():
+    plain = metainfo_of(b"content")
+    one, other = (metainfo_of(b"content", authority_pem=authority().pem) for _ in range(2))
+    assert len({plain.info_hash, one.info_hash, other.info_hash}) == 3
+    assert parse(one.encoded) == one
+    assert parse(plain.encoded).authority_pem == b""
+
+
+@pytest.mark.parametrize("change", [b"x", b"\n", b"-----BEGIN CERTIFICATE-----\n"])
+def test_what_is_not_one_certificate_is_no_authority(change):
+    pem = authority().pem
+    for bad in (pem + change, change + pem, pem + pem, pem[:-1]):
+        with pytest.raises(MetainfoInvalid):
+            metainfo_of(b"content", authority_pem=bad)
