@@ -32,7 +32,8 @@ from tests.agent.lab import message_of
 from tests.agent.samples import INSTANCE, assignment, noise, sample
 from tests.control_plane.fleet.plane import Plane
 
-SAMPLE = sample(noise(2 << 20, "layer"))
+# Large enough to be gathered on disk: what is smaller goes through memory, and again after a kill.
+SAMPLE = sample(noise(6 << 20, "layer"))
 FALSE_TOKEN = f"LSJOIN-1-{'a' * 64}-{'b' * 32}-{'c' * 32}"
 
 pytestmark = pytest.mark.processes
