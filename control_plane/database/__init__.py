@@ -23,6 +23,7 @@ from common.clock import Clock
 from common.errors import Failure
 from control_plane.database.engine import (
     WAIT_SECONDS,
+    begin,
     database_is_silent,
     open_engine,
     translated,
@@ -93,7 +94,7 @@ class Database:
         """A connection for reads, all of which see the database as it was at the first; nothing done on it is kept."""
         async with translated(), _connected(self._reader) as connection:
             if self.is_sqlite:
-                await connection.exec_driver_sql("BEGIN")
+                begin(connection, writing=False)
             yield connection
 
     @contextlib.asynccontextmanager
@@ -103,7 +104,7 @@ class Database:
         """
         async with self._turn(), translated(writing=True), _connected(self.engine) as connection:
             if self.is_sqlite:
-                await connection.exec_driver_sql("BEGIN IMMEDIATE")
+                begin(connection, writing=True)
             unit = UnitOfWork(connection, self.clock)
             try:
                 yield unit

@@ -10,16 +10,16 @@ import asyncio
 import contextlib
 import sqlite3
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, cast
 
-import aiosqlite
-from sqlalchemy import event
+from sqlalchemy import Connection, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolExhausted
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from common.errors import Unavailable
+from control_plane.database import sqlite_driver
 
 WAIT_SECONDS = 10
 _SQLITE_PRAGMAS = ("synchronous=FULL", "foreign_keys=ON", f"busy_timeout={WAIT_SECONDS * 1000}")
@@ -62,14 +62,13 @@ def open_engine(url: str, pool_size: int) -> AsyncEngine:
 
 
 def _open_sqlite(url: str, pool_size: int) -> AsyncEngine:
-    engine = create_async_engine(
-        url, pool_size=pool_size, pool_timeout=WAIT_SECONDS, connect_args={"timeout": WAIT_SECONDS}
-    )
+    # The driver must not open transactions by itself (isolation_level): `Database` begins them, deferred to read,
+    # IMMEDIATE to write.
+    options = {"timeout": WAIT_SECONDS, "isolation_level": None, "async_creator_fn": sqlite_driver.connect}
+    engine = create_async_engine(url, pool_size=pool_size, pool_timeout=WAIT_SECONDS, connect_args=options)
 
     @event.listens_for(engine.sync_engine, "connect")
     def _prepare(connection: Any, _record: Any) -> None:
-        # The driver must not open transactions by itself: `Database` says BEGIN, deferred to read, IMMEDIATE to write.
-        connection.isolation_level = None
         connection.run_async(_use_wal)
         cursor = connection.cursor()
         for pragma in _SQLITE_PRAGMAS:
@@ -79,7 +78,14 @@ def _open_sqlite(url: str, pool_size: int) -> AsyncEngine:
     return engine
 
 
-async def _use_wal(connection: aiosqlite.Connection) -> None:
+def begin(connection: AsyncConnection, *, writing: bool) -> None:
+    """On SQLite; the database hears of it with the first statement."""
+    pooled = cast(Connection, connection.sync_connection).connection
+    driver = cast(sqlite_driver.Connection, pooled.driver_connection)
+    driver.begin(writing=writing)
+
+
+async def _use_wal(connection: sqlite_driver.Connection) -> None:
     """The file remembers the mode. Switching fails at once, whatever busy_timeout says, while another process is
     switching too: seen in one of 160 connections when four began together.
     """

@@ -160,9 +160,10 @@ async def test_a_writer_of_another_process_is_waited_for(sqlite_url: str, clock:
 
     async def write(database: Database, name: str, started: asyncio.Event, finish: asyncio.Event) -> None:
         async with database.transaction() as unit:
+            # The first statement takes the lock.
+            await unit.connection.execute(insert(outbox).values(row(name)))
             started.set()
             await finish.wait()
-            await unit.connection.execute(insert(outbox).values(row(name)))
             order.append(name)
 
     first_in, second_in, finish, nothing = asyncio.Event(), asyncio.Event(), asyncio.Event(), asyncio.Event()
