@@ -168,7 +168,8 @@ class ContentHttp:
             _check(source, response, digest, problem)
             encoded = bytearray()
             try:
-                while chunk := await response.content.read(_METAINFO_BYTES - len(encoded)):
+                while chunk := await response.content.read(min(_METAINFO_BYTES - len(encoded), _CHUNK)):
+                    await self._pace(len(chunk))
                     encoded += chunk
             except _BROKEN as error:
                 raise _broken(source, error) from error
@@ -185,6 +186,7 @@ class ContentHttp:
             try:
                 async for chunk in response.content.iter_chunked(_CHUNK):
                     missing -= len(chunk)
+                    await self._pace(len(chunk))
                     yield chunk
             except _BROKEN as error:
                 raise _broken(source, error) from error

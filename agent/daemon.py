@@ -196,17 +196,27 @@ class _Agent:
             links=links,
             peer=f"{_url_host(self._settings.listen_host)}:{peers.listen_port}",
         )
-        reuse = Reuse(
-            self._cache, http, self._ledger, self._journal, self._clock, self._random, fetcher.sources, self._book
-        )
-        await reuse.load()
-        swarms.fill = reuse.fill
+        await self._reuse(http, links, swarms, fetcher)
         offences = Offences(swarms.key_of, self._book, http, self._reporter, self._clock, self._lifecycle.spawn)
         peers.banned, fetcher.metainfo_refused = offences.banned, offences.metainfo_refused
         seeding = Seeding(self._book, self._cache, swarms, fetcher, self._clock, self._random)
         self._lifecycle.spawn("seeding", seeding.run())
         self._lifecycle.spawn("eviction", fetcher.eviction.run(self._clock, self._random))
         return fetcher
+
+    async def _reuse(self, http: ContentHttp, links: HostLinks, swarms: Swarms, fetcher: Fetcher) -> None:
+        reuse = Reuse(
+            self._cache,
+            lambda key: links.paced(http, key),
+            self._ledger,
+            self._journal,
+            self._clock,
+            self._random,
+            fetcher.sources,
+            self._book,
+        )
+        await reuse.load()
+        swarms.fill, fetcher.filling = reuse.fill, reuse.held_bytes
 
     async def _certificates(self, swarms: Swarms, http: aiohttp.ClientSession) -> Obtain:
         settings = self._settings

@@ -60,7 +60,8 @@ class FetchBroken(Internal):
 
 class Fetcher:
     """`token_rejected` is called when every source rejected a content's token: new ones come with a new full set.
-    `metainfo_refused` when a source sent one that is not the content's, or has no valid statement.
+    `metainfo_refused` when a source sent one that is not the content's, or has no valid statement. `filling` tells what
+    there is of a content that is put together from others (`Reuse.held_bytes`).
     """
 
     def __init__(
@@ -95,6 +96,7 @@ class Fetcher:
         self._links = links
         self._turns = Turns(_LARGE_AT_ONCE, _SMALL_AT_ONCE)
         self._whole = WholeDownload(cache, http, ledger, clock, random, self.sources, self._token)
+        self.filling: Callable[[ContentKey], int | None] = lambda key: None
         self.token_rejected: Callable[[], None] = lambda: None
         self.metainfo_refused: Callable[[ContentKey, Source, Failure], None] = lambda key, source, failure: None
 
@@ -107,6 +109,9 @@ class Fetcher:
         member = self._swarms.member((tenant_id, content.digest))
         if member is not None:
             return member.handle.status().held_bytes
+        filling = self.filling((tenant_id, content.digest))
+        if filling is not None:
+            return min(filling, content.size_bytes)
         try:
             return min(self._cache.partial(content.digest).stat().st_size, content.size_bytes)
         except FileNotFoundError:

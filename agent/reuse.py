@@ -59,12 +59,14 @@ _MOST_AWAITED = 256
 
 
 class Reuse:
-    """`sources`: asked anew each time, because they change while a fetch goes on."""
+    """`http`: the routes for one content, as fast as its line and effort allow. `sources`: asked anew each time,
+    because they change while a fetch goes on.
+    """
 
     def __init__(
         self,
         cache: ContentCache,
-        http: ContentHttp,
+        http: Callable[[ContentKey], ContentHttp],
         ledger: Ledger,
         journal: Journal,
         clock: Clock,
@@ -81,6 +83,7 @@ class Reuse:
         self._sources = sources
         self._book = book
         self._owners: dict[Digest, set[str]] = {}
+        self._filling: dict[ContentKey, int] = {}
 
     async def load(self) -> None:
         """Call once, before anything else."""
@@ -95,6 +98,7 @@ class Reuse:
         """
         held = set(have or ())
         stop = threading.Event()
+        self._filling[key] = sum(metainfo.piece_size(index) for index in held)
         try:
             await self._own(key)
             await self._fill(key, metainfo, path, held, stop, fresh=have is None)
@@ -102,7 +106,19 @@ class Reuse:
             log.warning("no more reused", digest=str(key[1]), error=str(error) or type(error).__name__)
         finally:
             stop.set()
+            self._filling.pop(key, None)
         return have if not held else frozenset(held)
+
+    def held_bytes(self, key: ContentKey) -> int | None:
+        """Of the content that is put together now; None: it is not."""
+        return self._filling.get(key)
+
+    def _hold(self, key: ContentKey, metainfo: Metainfo, held: set[int], index: int) -> int:
+        """The piece is in the file; its size."""
+        held.add(index)
+        size = metainfo.piece_size(index)
+        self._filling[key] = self._filling.get(key, 0) + size
+        return size
 
     async def _fill(
         self, key: ContentKey, metainfo: Metainfo, path: Path, held: set[int], stop: threading.Event, *, fresh: bool
@@ -169,8 +185,7 @@ class Reuse:
     async def _copy(self, key: ContentKey, metainfo: Metainfo, composer: Composer, held: set[int]) -> None:
         for index in await asyncio.to_thread(composer.local, _missing(metainfo, held)):
             if await asyncio.to_thread(composer.copy, index):
-                held.add(index)
-                self._ledger.count(key, reused=metainfo.piece_size(index))
+                self._ledger.count(key, reused=self._hold(key, metainfo, held, index))
 
     async def _complete(
         self, key: ContentKey, metainfo: Metainfo, composer: Composer, batch: Sequence[int], held: set[int]
@@ -212,7 +227,7 @@ class Reuse:
         found: list[bytes | None] = []
 
         async def attempt(source: Source) -> None:
-            found.append(await self._http.blocks(source, key[1], self._book.token(*key)))
+            found.append(await self._http(key).blocks(source, key[1], self._book.token(*key)))
 
         await self._persist(attempt, lambda: 0)
         return found[0] if found else None
@@ -230,7 +245,7 @@ class Reuse:
         absent = {index: composer.absent(index) for index in missing}
         spans = [span for index in missing for span in absent[index]]
         waiting, buffer = list(reversed(missing)), bytearray()
-        async with aclosing(self._http.parts(source, key[1], self._book.token(*key), spans)) as chunks:
+        async with aclosing(self._http(key).parts(source, key[1], self._book.token(*key), spans)) as chunks:
             async for chunk in chunks:
                 centre = len(chunk) if source.kind == "centre" else 0
                 self._ledger.count(key, centre=centre, regional=len(chunk) - centre)
@@ -239,8 +254,7 @@ class Reuse:
                     index, fetched = waiting.pop(), bytes(buffer[:size])
                     del buffer[:size]
                     if await asyncio.to_thread(_keep, composer, index, fetched):
-                        held.add(index)
-                        self._ledger.count(key, reused=metainfo.piece_size(index) - size)
+                        self._ledger.count(key, reused=self._hold(key, metainfo, held, index) - size)
 
 
 def _missing(metainfo: Metainfo, held: set[int]) -> list[int]:

@@ -49,6 +49,11 @@ class Cache:
             "centre_bytes", "Payload bytes from the centre since the start", lambda: edge.crossings.process_total
         )
         metrics.gauge(
+            "reused_bytes",
+            "Bytes of contents copied from others held here, since the start",
+            lambda: edge.reuse.reused_bytes,
+        )
+        metrics.gauge(
             "metainfos_refused",
             "Metainfos from the centre whose statement was not valid, since the start",
             lambda: self.metainfos.refused,

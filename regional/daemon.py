@@ -134,7 +134,8 @@ class _Regional:
 
         identity = await identity_of(self._applicant(server), http, self._clock, self._random)
         tls = server_context(settings.identity_dir)
-        leases = LeaseRoutes(cache.edge, cache.metainfos, verifier, LeaseDesks(self._clock), tracker)
+        desks = LeaseDesks(self._clock, cache.edge.links.lease_budget)
+        leases = LeaseRoutes(cache.edge, cache.metainfos, verifier, desks, tracker)
         contents_routes = ContentRoutes(cache.edge, cache.metainfos, verifier).routes()
         parts = PartRoutes(cache.edge, verifier).routes()
         certificates = CertificateRoutes(cache.centre).routes()

@@ -160,14 +160,15 @@ class Fetch:
         key, token = self.rights.best()
         async with self.parts.reuse.of(key, token, metainfo, fresh=self._fresh) as composer:
             if composer is not None:
+                before = self.progress.held_bytes
                 try:
                     await self._lay(metainfo, composer)
                 except OSError as error:
                     log.warning("no more reused", digest=str(self.digest), error=str(error))
+                self.parts.reuse.reused_bytes += self.progress.held_bytes - before
             yield composer
 
     async def _lay(self, metainfo: Metainfo, composer: Composer) -> None:
-        before = self.progress.held_bytes
         for index in await asyncio.to_thread(composer.local, chain(*self.progress.missing())):
             if not self._offered:
                 if await asyncio.to_thread(composer.copy, index):
@@ -176,7 +177,7 @@ class Fetch:
                 metainfo, index, piece
             ):
                 await self.parts.seeding.offer_piece(self.digest, index, piece)
-        log.info("pieces reused", digest=str(self.digest), bytes=self.progress.held_bytes - before)
+        log.info("pieces reused", digest=str(self.digest), held_bytes=self.progress.held_bytes)
 
     async def _recheck(self, metainfo: Metainfo) -> frozenset[int]:
         try:
@@ -234,6 +235,8 @@ class Fetch:
                         piece = await asyncio.to_thread(compose, index, data)
                         if piece is not None and await self._keep(metainfo, index, piece):
                             await line.put(index, piece)
+                            if self.parts.reuse is not None:
+                                self.parts.reuse.reused_bytes += len(piece) - len(data)
                         else:
                             false_pieces += 1
                         taken += 1

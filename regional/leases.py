@@ -25,6 +25,8 @@ _WAIT_SECONDS = 2.0
 _LOOK_SECONDS = 0.5
 _LOOKING_AT_ONCE = 32
 _AGAIN_SECONDS = 0.05
+# Members come and go, and limits have hours.
+_BUDGET_SECONDS = 1.0
 _MOST_BOOKS = 500
 _MOST_WAITING = 5_000
 
@@ -39,7 +41,10 @@ class _Waiter:
 
 @dataclass
 class _Desk:
+    """budget_until: then the book's budget is asked for anew."""
+
     book: LeaseBook
+    budget_until: float = 0.0
     arrivals: int = 0
     waiting: deque[_Waiter] = field(default_factory=deque)
 
@@ -53,9 +58,9 @@ class _Desk:
 
 
 class LeaseDesks:
-    """`budget`: what the IDC's links allow."""
+    """`budget`: what the IDC's links allow for that tenant and number of hosts."""
 
-    def __init__(self, clock: Clock, budget: Callable[[], Budget] = Budget) -> None:
+    def __init__(self, clock: Clock, budget: Callable[[str, int], Budget] = lambda _tenant, _hosts: Budget()) -> None:
         self._clock = clock
         self._budget = budget
         self._desks: OrderedDict[ContentKey, _Desk] = OrderedDict()
@@ -82,6 +87,9 @@ class LeaseDesks:
         while True:
             desk = self._desk(key, metainfo)
             now = self._clock.monotonic()
+            if now >= desk.budget_until:
+                desk.book.budget = self._budget(key.tenant_id, len(desk.book.crowd.members))
+                desk.budget_until = now + _BUDGET_SECONDS
             grant = desk.book.ask(holder, question, now, available=readable(), seeds=seeds())
             # Called or not: what this one did not take is the next one's.
             desk.call_next()
@@ -96,7 +104,7 @@ class LeaseDesks:
         desk = self._desks.get(key)
         shape = Shape(metainfo.length, metainfo.piece_length)
         if desk is None or desk.book.shape != shape:
-            desk = self._desks[key] = _Desk(LeaseBook(shape, self._budget()))
+            desk = self._desks[key] = _Desk(LeaseBook(shape, Budget()))
             self._by_digest.setdefault(key.digest, set()).add(key)
             while len(self._desks) > _MOST_BOOKS:
                 self._drop(next(iter(self._desks)))

@@ -14,6 +14,7 @@ import contextlib
 import socket
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
+from datetime import datetime
 
 from aiohttp import web
 
@@ -24,6 +25,8 @@ from common.digest import Digest
 from common.effort import EFFORT_HEADER, LOWER_EFFORT, LOWER_EFFORT_TOS
 from common.limits import LimitRule, Link, rates_at
 from common.links import Line, Pace
+from common.spreading.leases import Budget
+from common.spreading.model import Host, lease_copies
 from regional.model import ContentKey, Effort
 from regional.sending import PACE
 
@@ -97,6 +100,26 @@ class RegionalLinks:
         request[PACE] = Pace(self.up, key.tenant_id, lambda: lower)
         with self.up.flow(lambda: lower):
             yield
+
+    @contextmanager
+    def passing(self, request: web.Request) -> Iterator[None]:
+        """An answer of the centre's that somebody waits for, over both lines."""
+        _mark(request, 0)
+        request[PACE] = Pace(self.up, "", lambda: False)
+        with self.wan.flow(), self.up.flow():
+            yield
+
+    def lease_budget(self, tenant_id: str, members: int) -> Budget:
+        """How many copies the limits leave time for when so many hosts want a content of the tenant."""
+        now = self._clock.now()
+        up, host_up, host_down = (
+            self._limit(link, tenant_id, now) for link in (Link.REGIONAL_UP, Link.HOST_UP, Link.HOST_DOWN)
+        )
+        return Budget(copies=lease_copies(up, Host(host_up, host_down), members))
+
+    def _limit(self, link: Link, tenant_id: str, now: datetime) -> float | None:
+        rates = rates_at(self.rules, link, now)
+        return min((float(rate) for rate in (rates.whole, rates.tenant(tenant_id)) if rate), default=None)
 
     async def run(
         self, session: PeerSession, torrents: Callable[[], Sequence[tuple[ContentKey, TorrentHandle]]]

@@ -44,9 +44,12 @@ class PartRoutes:
     async def blocks(self, request: web.Request) -> web.Response:
         digest = Digest.parse(request.match_info["digest"])
         claim, token = authorised(request, self._verifier, digest)
-        encoded = await self._edge.reuse.blocks(ContentKey(digest, claim.tenant_id), token)
+        key = ContentKey(digest, claim.tenant_id)
+        encoded = await self._edge.reuse.blocks(key, token)
         if encoded is None:
             raise NoBlockMap(f"{digest} has no block map", action="fetch it whole")
+        with self._edge.links.serving(request, key):
+            await take_turn(request, len(encoded))
         return web.Response(body=encoded, content_type="application/octet-stream")
 
     async def parts(self, request: web.Request) -> web.StreamResponse:

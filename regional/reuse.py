@@ -33,11 +33,14 @@ log = structlog.get_logger()
 
 @dataclass
 class Reuse:
+    """reused_bytes: what did not cross the WAN because it was here, since the start of the process."""
+
     directory: ContentDirectory
     centre: Centre
     crossings: Crossings
     shelf: Shelf
     metainfos: Metainfos
+    reused_bytes: int = 0
     _locks: dict[ContentKey, asyncio.Lock] = field(default_factory=dict)
 
     async def blocks(self, key: ContentKey, token: str) -> bytes | None:

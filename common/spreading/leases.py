@@ -60,7 +60,8 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """copies: how many the source may send (`model.copies_budget`); None: not known, so one, and what proves harmless.
+    """copies: how many the source may send at once (`model.lease_copies`); None: not known, so one. Beyond them goes
+    what proves harmless.
 
     strict: nothing beyond one copy on a guess, because the bytes cross a WAN. gates: only so many members are served;
     None: all.
@@ -170,11 +171,11 @@ class LeaseBook:
         return run
 
     def _extra_allowed(self) -> float:
-        if self.budget.copies is not None:
-            return max(self.budget.copies - 1.0, 0.0) * self.shape.length
         if self.budget.strict:
             return 0.0
-        return (_TAIL_COPIES + self.extra_copies) * self.shape.length
+        # What is said of the links is what they may carry, not what they do: hosts may starve all the same.
+        known = (self.budget.copies or 1.0) - 1.0
+        return max(known, _TAIL_COPIES + self.extra_copies) * self.shape.length
 
     def _note_idle(self, member: Member, now: float) -> None:
         """Raise the copies when the source has idled for long while this member starves."""

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 GATE_UPLINK_PER_WAN = 2.0
 # Without known rates; leases are disjoint, so more gates cost connections and no copies.
 UNKNOWN_GATES = 8
+# All times are proportional to the size.
+_ANY_SIZE = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,20 @@ def copies_budget(size_bytes: int, source_up: float | None, bound_seconds: float
     if source_up is None or size_bytes <= 0:
         return 1.0
     return min(max(source_up * bound_seconds / size_bytes, 1.0), max(float(hosts), 1.0))
+
+
+def lease_copies(source_up: float | None, host: Host, hosts: int) -> float | None:
+    """How many copies `hosts` with links like `host` need from the source in the least time: what they cannot give each
+    other, and no more than `copies_budget`. None: too little is known of the links.
+
+    With uplinks as wide as their downlinks one copy is enough, however fat the source.
+    """
+    if source_up is None or host.up is None or hosts <= 0:
+        return None
+    site = Site("", [host] * hosts, regional_up=source_up)
+    bound = minimum_seconds(_ANY_SIZE, None, [site]).seconds
+    missing = hosts - hosts * host.up * bound / _ANY_SIZE
+    return max(min(copies_budget(_ANY_SIZE, source_up, bound, hosts), missing), 1.0)
 
 
 def _site_terms(size: int, site: Site) -> list[Bound]:

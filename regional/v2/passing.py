@@ -5,13 +5,13 @@ what finds no room in the cache, and each refusal in the centre's own words.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 import aiohttp
 from aiohttp import web
 
 from common.errors import TooLarge
-from regional.sending import SENT_BYTES, write_chunk
+from regional.sending import SENT_BYTES, take_turn, write_chunk
 from regional.v2.centre import CentreRegistry
 
 _CHUNK = 1 << 20
@@ -31,12 +31,16 @@ _ANSWERED = (
 )
 
 
+Arrive = Callable[[int], Awaitable[None]]
+"""Waited for with the size of each chunk from the centre."""
+
+
 class Passing:
     def __init__(self, centre: CentreRegistry) -> None:
         self._centre = centre
 
     async def send(
-        self, request: web.Request, headers: Mapping[str, str], challenge: str, more: Mapping[str, str]
+        self, request: web.Request, headers: Mapping[str, str], challenge: str, more: Mapping[str, str], arrive: Arrive
     ) -> web.StreamResponse:
         """`headers`: the asker's credentials. `challenge`: for a 401. `more`: of the answer. Raises `CentreAway`,
         `CentreBusy`.
@@ -48,7 +52,7 @@ class Passing:
                 response.headers["WWW-Authenticate"] = challenge
             await response.prepare(request)
             if request.method != "HEAD":
-                request[SENT_BYTES] = await _copy(request, response, answer)
+                request[SENT_BYTES] = await _copy(request, response, answer, arrive)
             return response
 
     async def login(self, request: web.Request) -> web.Response:
@@ -75,10 +79,14 @@ def _copied(answer: aiohttp.ClientResponse, more: Mapping[str, str]) -> dict[str
     return {**more, **{name: answer.headers[name] for name in _ANSWERED if name in answer.headers}}
 
 
-async def _copy(request: web.Request, response: web.StreamResponse, answer: aiohttp.ClientResponse) -> int:
+async def _copy(
+    request: web.Request, response: web.StreamResponse, answer: aiohttp.ClientResponse, arrive: Arrive
+) -> int:
     sent = 0
     try:
         async for chunk in answer.content.iter_chunked(_CHUNK):
+            await arrive(len(chunk))
+            await take_turn(request, len(chunk))
             await write_chunk(response, chunk)
             sent += len(chunk)
         await response.write_eof()

@@ -134,20 +134,24 @@ class RegistryRoutes:
         *,
         held: bool,
     ) -> web.StreamResponse:
+        key = ContentKey(target.digest, opened.link.tenant_id)
+        self._edge.links.heard(request, target.digest)
         try:
-            reader = await self._edge.open(ContentKey(target.digest, opened.link.tenant_id), opened.token)
+            reader = await self._edge.open(key, opened.token)
         except (CacheFull, DiskFull, Denied, NotFound, Internal) as failure:
             # There is no room, or no way of ours to it: the asker's own way is left.
             log.warning("content not cached, passed on", digest=str(target.digest), error=str(failure))
             return await self._pass_on(request, asker, target.repository)
         async with reader:
             self._metrics.pulls.labels("held" if held else "fetched").inc()
-            return await send(request, Representation(reader, Validators(str(target.digest)), headers=headers))
+            with self._edge.links.serving(request, key):
+                return await send(request, Representation(reader, Validators(str(target.digest)), headers=headers))
 
     async def _pass_on(self, request: web.Request, asker: Asker, repository: str) -> web.StreamResponse:
         self._metrics.pulls.labels("passed").inc()
         challenge = self._gate.challenge(request, repository, None)
-        return await self._passing.send(request, asker.headers(), challenge, VERSION)
+        with self._edge.links.passing(request):
+            return await self._passing.send(request, asker.headers(), challenge, VERSION, self._edge.links.wan.take)
 
     def _refusal(self, request: web.Request, repository: str, answer: Refusal) -> web.Response:
         self._metrics.pulls.labels("refused").inc()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -12,12 +13,14 @@ from aiohttp import web
 
 from agent.content_http import ContentHttp
 from agent.ledger import ContentKey
-from agent.model import DesiredState, Image, Provenance
+from agent.model import DesiredState, Effort, Image, Provenance
 from agent.reuse import Reuse
 from common import byte_parts
 from common.bittorrent.reuse import SMALLEST_BLOCK, BlockMapBuilder
 from common.clock import SystemClock
 from common.digest import Digest
+from common.effort import EFFORT_HEADER
+from common.limits import LinkRates
 from tests.agent.lab import HASTE, PIECE, Agent, FakeSource, Lab, metainfo_of
 from tests.agent.samples import assignment, content, noise
 
@@ -45,6 +48,8 @@ class PartSource(FakeSource):
         self.maps = 0
         self.false_map = b""
         self.cut_parts: list[int] = []
+        self.lower: list[bool] = []
+        self.meanwhile: Callable[[], object] = lambda: None
 
     def add_routes(self, router: web.UrlDispatcher) -> None:
         router.add_get("/content/v1/{digest}/blocks", self._blocks)
@@ -52,11 +57,14 @@ class PartSource(FakeSource):
 
     async def _blocks(self, request: web.Request) -> web.Response:
         self.maps += 1
+        self.lower.append(EFFORT_HEADER in request.headers)
         builder = BlockMapBuilder(SMALLEST_BLOCK)
         builder.update(self.contents[request.match_info["digest"]])
         return web.Response(body=self.false_map or builder.finish().encode())
 
     async def _parts(self, request: web.Request) -> web.StreamResponse:
+        self.lower.append(EFFORT_HEADER in request.headers)
+        self.meanwhile()
         data = self.contents[request.match_info["digest"]]
         spans = byte_parts.parse(await request.read(), len(data))
         body = b"".join(data[span.start : span.end] for span in spans)
@@ -88,15 +96,22 @@ async def reusing(agent: Agent) -> None:
     """Wire it as the daemon does."""
     http: ContentHttp = agent.fetcher._http
     reuse = Reuse(
-        agent.cache, http, agent.ledger, agent.journal, SystemClock(), lambda: 0.1, agent.fetcher.sources, agent.book
+        agent.cache,
+        lambda key: agent.links.paced(http, key),
+        agent.ledger,
+        agent.journal,
+        SystemClock(),
+        lambda: 0.1,
+        agent.fetcher.sources,
+        agent.book,
     )
     await reuse.load()
-    agent.swarms.fill = reuse.fill
+    agent.swarms.fill, agent.fetcher.filling = reuse.fill, reuse.held_bytes
 
 
-async def fetch(agent: Agent, data: bytes, tenant: str = TENANT) -> Provenance:
+async def fetch(agent: Agent, data: bytes, tenant: str = TENANT, effort: Effort = Effort.ORDINARY) -> Provenance:
     """Assign it alone, so that what was there before is assigned no more, and hold it."""
-    wished = assignment(Image("acme/disk", "1", content(data), ()), DesiredState.HELD)
+    wished = assignment(Image("acme/disk", "1", content(data), ()), DesiredState.HELD, effort=effort)
     await agent.assign(dataclasses.replace(wished, tenant_id=tenant))
     await agent.introduce_regionals()
     await agent.fetcher.fetch(content(data), tenant)
@@ -206,3 +221,29 @@ async def test_large_runs_are_found_as_whole_pieces_and_zeros_without_any_donor(
         parts = regional.parts_sent
         assert (await fetch(agent, runs)).from_regional_bytes <= 0.1 * SIZE
         assert regional.parts_sent == parts  # pieces that are wholly new are the swarm's
+
+
+async def test_parts_and_maps_keep_the_limits_and_say_that_nobody_waits(lab: Lab, regional: PartSource) -> None:
+    async with lab.open() as agent:
+        await reusing(agent)
+        await fetch(agent, OLD)
+        assert not any(regional.lower)
+        regional.lower.clear()
+        agent.links.down.set_rates(LinkRates(tenants={TENANT: SIZE // 10}))
+        began = asyncio.get_running_loop().time()
+        await fetch(agent, NEW, effort=Effort.LOWER)
+        assert 0.7 < asyncio.get_running_loop().time() - began < 4
+        assert len(regional.lower) >= 2
+        assert all(regional.lower)
+
+
+async def test_a_content_that_is_put_together_is_seen_to_grow(lab: Lab, regional: PartSource) -> None:
+    seen: list[int] = []
+    mixed = changed(NEW[: SIZE // 2], 0.1, 4096) + OLD[SIZE // 2 :]
+    regional.hold(mixed)
+    async with lab.open() as agent:
+        await reusing(agent)
+        await fetch(agent, OLD)
+        regional.meanwhile = lambda: seen.append(agent.fetcher.held_bytes(content(mixed), TENANT))
+        await fetch(agent, mixed)
+    assert SIZE // 2 <= seen[0] < SIZE

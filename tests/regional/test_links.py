@@ -6,13 +6,20 @@ import asyncio
 
 import pytest
 
+from common.clock import ManualClock
+from common.spreading import masks
+from common.spreading.exchange import Question
 from proto.content.v1 import content_pb2
 from proto.regional.v1 import regional_pb2
+from regional.leases import LeaseDesks
+from regional.links import RegionalLinks
 from regional.model import Effort, Phase
 from tests.regional.conftest import PIECE, FakeCentre, Signer, sample, until
 from tests.regional.test_orders import Desks, desks, order, order_set
 
 __all__ = ["desks"]
+MB = 1_000_000
+KEY = sample(1, seed=14).key()
 WARM, WANTED = sample(80 * PIECE, seed=11), sample(80 * PIECE, seed=12)
 
 
@@ -103,3 +110,40 @@ async def test_what_is_held_stays_held_whatever_the_effort(
         await desk.session.received(order_set(2, of_effort(order(signer, subject), words[effort])))
         await asyncio.sleep(0)
         assert desk.phase(subject) is Phase.HELD
+
+
+async def test_a_fat_regional_leases_more_copies_to_hosts_with_thin_uplinks(desks: Desks) -> None:
+    shape = sample(64 * PIECE, seed=14).metainfo()
+    everything = masks.full(shape.piece_count)
+
+    async def copies(links: RegionalLinks) -> float:
+        """What eight hosts are leased of a content that they hold already, each from its neighbours."""
+        subject, leased = LeaseDesks(ManualClock(), links.lease_budget), 0
+        for host in range(8):
+            await subject.ask(KEY, shape, f"h{host}", Question(everything), lambda: None, frozenset)
+        subject._desks[KEY].budget_until = 0.0
+        for _ in range(8 * shape.piece_count):
+            book = subject._desks[KEY].book
+            book.budget = links.lease_budget(KEY.tenant_id, 8)
+            run = book.ask("h0", Question(0), 0.0).run
+            if run is None:
+                break
+            leased += len(run)
+        return 1 + leased / shape.piece_count
+
+    async with desks() as desk:
+        links = desk.rig.edge.links
+        assert await copies(links) < 1.05
+        await desk.session.received(rules(regional_up=80 * MB, host_up=MB, host_down=50 * MB))
+        assert links.lease_budget("acme", 8).copies == pytest.approx(8 * 80 / 88)
+        assert links.lease_budget("narrow", 8).copies == 1, "its own limit is that of the regional"
+        assert await copies(links) > 5
+        await desk.session.received(rules(regional_up=80 * MB, host_up=50 * MB, host_down=50 * MB))
+        assert await copies(links) < 1.05
+
+
+def rules(**rates: int) -> regional_pb2.PlaneMessage:
+    words = {name: content_pb2.Link.Value(f"LINK_{name.upper()}") for name in rates}
+    said = [content_pb2.LimitRule(link=words[name], bytes_per_second=rate) for name, rate in rates.items()]
+    said.append(content_pb2.LimitRule(link=content_pb2.LINK_REGIONAL_UP, bytes_per_second=MB // 10, tenant_id="narrow"))
+    return regional_pb2.PlaneMessage(limits=content_pb2.Limits(rules=said))

@@ -117,6 +117,7 @@ async def test_a_tenth_changed_in_small_runs_crosses_as_a_tenth(rigs: Rigs, cent
         # What the regional counts is what left the centre: the parts and the map.
         assert rig.edge.crossings.count(NEW.key()) == centre.parts_sent + len(map_of(NEW.data))
         assert NEW.digest not in centre.sent
+        assert rig.edge.reuse.reused_bytes == SIZE - centre.parts_sent
         assert rig.seeding.seeds(NEW.key())
 
 

@@ -12,6 +12,8 @@ from aiohttp import web
 
 from common.clock import ManualClock
 from common.digest import Digest
+from common.limits import LinkRates
+from regional.model import Effort
 from regional.serving import listening
 
 from .conftest import PIECE, FakeCentre, Rigs, sample, until
@@ -251,3 +253,29 @@ async def test_nothing_is_written_and_nonsense_is_named(rigs: Rigs, hub: Hub, tm
             header = {"Range": f"bytes={len(LAYER.data)}-"} if path.endswith("?range") else {}
             status, _, body = await client.get(path, token, **header)
             assert (status, json.loads(body)["errors"][0]["code"]) == expected
+
+
+async def test_what_engines_pull_keeps_the_limits_of_the_line_and_is_no_preheat(
+    rigs: Rigs, hub: Hub, tmp_path: Path
+) -> None:
+    async with rigs() as rig, edge_registry(rig, hub, tmp_path / "v2") as client:
+        token, links, size = hub.keys.token(REPOSITORY), rig.edge.links, len(LAYER.data)
+        links.ordered(LAYER.key("t-acme"), Effort.LOWER)
+        assert (await client.get(BLOB, token))[2] == LAYER.data
+        assert not links.lower(LAYER.digest), "somebody waits"
+        links.up.set_rates(LinkRates(tenants={"t-acme": size}))
+        began = asyncio.get_running_loop().time()
+        assert (await client.get(BLOB, token))[2] == LAYER.data
+        assert 0.8 < asyncio.get_running_loop().time() - began < 2.5
+
+
+async def test_what_is_passed_through_keeps_the_limits_of_both_lines(rigs: Rigs, hub: Hub, tmp_path: Path) -> None:
+    async with rigs(limit_bytes=PIECE) as rig, edge_registry(rig, hub, tmp_path / "v2") as client:
+        token = hub.keys.token(REPOSITORY)
+        for line in (rig.edge.links.wan, rig.edge.links.up):
+            # A tenth of a second's worth may always go at once.
+            line.set_rates(LinkRates(whole=40))
+            began = asyncio.get_running_loop().time()
+            assert (await client.get(f"/v2/{REPOSITORY}/tags/list", token))[0] == 200
+            assert asyncio.get_running_loop().time() - began > 0.5
+            line.set_rates(LinkRates())

@@ -17,7 +17,8 @@ from common.limits import BYTES_PER_MBIT, DailyWindow, LimitRule, Link, rates_at
 MOST_WINDOWS = 24
 SLOWEST_MBPS, FASTEST_MBPS = 0.1, 1_000_000.0
 HOST_LINKS = (Link.HOST_UP, Link.HOST_DOWN)
-REGIONAL_LINKS = (Link.WAN_DOWN, Link.REGIONAL_UP)
+# Its own, and those of its hosts, by which it plans how many copies it sends.
+REGIONAL_LINKS = (Link.WAN_DOWN, Link.REGIONAL_UP, Link.HOST_UP, Link.HOST_DOWN)
 
 
 class LimitInvalid(Invalid):

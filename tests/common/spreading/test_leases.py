@@ -213,3 +213,18 @@ class Spreading(RuleBasedStateMachine):
 
 TestSpreading = Spreading.TestCase
 TestSpreading.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+
+
+def test_copies_that_the_links_allow_are_given_and_the_tail_is_never_taken_away() -> None:
+    shape = Shape(200 * MEBIBYTE, MEBIBYTE)
+    for budget, expected in (
+        (Budget(), 3),
+        (Budget(copies=1.0), 3),
+        (Budget(copies=1.5), 100),
+        (Budget(copies=1.5, strict=True), 0),
+    ):
+        subject, again = LeaseBook(shape, budget), 0
+        subject.ask("host/1", Question(masks.full(200)), 0.0)
+        while (run := asked(subject, "host/2")) is not None:
+            again += len(run)
+        assert again == expected, budget

@@ -14,6 +14,7 @@ from common.spreading.model import (
     copies_budget,
     efficiency,
     gate_count,
+    lease_copies,
     minimum_seconds,
 )
 
@@ -84,3 +85,24 @@ def test_no_plan_can_beat_the_bound(ups: list[float], source_up: float, size: in
     fewer = minimum_seconds(size, source_up, [Site("x", hosts[:-1], regional_up=source_up)]).seconds
     assert 1 <= copies_budget(size, source_up, bound, len(ups)) <= len(ups)
     assert fewer <= bound * 1.001 or len(ups) == 1 or fewer * (source_up + sum(ups[:-1])) <= len(ups) * size
+
+
+def test_hosts_need_copies_as_far_as_they_cannot_give_them_to_each_other() -> None:
+    thin, wide = Host(50 * MBIT, 1000 * MBIT), Host(200 * MBIT, 200 * MBIT)
+    assert lease_copies(1000 * MBIT, thin, 8) == pytest.approx(8 * 1000 / 1400)
+    assert lease_copies(1000 * MBIT, wide, 8) == 1, "however fat the source"
+    assert lease_copies(100 * MBIT, wide, 8) == 1
+    assert lease_copies(1000 * MBIT, thin, 1) == 1
+    assert lease_copies(None, thin, 8) is lease_copies(1e9, Host(None, 1e6), 8) is lease_copies(1e9, thin, 0) is None
+
+
+@given(st.floats(1e5, 1e9), st.floats(1e5, 1e9), st.none() | st.floats(1e5, 1e9), st.integers(1, 500))
+def test_copies_and_what_hosts_give_are_enough_in_the_least_time_and_the_source_can_send_them(
+    source_up: float, up: float, down: float | None, count: int
+) -> None:
+    bound = minimum_seconds(SIZE, source_up, [Site("x", [Host(up, down)] * count, regional_up=source_up)]).seconds
+    copies = lease_copies(source_up, Host(up, down), count)
+    assert copies is not None
+    assert 1 <= copies <= count
+    assert copies * SIZE <= source_up * bound * 1.001
+    assert copies * SIZE + count * up * bound >= count * SIZE * 0.999
