@@ -114,7 +114,7 @@ class Shelf:
         if entry is None or now - entry.used_at < _TOUCH_SECONDS:
             return
         entry.used_at = now
-        await asyncio.to_thread(self._directory.touch, digest)
+        await asyncio.to_thread(self._directory.touch, digest, now)
 
     async def admit(self, digest: Digest, size: int) -> None:
         """Count `size` bytes for a content that is about to be reserved. Raises `CacheFull`; then nothing left."""

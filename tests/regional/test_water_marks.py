@@ -98,6 +98,10 @@ async def test_reads_are_counted_and_the_order_of_use_survives_a_restart(rigs: R
             assert await rig.read(each) == each.data
         assert await rig.read(CONTENTS[0]) == CONTENTS[0].data
         assert (rig.shelf.hits, rig.shelf.misses) == (1, 4)
+        # Who reads along is done before what was read is published.
+        await until(lambda: len(rig.shelf.held()) == 4)
+        for age, each in enumerate(reversed(CONTENTS[:4])):
+            rig.directory.touch(each.digest, 1e9 - age)
         rig.shelf._entries[CONTENTS[0].digest].used_at -= 1000
         await rig.edge.used(CONTENTS[0].digest)
     async with rigs(limit_bytes=4 * SIZE, high=90, low=60) as rig:
