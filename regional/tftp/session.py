@@ -1,0 +1,244 @@
+"""One transfer on its socket: acknowledgements in, stretches of sheets out, one log line at the end.
+
+Invariants: nobody but the client that began the transfer moves or ends it (RFC 1350, section 4); an ERROR is never
+answered; no call waits.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+
+from common.errors import Failure
+from regional.tftp.packet import (
+    Ack,
+    Data,
+    ErrorCode,
+    OptionAck,
+    PacketMalformed,
+    Refusal,
+    Request,
+    decode,
+    encode,
+)
+from regional.tftp.sheets import Sheet
+from regional.tftp.sources import Source
+from regional.tftp.transfer import Due, Transfer
+
+log = structlog.get_logger()
+
+Address = tuple[Any, ...]
+_ACK = b"\0\4"
+_UDP, _UDP_SEGMENT = 17, 103
+# The kernel takes 64 datagrams of at most one IP packet in all with one call (linux/udp.h, UDP_MAX_SEGMENTS).
+_MOST_SEGMENTS = 64
+_MOST_SEGMENTED_BYTES = 65_000
+
+
+class Session:
+    """`ended(session, outcome)` is called once."""
+
+    __slots__ = (
+        "_began",
+        "_ended",
+        "_segments",
+        "_sheet",
+        "_waiting",
+        "client",
+        "endpoint",
+        "over",
+        "request",
+        "source",
+        "transfer",
+    )
+
+    def __init__(
+        self,
+        endpoint: socket.socket,
+        client: Address,
+        request: Request,
+        source: Source,
+        transfer: Transfer,
+        began: float,
+        ended: Callable[[Session, str], None],
+    ) -> None:
+        self.endpoint, self.client, self.request, self.source, self.transfer = (
+            endpoint,
+            client,
+            request,
+            source,
+            transfer,
+        )
+        self.over = False
+        self._began = began
+        self._ended = ended
+        self._sheet: Sheet | None = None
+        self._waiting = False
+        self._segments = True
+
+    def packet(self, packet: bytes, sender: Address, now: float) -> bool:
+        """False: it came from somebody else, who was told so."""
+        if sender != self.client:
+            refuse_stranger(self.endpoint, packet, sender)
+            return False
+        if packet[:2] == _ACK and len(packet) >= 4:
+            if self.transfer.acknowledged(packet[2] << 8 | packet[3], now):
+                if self.transfer.done:
+                    self.end("completed", now)
+                else:
+                    self.pump(now)
+            return True
+        self._unusual(packet, now)
+        return True
+
+    def pump(self, now: float) -> None:
+        """Send what may be sent."""
+        transfer = self.transfer
+        while True:
+            first, through = transfer.wanted()
+            if first > through or self.over:
+                return
+            if first == 0:
+                if self._send_one(encode(OptionAck(transfer.terms.answered))):
+                    transfer.was_sent(0, now)
+                return
+            sheet = self._sheet
+            if sheet is None or not sheet.first <= first <= sheet.last:
+                sheet = self._turn_to(first, now)
+                if sheet is None:
+                    return
+            if through > sheet.last:
+                through = sheet.last
+            sent = self._send(sheet, first, through)
+            if sent >= first:
+                transfer.was_sent(sent, now)
+            if sent < sheet.last or sheet.final:
+                return
+
+    def tick(self, now: float) -> None:
+        """For timers, some 20 times a second."""
+        if self._waiting:
+            self.transfer.postpone(now)
+            return
+        match self.transfer.timer(now):
+            case Due.SEND_AGAIN:
+                self.pump(now)
+            case Due.GIVE_UP:
+                self._send_one(encode(Refusal(ErrorCode.UNDEFINED, "no acknowledgement came for too long")))
+                self.end("timed_out", now)
+            case Due.NOTHING:
+                first, through = self.transfer.wanted()
+                if first <= through:  # the socket was full
+                    self.pump(now)
+
+    def resume(self, failure: Failure | None, now: float) -> None:
+        """A sheet that was missing has arrived, or cannot."""
+        if self.over:
+            return
+        self._waiting = False
+        if failure is None:
+            self.pump(now)
+        else:
+            self._fail(failure, now)
+
+    def end(self, outcome: str, now: float) -> None:
+        if self.over:
+            return
+        self.over = True
+        self._sheet = None
+        self.source.close()
+        transfer = self.transfer
+        log.info(
+            "tftp transfer",
+            client=self.client[0],
+            file=self.request.name[:200],
+            outcome=outcome,
+            bytes=self.acknowledged_bytes,
+            options=dict(transfer.terms.answered),
+            resent=transfer.resent,
+            milliseconds=round((now - self._began) * 1000, 1),
+        )
+        self._ended(self, outcome)
+
+    @property
+    def acknowledged_bytes(self) -> int:
+        reached = max(0, self.transfer.base) * self.transfer.terms.block_bytes
+        return reached if self.source.size is None else min(reached, self.source.size)
+
+    def _turn_to(self, block: int, now: float) -> Sheet | None:
+        try:
+            sheet = self.source.sheet(block)
+        except Failure as failure:
+            self._fail(failure, now)
+            return None
+        self._waiting = sheet is None
+        if sheet is not None:
+            self._sheet = sheet
+            if sheet.final:
+                self.transfer.last = sheet.last
+        return sheet
+
+    def _send(self, sheet: Sheet, first: int, through: int) -> int:
+        """The last block that left; `first - 1`: none, the socket is full or the network away."""
+        sent = first - 1
+        if self._segments and through > first:
+            sent = self._send_segmented(sheet, first, through)
+        while sent < through and self._send_one(sheet.stretch(sent + 1, sent + 1)):
+            sent += 1
+        return sent
+
+    def _send_segmented(self, sheet: Sheet, first: int, through: int) -> int:
+        """A window with one system call per 64 datagrams. Not every kernel or device can: then one by one."""
+        step = min(_MOST_SEGMENTS, _MOST_SEGMENTED_BYTES // sheet.stride)
+        control = [(_UDP, _UDP_SEGMENT, sheet.stride.to_bytes(2, "little"))]
+        sent = first - 1
+        while sent < through and step > 1:
+            upper = min(sent + step, through)
+            try:
+                self.endpoint.sendmsg([sheet.stretch(sent + 1, upper)], control, 0, self.client)
+            except OSError:
+                self._segments = False
+                return sent
+            sent = upper
+        return sent
+
+    def _send_one(self, packet: bytes | memoryview) -> bool:
+        try:
+            self.endpoint.sendto(packet, self.client)
+        except OSError:  # full, or no way there just now: the timer goes on
+            return False
+        return True
+
+    def _unusual(self, packet: bytes, now: float) -> None:
+        try:
+            meant = decode(packet)
+        except PacketMalformed:
+            return
+        if isinstance(meant, Refusal):
+            # EDK2 asks for the size first and refuses with 8 as soon as it has it: no failure.
+            self.end("probed" if self.transfer.base < 1 else "aborted", now)
+        elif not isinstance(meant, Ack | Data | Request):
+            self._send_one(encode(Refusal(ErrorCode.ILLEGAL, "this is a read")))
+            self.end("aborted", now)
+
+    def _fail(self, failure: Failure, now: float) -> None:
+        self._send_one(encode(Refusal(ErrorCode.UNDEFINED, failure.detail)))
+        log.warning("tftp transfer broke", file=self.request.name[:200], error=str(failure))
+        self.end("failed", now)
+
+
+def refuse_stranger(endpoint: socket.socket, packet: bytes, sender: Address) -> None:
+    """ERROR 5, unless it was an ERROR."""
+    if packet[:2] != b"\0\5":
+        answer(endpoint, sender, ErrorCode.UNKNOWN_TRANSFER, "this transfer is not yours")
+
+
+def answer(endpoint: socket.socket, client: Address, error: ErrorCode, message: str) -> None:
+    """Best effort: who misses it asks again."""
+    try:
+        endpoint.sendto(encode(Refusal(error, message)), client)
+    except OSError:
+        return

@@ -1,0 +1,40 @@
+"""UDP sockets of the server, and room for thousands of them."""
+
+from __future__ import annotations
+
+import resource
+import socket
+
+import structlog
+
+log = structlog.get_logger()
+
+# linux/in.h; Python names neither. Without DF a router on the way may cut what a narrow link cannot carry.
+_IP_MTU_DISCOVER, _IPV6_MTU_DISCOVER, _PMTUDISC_DONT = 10, 23, 0
+
+
+def make_room(transfers: int) -> None:
+    """A socket each, and as much as the rest of the process has by default: most systems give 1024 unless asked."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = transfers + 1024
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        granted = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (granted, hard))
+        if granted < wanted:
+            log.warning("few open files are allowed", allowed=granted, wanted=wanted)
+
+
+def bound(host: str, port: int) -> socket.socket:
+    """Raises `OSError`."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    made = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    try:
+        if family == socket.AF_INET:
+            made.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _PMTUDISC_DONT)
+        else:
+            made.setsockopt(socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, _PMTUDISC_DONT)
+        made.bind((host, port))
+    except OSError:
+        made.close()
+        raise
+    return made
