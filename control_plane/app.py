@@ -54,6 +54,7 @@ from control_plane.registry.service import RegistryService
 from control_plane.registry.signatures.gate import SignatureGate
 from control_plane.registry.stores import jobs as store_jobs
 from control_plane.registry.stores.assembly import Stores, build_stores, options_of
+from control_plane.registry.upload_names import UploadNames
 from control_plane.sealing import SealedBox
 from control_plane.sealing.keyring import KeyRing
 from control_plane.settings import Settings
@@ -110,7 +111,8 @@ def _identities(settings: Settings) -> TenantSettings:
 async def build(settings: Settings, clock: Clock, backing: Backing) -> ControlPlane:
     """The database must be migrated. Makes what the first start makes: master key, CA, signing keys."""
     database, blobs = backing.database, backing.blobs
-    box = SealedBox(KeyRing.load_or_create(settings.key_directory))
+    ring = KeyRing.load_or_create(settings.key_directory)
+    box = SealedBox(ring)
     auditing = _auditing(settings, clock, database, box)
 
     async def registry_holds(unit: UnitOfWork, tenant_id: str) -> str | None:
@@ -129,7 +131,7 @@ async def build(settings: Settings, clock: Clock, backing: Backing) -> ControlPl
     participants = (Immutability(), quota.book, RegistryAuditing(auditing.trail), gate, pulls)
     takers = Hooks(participants=participants, meter=quota.meter, gate=gate, upstreams=mirroring.pull_through)
     hooks = hooked(takers, database, pace)
-    registry = _registry(settings, clock, backing, tenancy, hooks)
+    registry = _registry(settings, clock, backing, tenancy, hooks, UploadNames(ring.derived("registry/uploads")))
     jobs = JobService(database, backing.queue, clock)
     fleet = await _fleet(settings, clock, backing, box)
     trail, options = auditing.trail, _swarm_options(settings)
@@ -280,11 +282,13 @@ def _swarm_options(settings: Settings) -> SwarmOptions:
     )
 
 
-def _registry(settings: Settings, clock: Clock, backing: Backing, tenancy: Tenancy, hooks: Hooks) -> RegistryService:
+def _registry(
+    settings: Settings, clock: Clock, backing: Backing, tenancy: Tenancy, hooks: Hooks, names: UploadNames
+) -> RegistryService:
     incomplete = Incomplete(settings.registry.incomplete_manifests)
     alone = settings.redis.url is None  # without Redis there are no replicas
-    directory = tenancy.directory
-    return RegistryService(backing.database, backing.blobs, directory, clock, hooks, incomplete, alone=alone)
+    database, directory = backing.database, tenancy.directory
+    return RegistryService(database, backing.blobs, directory, clock, hooks, incomplete, alone=alone, names=names)
 
 
 def _edge_desk(

@@ -79,10 +79,6 @@ class Participant:
 class UploadMeter(Protocol):
     """What stands between a client and the store while a blob is uploaded."""
 
-    async def opened(self, unit: UnitOfWork, upload: Upload) -> None:
-        """The upload's row is made in this transaction. May refuse."""
-        ...
-
     def metered(
         self, upload: Upload, offset: int, chunks: AsyncIterator[bytes], declared: int | None, digest: Digest | None
     ) -> AsyncIterator[bytes]:
@@ -166,8 +162,6 @@ class Upstreams(Protocol):
 
 class Unmetered:
     """No limits."""
-
-    async def opened(self, unit: UnitOfWork, upload: Upload) -> None: ...
 
     def metered(
         self, upload: Upload, offset: int, chunks: AsyncIterator[bytes], declared: int | None, digest: Digest | None

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -28,6 +29,7 @@ from control_plane.registry.participants import Hooks
 from control_plane.registry.referrers import ReferrerService
 from control_plane.registry.repositories import remove_repository
 from control_plane.registry.rights import Forgetting, Rights
+from control_plane.registry.upload_names import UploadNames
 from control_plane.registry.uploads import UploadService
 from control_plane.tenants.access import ANONYMOUS, Principal
 from control_plane.web.paging import Page, PageRequest
@@ -39,7 +41,7 @@ _MAX_NESTING = 4
 class RegistryService:
     """`hooks`: what else must hold or be recorded when the registry changes; without, nothing else does. `rights` is
     the check that every use of a repository goes through. `incomplete`: which manifests are taken without all of their
-    contents. `alone`: this is the only process that changes it.
+    contents. `alone`: this is the only process that changes it. `names` is shared by all that do.
     """
 
     def __init__(
@@ -52,14 +54,16 @@ class RegistryService:
         incomplete: Incomplete = Incomplete.INDEXES,
         *,
         alone: bool = False,
+        names: UploadNames | None = None,
     ) -> None:
         hooks = hooks or Hooks()
+        names = names or UploadNames([secrets.token_bytes(32)])
         self._database = database
         self._hooks = hooks
         self._clock = clock
         self.rights = Rights(database, tenants, clock)
         hooks = replace(hooks, participants=(*hooks.participants, Forgetting(self.rights)))
-        self.uploads = UploadService(database, blobs, tenants, clock, hooks, self.rights)
+        self.uploads = UploadService(database, blobs, tenants, clock, hooks, self.rights, names)
         self.images = ImageService(database, tenants, clock, hooks, self.rights, incomplete, alone=alone)
         self.referrers = ReferrerService(database, self.rights)
         self.contents = ContentService(database, blobs, clock, hooks, self.rights)

@@ -145,7 +145,8 @@ uploads = Table(
     Column("tenant_id", String(36), nullable=False),
     Column("user_id", String(64), nullable=False),
     Column("started_at", UtcDateTime, nullable=False, index=True),
-    # Set when the upload is finished; the row stays until it expires, so that a repeated last request gets its answer.
+    # The row comes with the end of the upload and stays until it expires, so that a repeated last request gets its
+    # answer.
     Column("digest", _DIGEST),
     Column("size", BigInteger),
 )

@@ -1,28 +1,30 @@
-"""Queries over push sessions."""
+"""Queries over push sessions that ended well."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from common.digest import Digest
+from control_plane.database.upserts import insert_or_replace
 from control_plane.registry.model import Upload
 from control_plane.registry.tables import uploads
 
 
-async def add_upload(connection: AsyncConnection, upload: Upload, now: datetime) -> None:
-    await connection.execute(
-        insert(uploads).values(
-            id=upload.upload_id,
-            repository=upload.repository,
-            tenant_id=upload.tenant_id,
-            user_id=upload.user_id,
-            started_at=now,
-        )
-    )
+async def add_finished(connection: AsyncConnection, upload: Upload, now: datetime) -> None:
+    row = {
+        "id": upload.upload_id,
+        "repository": upload.repository,
+        "tenant_id": upload.tenant_id,
+        "user_id": upload.user_id,
+        "started_at": now,
+        "digest": str(upload.digest),
+        "size": upload.size,
+    }
+    await insert_or_replace(connection, uploads, [row])
 
 
 async def find_upload(connection: AsyncConnection, upload_id: str) -> Upload | None:
@@ -33,16 +35,12 @@ async def find_upload(connection: AsyncConnection, upload_id: str) -> Upload | N
     return Upload(row.id, row.repository, row.tenant_id, row.user_id, digest, row.size or 0)
 
 
-async def finish_upload(connection: AsyncConnection, upload_id: str, digest: Digest, size: int) -> None:
-    await connection.execute(update(uploads).where(uploads.c.id == upload_id).values(digest=str(digest), size=size))
-
-
 async def delete_uploads(connection: AsyncConnection, upload_ids: Sequence[str]) -> None:
     await connection.execute(delete(uploads).where(uploads.c.id.in_(upload_ids)))
 
 
 async def uploads_before(connection: AsyncConnection, moment: datetime, after: str, limit: int) -> list[str]:
-    """Ids, in order from the one after `after`, of sessions that began before the moment."""
+    """Ids, in order from the one after `after`, of sessions that ended before the moment."""
     query = (
         select(uploads.c.id)
         .where(uploads.c.started_at < moment, uploads.c.id > after)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import hmac
 import os
 import secrets
 import stat
@@ -53,6 +54,12 @@ class KeyRing:
 
     def find(self, key_id: bytes) -> bytes | None:
         return self._keys.get(key_id)
+
+    def derived(self, purpose: str) -> tuple[bytes, ...]:
+        """A key for nothing but `purpose` from each key of the ring, the newest first (HMAC-SHA-256 as a KDF, NIST SP
+        800-108).
+        """
+        return tuple(hmac.digest(key, purpose.encode(), hashlib.sha256) for key in reversed(self._keys.values()))
 
     @classmethod
     def load_or_create(cls, directory: Path, random_bytes: RandomBytes = secrets.token_bytes) -> KeyRing:

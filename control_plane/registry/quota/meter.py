@@ -40,9 +40,6 @@ class QuotaMeter:
         """In this process; others see it when what they know is too old."""
         self._limited = Recent(self._clock, _RECENT_PUSHERS)
 
-    async def opened(self, unit: UnitOfWork, upload: Upload) -> None:
-        """Nothing yet: what comes may be a blob that the tenant has."""
-
     async def metered(
         self, upload: Upload, offset: int, chunks: AsyncIterator[bytes], declared: int | None, digest: Digest | None
     ) -> AsyncIterator[bytes]:

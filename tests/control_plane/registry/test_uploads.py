@@ -237,7 +237,7 @@ async def test_sessions_that_nobody_touches_expire(registry: RegistryService, cl
 async def test_a_session_goes_on_in_another_replica(
     registry: RegistryService, blobs: MemoryBlobStore, clock: ManualClock, open_replica: Callable[[], Any]
 ) -> None:
-    other = RegistryService(open_replica(), blobs, Directory("acme"), clock)
+    other = RegistryService(open_replica(), blobs, Directory("acme"), clock, names=registry.uploads._names)
     upload = await registry.uploads.start(ADA, WEB)
     await other.uploads.append(ADA, WEB, upload.upload_id, chunks_of(DATA[:3]))
     await registry.uploads.append(ADA, WEB, upload.upload_id, chunks_of(DATA[3:]), 3)
