@@ -53,7 +53,9 @@ def run(
     name: Annotated[str | None, typer.Option(help="Name of this regional. [regional-<idc>]")] = None,
     etcd: Annotated[str | None, typer.Option(help="etcd endpoints, host:port[,host:port...].")] = None,
     enable_dhcp: Annotated[bool, typer.Option("--enable-dhcp", help="DHCP; not in this version.")] = False,
-    enable_tftp: Annotated[bool, typer.Option("--enable-tftp", help="TFTP; not in this version.")] = False,
+    enable_tftp: Annotated[
+        bool, typer.Option("--enable-tftp", help="Serve the static root by TFTP, read only.")
+    ] = False,
     interface: Annotated[
         str | None, typer.Option(help="Network interface for DHCP and TFTP, when a version has them. [eth1]")
     ] = None,
@@ -68,7 +70,8 @@ def run(
     Every option can be set in the environment: LONGSHORE_REGIONAL_<OPTION>.
     """
     given = dict(context.params)
-    for service in ("dhcp", "tftp"):
+    given["enable_tftp"] = enable_tftp or None
+    for service in ("dhcp",):
         if given.pop(f"enable_{service}"):
             _fail(f"{service.upper()} is not in this version of the regional; start it without --enable-{service}")
     try:

@@ -53,6 +53,7 @@ from regional.registrar import stay_registered
 from regional.serving import listening, watch
 from regional.session import Session, dialect
 from regional.settings import RegionalSettings
+from regional.tftp.assembly import start_tftp
 from regional.tracker import Endpoint, Tracker
 from regional.tree import create_tree
 from regional.v2.assembly import EdgeRegistry, centre_rights
@@ -78,6 +79,7 @@ class _Regional:
         self._random = random.SystemRandom().random
         self._version = _version()
         self._metrics = Metrics()
+        self._boot: dict[str, int | None] = {}
 
     async def start(self) -> None:
         settings = self._settings
@@ -92,6 +94,9 @@ class _Regional:
         await self._lifecycle.enter(locked(settings.data, "regional"))
         await asyncio.to_thread(create_tree, settings.static_root)
         log.info("static file directories ready", root=str(settings.static_root))
+        self._boot["tftp"] = await start_tftp(
+            settings, self._lifecycle, self._clock, self._random, self._metrics.registry
+        )
         if settings.server is None:
             api = await self._listen([])
             await self._ready({"regional_id": None, "api": api, "content": None, "peer_port": None})
@@ -190,8 +195,8 @@ class _Regional:
             idc=settings.idc,
         )
 
-    async def _ready(self, facts: Mapping[str, str | int | None]) -> None:
-        settings = self._settings
+    async def _ready(self, known: Mapping[str, str | int | None]) -> None:
+        settings, facts = self._settings, {**known, **self._boot}
         if settings.etcd_endpoints:
             directory = await self._lifecycle.enter(
                 open_etcd(

@@ -69,6 +69,23 @@ class RegionalSettings(BaseSettings):
     etcd_username: str | None = Field(default=None, description="with it, a password is needed")
     etcd_password: SecretStr | None = Field(default=None, description="of that user")
     interface: str = Field(default="eth1", description="network interface for DHCP and TFTP, when a version has them")
+    enable_tftp: bool = Field(default=False, description="serve `static_root` by TFTP, read only")
+    tftp_port: int = Field(default=69, ge=0, le=65535, description="UDP port of TFTP; 0: a free one")
+    tftp_block_bytes: int = Field(
+        default=1468,
+        ge=512,
+        le=65464,
+        description="largest block; less where tunnels narrow the way, such as 1428 for VXLAN, 1448 for IPv6",
+    )
+    tftp_window_blocks: int = Field(
+        default=64, ge=1, le=1024, description="most blocks that leave before one is acknowledged, for who asks"
+    )
+    tftp_rollover: int = Field(default=0, ge=0, le=1, description="number of the block after 65535")
+    tftp_transfers: int = Field(default=2000, ge=1, le=20000, description="most transfers at once")
+    tftp_transfers_per_client: int = Field(default=32, ge=1, description="most of them to one address")
+    tftp_single_port: bool = Field(
+        default=False, description="send from the listening port, for networks that let no other pass"
+    )
     cache_limit_bytes: int = Field(
         default=0, ge=0, description="most bytes of contents to hold; 0: as much as the disk takes"
     )

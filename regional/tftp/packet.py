@@ -39,7 +39,7 @@ class ErrorCode(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """RRQ, or with `writes` WRQ. `mode` and the options' names are in lower case; of two options alike the first counts."""
+    """RRQ, or with `writes` WRQ. `mode` and the options' names are in lower case; of two alike the first counts."""
 
     name: str
     mode: str = "octet"
