@@ -204,7 +204,7 @@ def _handlers(
         **audit_jobs.build_handlers(auditing.retention),
         **tenant_jobs.build_handlers(tenancy.sessions, tenancy.signing_keys, tenancy.robots),
         **registry_jobs.build_handlers(registry, expiry),
-        **swarm_jobs.build_handlers(swarm.describer, swarm.keys, swarm.bad_peers),
+        **swarm_jobs.build_handlers(swarm.describer, swarm.keys, swarm.bad_peers, swarm.forgetting),
         **spread_jobs.build_handlers(swarm.spreads),
         **instance_jobs.build_handlers(instances.service),
     }

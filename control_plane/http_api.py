@@ -136,7 +136,8 @@ def _contents(plane: ControlPlane) -> list[Route]:
     prefix = plane.settings.registry.x_accel_prefix
     contents = ContentRoutes(swarm.access, plane.registry, swarm.service, swarm.statements, swarm.egress, prefix)
     parts = PartRoutes(plane.backing.database, swarm.access, plane.registry, swarm.egress)
-    leases = LeaseRoutes(swarm.access, swarm.service, LeaseBooks(plane.backing.cache, plane.clock, random.random))
+    books = LeaseBooks(plane.backing.cache, plane.clock, random.random, swarm.gates.count)
+    leases = LeaseRoutes(swarm.access, swarm.service, books)
     return [*CertificateRoutes(swarm.mint).routes(), *contents.routes(), *parts.routes(), *leases.routes()]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
@@ -88,6 +88,11 @@ class ContentService:
             if found is None:
                 raise unknown_repository(repository)
             return found.tenant_id, await repository_store.linked_sizes(connection, found.repository_id, digests)
+
+    async def owners(self, digests: Sequence[Digest]) -> Collection[tuple[str, Digest]]:
+        """(tenant id, digest) of those that a repository of the tenant holds, as a blob or as a manifest."""
+        async with self._database.reading() as connection:
+            return await repository_store.owners_of(connection, digests)
 
     async def public(self, repository: str) -> bool:
         """Whether everybody may pull it."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, delete, func, select
+from sqlalchemy import Select, bindparam, delete, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from common.digest import Digest
@@ -16,24 +16,41 @@ from control_plane.registry.grants import Filter, Visible
 from control_plane.registry.model import ListedRepository, Repository
 from control_plane.registry.tables import blobs, manifests, repositories, repository_blobs, tags
 
+_repositories = select(repositories.c.id, repositories.c.name, repositories.c.tenant_id)
+# Statements of a push are made once: building one costs more than executing it on SQLite (60 against 45 us of CPU).
+_NAMED = _repositories.where(repositories.c.name == bindparam("name"))
+_HELD = {alone: _NAMED.with_for_update(read=not alone) for alone in (False, True)}
+_LINKED_SIZE = (
+    select(blobs.c.size)
+    .join(repository_blobs, repository_blobs.c.digest == blobs.c.digest)
+    .join(repositories, repositories.c.id == repository_blobs.c.repository_id)
+    .where(repositories.c.name == bindparam("name"), blobs.c.digest == bindparam("digest"))
+)
+_LINKED_SIZES = (
+    select(blobs.c.digest, blobs.c.size)
+    .join(repository_blobs, repository_blobs.c.digest == blobs.c.digest)
+    .where(
+        repository_blobs.c.repository_id == bindparam("repository_id"),
+        blobs.c.digest.in_(bindparam("digests", expanding=True)),
+    )
+)
 # SQLite takes 32,766 parameters a statement, PostgreSQL 65,535; pages of this size stay far below.
 _PAGE = 1000
 
 
 async def find_repository(connection: AsyncConnection, name: str) -> Repository | None:
-    return await _one(connection, _repositories().where(repositories.c.name == name))
+    return await _one(connection, _NAMED, name)
 
 
 async def hold_repository(connection: AsyncConnection, name: str, *, alone: bool) -> Repository | None:
     """Found, and held until the transaction ends: what adds a manifest holds it together with others, what takes
     something away holds it `alone`, so that nothing vanishes between being checked and being referred to.
     """
-    query = _repositories().where(repositories.c.name == name)
-    return await _one(connection, query.with_for_update(read=not alone))
+    return await _one(connection, _HELD[alone], name)
 
 
-async def _one(connection: AsyncConnection, query: Select[Any]) -> Repository | None:
-    row = (await connection.execute(query)).one_or_none()
+async def _one(connection: AsyncConnection, query: Select[Any], name: str) -> Repository | None:
+    row = (await connection.execute(query, {"name": name})).one_or_none()
     return None if row is None else Repository(row.id, row.name, row.tenant_id)
 
 
@@ -88,7 +105,7 @@ async def count_with_images(connection: AsyncConnection, tenant_id: str) -> int:
 async def repositories_of(connection: AsyncConnection, tenant_id: str) -> list[Repository]:
     """All of the tenant's, in order of name."""
     rows = await connection.execute(
-        _repositories().where(repositories.c.tenant_id == tenant_id).order_by(repositories.c.name)
+        _repositories.where(repositories.c.tenant_id == tenant_id).order_by(repositories.c.name)
     )
     return [Repository(row.id, row.name, row.tenant_id) for row in rows]
 
@@ -137,25 +154,31 @@ async def linked_blobs(connection: AsyncConnection, repository_id: str) -> list[
 
 async def linked_blob_size(connection: AsyncConnection, repository: str, digest: Digest) -> int | None:
     """The size of a blob that the repository of this name sees, or None."""
-    query = (
-        select(blobs.c.size)
-        .join(repository_blobs, repository_blobs.c.digest == blobs.c.digest)
-        .join(repositories, repositories.c.id == repository_blobs.c.repository_id)
-        .where(repositories.c.name == repository, blobs.c.digest == str(digest))
-    )
-    return (await connection.execute(query)).scalar_one_or_none()
+    found = await connection.execute(_LINKED_SIZE, {"name": repository, "digest": str(digest)})
+    return found.scalar_one_or_none()
 
 
 async def linked_sizes(connection: AsyncConnection, repository_id: str, digests: Sequence[Digest]) -> dict[Digest, int]:
     """The sizes of those of `digests` that the repository links."""
     found: dict[Digest, int] = {}
     for page in _pages(sorted({str(digest) for digest in digests})):
-        query = (
-            select(blobs.c.digest, blobs.c.size)
-            .join(repository_blobs, repository_blobs.c.digest == blobs.c.digest)
-            .where(repository_blobs.c.repository_id == repository_id, blobs.c.digest.in_(page))
-        )
-        found |= {Digest.parse(row.digest): row.size for row in await connection.execute(query)}
+        rows = await connection.execute(_LINKED_SIZES, {"repository_id": repository_id, "digests": page})
+        found |= {Digest.parse(row.digest): row.size for row in rows}
+    return found
+
+
+async def owners_of(connection: AsyncConnection, digests: Sequence[Digest]) -> set[tuple[str, Digest]]:
+    """(tenant id, digest) of those of `digests` that a repository of the tenant holds, as a blob or as a manifest."""
+    found: set[tuple[str, Digest]] = set()
+    for page in _pages(sorted({str(digest) for digest in digests})):
+        for table in (repository_blobs, manifests):
+            query = (
+                select(repositories.c.tenant_id, table.c.digest)
+                .join(repositories, repositories.c.id == table.c.repository_id)
+                .where(table.c.digest.in_(page))
+                .distinct()
+            )
+            found |= {(row.tenant_id, Digest.parse(row.digest)) for row in await connection.execute(query)}
     return found
 
 
@@ -171,10 +194,6 @@ async def repositories_with_blob(
         .limit(limit)
     )
     return list((await connection.execute(query)).scalars())
-
-
-def _repositories() -> Select[Any]:
-    return select(repositories.c.id, repositories.c.name, repositories.c.tenant_id)
 
 
 def _pages(values: Sequence[str]) -> Iterator[Sequence[str]]:

@@ -22,6 +22,8 @@ from control_plane.swarm.authorities import SwarmAuthorities
 from control_plane.swarm.bad_peers import BadPeers
 from control_plane.swarm.describe import Describer
 from control_plane.swarm.egress import EgressCounter
+from control_plane.swarm.forgetting import Forgetting
+from control_plane.swarm.gates import Gates
 from control_plane.swarm.keys import ContentKeys
 from control_plane.swarm.minting import CertificateMint
 from control_plane.swarm.overview import SwarmOverview
@@ -58,6 +60,8 @@ class Swarm:
     bad_peers: BadPeers
     spreads: SpreadService
     mint: CertificateMint | None
+    gates: Gates
+    forgetting: Forgetting
 
 
 async def build_swarm(
@@ -101,4 +105,6 @@ async def build_swarm(
         bad_peers=BadPeers(database, trail, directory, metrics),
         spreads=SpreadService(database, directory),
         mint=CertificateMint(access, authorities, fleet_authority, clock, life) if life else None,
+        gates=Gates(database),
+        forgetting=Forgetting(database, registry.contents),
     )

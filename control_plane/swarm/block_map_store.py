@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from sqlalchemy import select
+from collections.abc import Collection
+
+from sqlalchemy import delete, exists, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from common.digest import Digest
 from control_plane.database.upserts import insert_or_ignore
-from control_plane.swarm.tables import block_maps
+from control_plane.swarm.tables import block_maps, metainfo
 
 
 async def find(connection: AsyncConnection, digest: Digest) -> bytes | None:
@@ -18,3 +20,9 @@ async def find(connection: AsyncConnection, digest: Digest) -> bytes | None:
 async def add(connection: AsyncConnection, digest: Digest, encoded: bytes) -> None:
     """Harmless to repeat: the same content always has the same map."""
     await insert_or_ignore(connection, block_maps, [{"digest": str(digest), "encoded": encoded}])
+
+
+async def remove_undescribed(connection: AsyncConnection, digests: Collection[str]) -> None:
+    """Those of `digests` that no tenant has a description of."""
+    described = exists().where(metainfo.c.digest == block_maps.c.digest)
+    await connection.execute(delete(block_maps).where(block_maps.c.digest.in_(sorted(set(digests))), ~described))

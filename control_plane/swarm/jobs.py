@@ -1,4 +1,6 @@
-"""Background work of the swarm: describing contents, keeping its keys young, forgetting old offences."""
+"""Background work of the swarm: describing contents and forgetting those that left, keeping its keys young, forgetting
+old offences.
+"""
 
 from __future__ import annotations
 
@@ -12,20 +14,25 @@ from control_plane.jobs.running import Handler, RunningJob
 from control_plane.swarm import describe
 from control_plane.swarm.bad_peers import BadPeers
 from control_plane.swarm.describe import Describer
+from control_plane.swarm.forgetting import Forgetting
 from control_plane.swarm.keys import ContentKeys
 from control_plane.swarm.model import ContentCorrupted
 
 ROTATE_KIND = "swarm.rotate_content_keys"
 FORGET_KIND = "swarm.forget_offences"
+ORPHANS_KIND = "swarm.forget_descriptions"
 _KEY_LIFE = timedelta(days=30)
 
 SCHEDULES = (
     Schedule(ROTATE_KIND, ROTATE_KIND, timedelta(hours=6)),
     Schedule(FORGET_KIND, FORGET_KIND, timedelta(hours=24)),
+    Schedule(ORPHANS_KIND, ORPHANS_KIND, timedelta(hours=24)),
 )
 
 
-def build_handlers(describer: Describer, keys: ContentKeys, bad_peers: BadPeers) -> Mapping[str, Handler]:
+def build_handlers(
+    describer: Describer, keys: ContentKeys, bad_peers: BadPeers, forgetting: Forgetting
+) -> Mapping[str, Handler]:
     async def describe_content(job: RunningJob) -> Mapping[str, Any] | None:
         tenant_id, digest = str(job.payload["tenant_id"]), Digest.parse(str(job.payload["digest"]))
         try:
@@ -41,4 +48,12 @@ def build_handlers(describer: Describer, keys: ContentKeys, bad_peers: BadPeers)
     async def forget_offences(job: RunningJob) -> Mapping[str, Any] | None:
         return {"forgotten": await bad_peers.forget_old()}
 
-    return {describe.JOB_KIND: describe_content, ROTATE_KIND: rotate_keys, FORGET_KIND: forget_offences}
+    async def forget_descriptions(job: RunningJob) -> Mapping[str, Any] | None:
+        return {"forgotten": await forgetting.forget_orphans()}
+
+    return {
+        describe.JOB_KIND: describe_content,
+        ROTATE_KIND: rotate_keys,
+        FORGET_KIND: forget_offences,
+        ORPHANS_KIND: forget_descriptions,
+    }

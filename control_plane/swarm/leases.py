@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 
 import structlog
@@ -29,8 +29,6 @@ from control_plane.cache import Cache
 
 log = structlog.get_logger()
 
-# Strict: what is given twice crosses the WAN twice.
-_BUDGET = Budget(strict=True, gates=UNKNOWN_GATES)
 _BOOK_SECONDS = 900.0
 # Two questions to the cache and a millisecond of thought; whoever died in between holds everybody up for so long.
 _LOCK_SECONDS = 2.0
@@ -41,8 +39,21 @@ _PEERS = 30
 _MOST_OWN_BOOKS = 1_000
 
 
+async def _unknown_gates(_idc: str) -> int:
+    return UNKNOWN_GATES
+
+
 class LeaseBooks:
-    def __init__(self, cache: Cache, clock: Clock, random: Callable[[], float]) -> None:
+    """`gates`: how many hosts of the IDC of that name are served."""
+
+    def __init__(
+        self,
+        cache: Cache,
+        clock: Clock,
+        random: Callable[[], float],
+        gates: Callable[[str], Awaitable[int]] = _unknown_gates,
+    ) -> None:
+        self._gates = gates
         self._cache = cache
         self._clock = clock
         self._random = random
@@ -52,39 +63,42 @@ class LeaseBooks:
     async def ask(self, claim: ContentClaim, shape: Shape, question: Question) -> Grant:
         """What the bearer fetches from us next. Answers within about a second."""
         key = f"lease:{claim.idc}:{claim.tenant_id}:{claim.digest}"
+        # Strict: what is given twice crosses the WAN twice.
+        budget = Budget(strict=True, gates=await self._gates(claim.idc))
         async with self._turn(key):
             try:
                 async with self._locked(key) as locked:
                     if not locked:
                         return Grant(None, _BUSY_SECONDS * (1 + self._random()))
-                    book = await self._load(key, shape)
+                    book = await self._load(key, shape, budget)
                     grant = self._asked(book, claim.bearer, question)
                     await self._cache.set(key, encode_book(book), _BOOK_SECONDS)
                     return grant
             except Unavailable as failure:
                 log.warning("leases are this replica's own", digest=str(claim.digest), error=str(failure))
-                return self._asked(self._own_book(key, shape), claim.bearer, question)
+                return self._asked(self._own_book(key, shape, budget), claim.bearer, question)
 
     def _asked(self, book: LeaseBook, holder: str, question: Question) -> Grant:
         # Wall time: the replicas' clocks agree to a fraction of the shortest lease.
         grant = book.ask(holder, question, self._clock.now().timestamp())
         return replace(grant, peers=book.crowd.peers_for(holder, _PEERS))
 
-    async def _load(self, key: str, shape: Shape) -> LeaseBook:
+    async def _load(self, key: str, shape: Shape, budget: Budget) -> LeaseBook:
         encoded = await self._cache.get(key)
         if encoded is not None:
             try:
-                book = decode_book(encoded, _BUDGET)
+                book = decode_book(encoded, budget)
                 if book.shape == shape:
                     return book
             except LeaseRecordInvalid as failure:
                 log.warning("lease book begins anew", key=key, error=str(failure))
-        return LeaseBook(shape, _BUDGET)
+        return LeaseBook(shape, budget)
 
-    def _own_book(self, key: str, shape: Shape) -> LeaseBook:
+    def _own_book(self, key: str, shape: Shape, budget: Budget) -> LeaseBook:
         book = self._own.get(key)
         if book is None or book.shape != shape:
-            book = self._own[key] = LeaseBook(shape, _BUDGET)
+            book = self._own[key] = LeaseBook(shape, budget)
+        book.budget = budget
         self._own.move_to_end(key)
         while len(self._own) > _MOST_OWN_BOOKS:
             self._own.popitem(last=False)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, exists, select, true, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from common.digest import Digest
 from control_plane.database.upserts import insert_or_ignore, insert_or_replace
 from control_plane.swarm.model import DescriptionFailure, StoredMetainfo
-from control_plane.swarm.tables import metainfo, metainfo_failures
+from control_plane.swarm.tables import metainfo, metainfo_failures, wants
+
+Key = tuple[str, str]  # (tenant id, digest)
 
 
 async def find(connection: AsyncConnection, tenant_id: str, digest: Digest) -> StoredMetainfo | None:
@@ -78,3 +80,23 @@ async def find_failure(connection: AsyncConnection, tenant_id: str, digest: Dige
 async def add_failure(connection: AsyncConnection, tenant_id: str, digest: Digest, detail: str, now: datetime) -> None:
     row = {"tenant_id": tenant_id, "digest": str(digest), "detail": detail, "failed_at": now}
     await insert_or_replace(connection, metainfo_failures, [row])
+
+
+async def older(
+    connection: AsyncConnection, before: datetime, after: Key | None, limit: int, *, failed: bool
+) -> list[Key]:
+    """In order of tenant and digest, from behind `after` on. `failed`: of those that could not be described."""
+    table = metainfo_failures if failed else metainfo
+    key, made_at = (table.c.tenant_id, table.c.digest), table.c.failed_at if failed else table.c.described_at
+    behind = true() if after is None else tuple_(*key) > tuple_(*after)
+    rows = await connection.execute(select(*key).where(behind, made_at < before).order_by(*key).limit(limit))
+    return [(row.tenant_id, row.digest) for row in rows]
+
+
+async def remove_unwanted(connection: AsyncConnection, keys: Sequence[Key], *, failed: bool) -> list[Key]:
+    """Those of `keys` that went because nobody wants them anywhere."""
+    table = metainfo_failures if failed else metainfo
+    key = table.c.tenant_id, table.c.digest
+    wanted = exists().where(wants.c.tenant_id == table.c.tenant_id, wants.c.digest == table.c.digest)
+    rows = await connection.execute(delete(table).where(tuple_(*key).in_(list(keys)), ~wanted).returning(*key))
+    return [(row.tenant_id, row.digest) for row in rows]

@@ -41,6 +41,7 @@ metainfo = Table(
     Column("length", BigInteger, nullable=False),
     Column("pieces_root", LargeBinary, nullable=False),
     Column("described_at", UtcDateTime, nullable=False),
+    Index("ix_metainfo_digest", "digest"),
 )
 
 metainfo_failures = Table(

@@ -349,6 +349,9 @@ def upgrade() -> None:
         sa.Column("described_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("tenant_id", "digest", name=op.f("pk_metainfo")),
     )
+    with op.batch_alter_table("metainfo", schema=None) as batch_op:
+        batch_op.create_index("ix_metainfo_digest", ["digest"], unique=False)
+
     op.create_table(
         "metainfo_failures",
         sa.Column("tenant_id", sa.String(length=36), nullable=False),
@@ -1504,6 +1507,9 @@ def downgrade() -> None:
 
     op.drop_table("mirrors")
     op.drop_table("metainfo_failures")
+    with op.batch_alter_table("metainfo", schema=None) as batch_op:
+        batch_op.drop_index("ix_metainfo_digest")
+
     op.drop_table("metainfo")
     op.drop_table("manifest_pulls")
     op.drop_table("lost_blobs")

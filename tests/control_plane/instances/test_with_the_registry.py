@@ -31,6 +31,7 @@ from control_plane.swarm.bad_peers import BadPeers
 from control_plane.swarm.content_routes import ContentRoutes
 from control_plane.swarm.describe import Describer
 from control_plane.swarm.egress import EgressCounter
+from control_plane.swarm.forgetting import Forgetting
 from control_plane.swarm.jobs import build_handlers
 from control_plane.swarm.keys import ContentKeys
 from control_plane.swarm.provenance_metrics import SwarmMetrics
@@ -98,7 +99,8 @@ def worker(
 ) -> Worker:
     describer = Describer(database, registry, keys.swarm_secret)
     bad_peers = BadPeers(database, AuditTrail(database, clock), tenants, SwarmMetrics(CollectorRegistry()))
-    return Worker(database, queue, build_handlers(describer, keys, bad_peers), clock)
+    forgetting = Forgetting(database, registry.contents)
+    return Worker(database, queue, build_handlers(describer, keys, bad_peers, forgetting), clock)
 
 
 @pytest.fixture

@@ -158,3 +158,14 @@ async def test_a_new_tenant_of_an_old_name_inherits_nothing(
     renewed = RegistryService(database, blobs, Renewed(), clock)
     await push_blob(renewed, b"fresh")
     assert await renewed.images.tag_names(ADA, WEB, "", 10) == []
+
+
+async def test_whose_a_content_is_says_every_tenant_that_holds_it(registry: RegistryService) -> None:
+    image = await push_image(registry)
+    await push_image(registry, repository="birch/api", principal=BOB)
+    await push_blob(registry, b"hers alone", "acme/blobs")
+    layer, payload, hers, absent = map(Digest.of, (image.layers[0], image.payload, b"hers alone", b"absent"))
+    found = await registry.contents.owners([layer, payload, hers, absent])
+    assert {tenant for tenant, digest in found if digest == layer} == {"t-acme", "t-birch"}
+    assert ("t-acme", payload) in found
+    assert {pair for pair in found if pair[1] in (hers, absent)} == {("t-acme", hers)}

@@ -17,6 +17,7 @@ from control_plane.sealing.keyring import KeyRing
 from control_plane.swarm.bad_peers import BadPeers
 from control_plane.swarm.describe import Describer
 from control_plane.swarm.egress import EgressCounter
+from control_plane.swarm.forgetting import Forgetting
 from control_plane.swarm.keys import ContentKeys
 from control_plane.swarm.provenance_metrics import SwarmMetrics
 from control_plane.swarm.service import SwarmService
@@ -90,6 +91,11 @@ def bad_peers(database: Database, trail: AuditTrail, tenants: Tenants, metrics: 
 @pytest.fixture
 def describer(database: Database, shelf: Shelf, keys: ContentKeys) -> Describer:
     return Describer(database, shelf, keys.swarm_secret)
+
+
+@pytest.fixture
+def forgetting(database: Database, shelf: Shelf) -> Forgetting:
+    return Forgetting(database, shelf)
 
 
 @pytest.fixture

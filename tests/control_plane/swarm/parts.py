@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Collection, Mapping
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -29,6 +29,7 @@ class Shelf:
 
     def __init__(self) -> None:
         self.blobs: dict[Digest, bytes] = {}
+        self.owned: set[tuple[str, Digest]] = set()
         self.images: dict[tuple[str, str], ResolvedImage] = {}  # by reference and architecture
         self.reads = 0
         self.chunk_bytes = 1 << 20
@@ -60,6 +61,9 @@ class Shelf:
                 yield data[at : min(at + self.chunk_bytes, end)]
 
         return Content(digest, len(data), LAYER_TYPE, read)
+
+    async def owners(self, digests: Sequence[Digest]) -> Collection[tuple[str, Digest]]:
+        return {pair for pair in self.owned if pair[1] in digests}
 
     async def resolve(
         self, reference: Reference, architecture: str = "amd64", operating_system: str = "linux"

@@ -14,20 +14,25 @@ from common.clock import ManualClock
 from common.content_token import ContentClaim
 from common.digest import Digest
 from common.errors import Unavailable
+from common.limits import Link
 from common.spreading import masks
 from common.spreading.exchange import Question, decode_grant, encode_question
 from common.spreading.leases import Shape
 from control_plane.cache.memory import MemoryCache
+from control_plane.database import Database
 from control_plane.fleet.hosts import Members
+from control_plane.fleet.limits import store as limits_store
+from control_plane.fleet.limits.model import LimitPolicy, Scope, ScopeKind
 from control_plane.jobs.service import JobService
 from control_plane.swarm.access import ContentAccess
 from control_plane.swarm.describe import Describer
+from control_plane.swarm.gates import Gates
 from control_plane.swarm.lease_routes import LeaseRoutes
 from control_plane.swarm.leases import LeaseBooks
 from control_plane.swarm.service import SwarmService
 from control_plane.swarm.tokens import ContentTokens
 from control_plane.web.errors import install_error_handlers
-from tests.control_plane.swarm.parts import Shelf, to_describe
+from tests.control_plane.swarm.parts import Shelf, add_host, to_describe
 
 SHAPE = Shape(40 << 20, 1 << 20)
 EVERYTHING = masks.full(40)
@@ -126,6 +131,31 @@ async def test_gates_that_die_are_followed_by_others(clock: ManualClock, cache: 
         grant = await books.ask(claim(clock, "survivor"), SHAPE, Question(held))
         held |= masks.of_range(grant.run) if grant.run else 0
     assert held == EVERYTHING
+
+
+@pytest.mark.usefixtures("fleet")
+async def test_an_idc_with_a_narrow_wan_and_wide_hosts_has_few_gates(
+    clock: ManualClock, cache: MemoryCache, database: Database
+) -> None:
+    for number in range(20):
+        await add_host(database, "east", f"h{number}")
+    gates = Gates(database)
+
+    async def admitted(idc: str = "east") -> int:
+        await cache.delete(f"lease:{idc}:tenant:{Digest.of(b'x')}")
+        books = LeaseBooks(cache, clock, lambda: 0.5, gates.count)
+        grants = [await books.ask(claim(clock, str(number), idc), SHAPE, Question(0)) for number in range(12)]
+        return sum(grant.run is not None for grant in grants)
+
+    assert (await admitted(), await admitted("nowhere")) == (8, 8)
+    for wan, host_up, expected in ((50.0, 50.0, 2), (50.0, 100.0, 1), (50.0, 10.0, 10), (50.0, None, 8)):
+        rates = {Link.WAN_DOWN: wan} | ({Link.HOST_UP: host_up} if host_up else {})
+        async with database.transaction() as unit:
+            scope = Scope(ScopeKind.IDC, "idc-east")
+            await limits_store.put(unit.connection, scope, LimitPolicy(rates), unit.clock.now())
+        clock.tick(10.5)
+        assert await admitted() == expected
+    assert await gates.count("west") == 1, "it has one host"
 
 
 BLOB = bytes(range(256)) * (3 << 12)  # 3 MiB

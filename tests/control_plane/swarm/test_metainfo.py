@@ -15,6 +15,7 @@ from control_plane.jobs.service import JobService
 from control_plane.sealing import SealedBox
 from control_plane.swarm.bad_peers import BadPeers
 from control_plane.swarm.describe import Describer
+from control_plane.swarm.forgetting import Forgetting
 from control_plane.swarm.jobs import build_handlers
 from control_plane.swarm.keys import ContentKeys
 from control_plane.swarm.model import ContentCorrupted, MetainfoPending, NotInSwarm
@@ -182,22 +183,27 @@ async def test_an_unknown_content_is_not_found(swarm: SwarmService, describer: D
 
 
 async def test_the_job_describes_and_reports_how_far_it_is(
-    describer: Describer, keys: ContentKeys, shelf: Shelf, swarm: SwarmService, bad_peers: BadPeers
+    describer: Describer,
+    keys: ContentKeys,
+    shelf: Shelf,
+    swarm: SwarmService,
+    bad_peers: BadPeers,
+    forgetting: Forgetting,
 ) -> None:
     blob = shelf.put(BLOB * 4)
     job = Running({"tenant_id": "t-acme", "digest": str(blob.digest)})
-    result = await build_handlers(describer, keys, bad_peers)["swarm.describe"](job)
+    result = await build_handlers(describer, keys, bad_peers, forgetting)["swarm.describe"](job)
     assert result == {"info_hash": (await swarm.metainfo("t-acme", blob.digest)).info_hash.hex()}
     assert job.reported == sorted(job.reported)
     assert job.reported[-1] == 1
 
 
 async def test_the_job_does_not_read_a_damaged_blob_again_and_again(
-    describer: Describer, keys: ContentKeys, shelf: Shelf, bad_peers: BadPeers
+    describer: Describer, keys: ContentKeys, shelf: Shelf, bad_peers: BadPeers, forgetting: Forgetting
 ) -> None:
     blob = shelf.put(BLOB)
     shelf.blobs[blob.digest] = b"damaged"
-    result = await build_handlers(describer, keys, bad_peers)["swarm.describe"](
+    result = await build_handlers(describer, keys, bad_peers, forgetting)["swarm.describe"](
         Running({"tenant_id": "t-acme", "digest": str(blob.digest)})
     )
     assert result is not None
@@ -205,9 +211,9 @@ async def test_the_job_does_not_read_a_damaged_blob_again_and_again(
 
 
 async def test_keys_are_rotated_when_they_are_old(
-    describer: Describer, keys: ContentKeys, clock: ManualClock, bad_peers: BadPeers
+    describer: Describer, keys: ContentKeys, clock: ManualClock, bad_peers: BadPeers, forgetting: Forgetting
 ) -> None:
-    rotate = build_handlers(describer, keys, bad_peers)["swarm.rotate_content_keys"]
+    rotate = build_handlers(describer, keys, bad_peers, forgetting)["swarm.rotate_content_keys"]
     assert await rotate(Running({})) == {"key_id": None}
     clock.tick(31 * 24 * 3600)
     assert await rotate(Running({})) != {"key_id": None}
