@@ -49,7 +49,7 @@ pytestmark = pytest.mark.usefixtures("fleet")
 
 OPERATOR = Principal("u-1", "olga", roles={"acme": Role.OPERATOR})
 CONFIG = b'{"architecture":"amd64","os":"linux"}'
-LAYER = bytes(range(256)) * (2 << 12)  # 2 MiB
+LAYER = bytes(range(256)) * (5 << 12)  # 5 MiB: large enough for a swarm
 
 
 @pytest.fixture
