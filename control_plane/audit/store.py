@@ -15,11 +15,12 @@ from control_plane.audit.tables import anchors, checkpoints, events, head, inbox
 from control_plane.database.upserts import inserted
 
 _HEAD = "head"
+_RECORDING = insert(inbox)
 
 
 async def add_to_inbox(connection: AsyncConnection, entries: Sequence[Entry]) -> None:
     if entries:
-        await connection.execute(insert(inbox), [{"entry": document_of(entry)} for entry in entries])
+        await connection.execute(_RECORDING, [{"entry": document_of(entry)} for entry in entries])
 
 
 async def is_waiting(connection: AsyncConnection) -> bool:

@@ -22,6 +22,9 @@ outbox = Table(
     Column("announced_at", UtcDateTime, nullable=False),
 )
 
+_APPENDING = insert(outbox)
+
 
 async def append(connection: AsyncConnection, message: Message, now: datetime) -> None:
-    await connection.execute(insert(outbox).values(topic=message.topic, payload=message.payload(), announced_at=now))
+    row = {"topic": message.topic, "payload": message.payload(), "announced_at": now}
+    await connection.execute(_APPENDING, row)

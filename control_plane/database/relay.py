@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from control_plane.events import Event, EventBus
 log = structlog.get_logger()
 
 _BATCH = 100
+_GATHER_SECONDS = 0.05
 _WAITING = select(outbox).order_by(outbox.c.id).limit(_BATCH)
 
 
@@ -100,15 +102,19 @@ async def relay_forever(
     chance: Callable[[], float] = random.random,
     tap: Tap = _no_tap,
 ) -> None:
-    """Wakes at once after a commit in this process; polls for those of others. An outage of the bus or the database is
-    waited out.
+    """Wakes at once after a commit in this process, while many commit only every `_GATHER_SECONDS`; polls for those of
+    others. An outage of the bus or the database is waited out.
     """
     backoff = Backoff(chance, initial_seconds=poll_seconds, cap_seconds=30)
+    monotonic, last = asyncio.get_running_loop().time, -math.inf
     while True:
+        # Each round is a transaction of its own, with its fsync: under load one for several pushes.
+        await asyncio.sleep(max(0.0, last + _GATHER_SECONDS - monotonic()))
         database.committed.clear()
         try:
-            while await relay_once(database, bus, tap):
-                pass
+            while await relay_once(database, bus, tap) == _BATCH:
+                pass  # what came after the last of them wakes us again
+            last = monotonic()
         except Unavailable as error:
             log.warning("announcements delayed", error=str(error))
             await asyncio.sleep(backoff.next_delay())

@@ -20,17 +20,18 @@ Rows = Sequence[Row]
 
 def insert_into(connection: AsyncConnection, table: Table) -> Insert:
     """An insert that knows `on_conflict_do_nothing` and `on_conflict_do_update` on this connection's engine."""
-    return _insert(connection.dialect.name, table)
+    return insert_by(connection.dialect.name, table)
 
 
-def _insert(dialect: str, table: Table) -> Insert:
+def insert_by(dialect: str, table: Table) -> Insert:
+    """For statements that are made once for each engine (`connection.dialect.name`)."""
     return sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
 
 
 async def insert_or_ignore(connection: AsyncConnection, table: Table, rows: Rows) -> None:
     """Rows whose key is already there are left as they are."""
     if rows:
-        await connection.execute(insert_into(connection, table).on_conflict_do_nothing(), list(rows))
+        await connection.execute(_ignoring(connection.dialect.name, table), list(rows))
 
 
 async def inserted(
@@ -44,10 +45,24 @@ async def inserted(
     """Insert the row; false if its key is already there. `unless` names the columns of the one key that may be taken
     (of a partial index `where`); without, any may.
     """
-    statement = insert_into(connection, table).values(row)
-    statement = statement.on_conflict_do_nothing(index_elements=unless, index_where=where)
+    if unless is None and where is None:
+        statement = _unless_there(connection.dialect.name, table)
+    else:
+        statement = insert_into(connection, table).on_conflict_do_nothing(index_elements=unless, index_where=where)
+        statement = statement.returning(*table.primary_key)
     # RETURNING says whether a row went in; the count of rows does not, for an INSERT on PostgreSQL (-1).
-    return (await connection.execute(statement.returning(*table.primary_key))).first() is not None
+    return (await connection.execute(statement, row)).first() is not None
+
+
+# Statements are made once: building one costs 60 us of CPU, more than executing it on SQLite (45 us).
+@cache
+def _ignoring(dialect: str, table: Table) -> Insert:
+    return insert_by(dialect, table).on_conflict_do_nothing()
+
+
+@cache
+def _unless_there(dialect: str, table: Table) -> Any:
+    return _ignoring(dialect, table).returning(*table.primary_key)
 
 
 async def insert_or_replace(
@@ -70,7 +85,7 @@ async def insert_or_replace(
 def _replacing(dialect: str, table: Table, only: tuple[str, ...] | None, unless_older: str | None) -> Insert:
     # Made once: `excluded` copies every column of the table, a tenth of what a push costs (measured).
     keys = [column.name for column in table.primary_key]
-    statement = _insert(dialect, table)
+    statement = insert_by(dialect, table)
     changed = only or [column.name for column in table.columns if column.name not in keys]
     values = {name: statement.excluded[name] for name in changed}
     newer = None if unless_older is None else statement.excluded[unless_older] >= table.c[unless_older]
@@ -88,6 +103,6 @@ async def insert_or_add(connection: AsyncConnection, table: Table, rows: Rows, a
 @cache
 def _adding(dialect: str, table: Table, added: tuple[str, ...]) -> Insert:
     keys = [column.name for column in table.primary_key]
-    statement = _insert(dialect, table)
+    statement = insert_by(dialect, table)
     values = {name: table.c[name] + statement.excluded[name] for name in added}
     return statement.on_conflict_do_update(index_elements=keys, set_=values)

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from sqlalchemy import delete, exists, select, update
+from sqlalchemy import bindparam, delete, exists, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from common.digest import Digest
@@ -33,11 +33,12 @@ from control_plane.registry.tables import blobs, repository_blobs
 
 PUBLISH_WITHIN = timedelta(minutes=15)
 REPRIEVE = timedelta(hours=1)
+# Made once: a part of every push.
+_CONDEMNED = select(blobs.c.digest).where(blobs.c.digest == bindparam("digest"), blobs.c.condemned_at.is_not(None))
 
 
 async def is_condemned(connection: AsyncConnection, digest: Digest) -> bool:
-    query = select(blobs.c.digest).where(blobs.c.digest == str(digest), blobs.c.condemned_at.is_not(None))
-    return (await connection.execute(query)).first() is not None
+    return (await connection.execute(_CONDEMNED, {"digest": str(digest)})).first() is not None
 
 
 async def spare(connection: AsyncConnection, digest: Digest) -> None:

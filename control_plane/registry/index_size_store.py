@@ -17,6 +17,12 @@ from control_plane.registry.tables import manifest_references, manifests
 
 _PAGE = 1000
 _refers = manifest_references.c
+# Made once: a part of every push of a manifest.
+_PARENTS = select(_refers.manifest).where(
+    _refers.repository_id == bindparam("repository_id"),
+    _refers.digest.in_(bindparam("children", expanding=True)),
+    _refers.kind == "manifest",
+)
 
 
 async def resize_indexes(connection: AsyncConnection, repository_id: str, child: Digest) -> None:
@@ -31,10 +37,8 @@ async def resize_indexes(connection: AsyncConnection, repository_id: str, child:
 async def _parents(connection: AsyncConnection, repository_id: str, children: Sequence[str]) -> list[str]:
     found: set[str] = set()
     for page in _pages(children):
-        query = select(_refers.manifest).where(
-            _refers.repository_id == repository_id, _refers.digest.in_(page), _refers.kind == "manifest"
-        )
-        found.update((await connection.execute(query)).scalars())
+        rows = await connection.execute(_PARENTS, {"repository_id": repository_id, "children": page})
+        found.update(rows.scalars())
     return sorted(found)
 
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from sqlalchemy import Row, Select, delete, func, select, update
+from sqlalchemy import Row, Select, bindparam, delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from common.digest import Digest
@@ -17,26 +17,32 @@ from control_plane.registry.model import Manifest, Tag
 from control_plane.registry.tables import manifest_references, manifests, repositories, tags
 
 _PAGE = 1000
+# Made once: building a statement costs more than executing it on SQLite (60 against 45 us of CPU).
+_TAG_HELD = (
+    select(tags.c.digest)
+    .where(tags.c.repository_id == bindparam("repository_id"), tags.c.name == bindparam("name"))
+    .with_for_update()
+)
+_BY_DIGEST = (
+    select(manifests.c.digest, manifests.c.media_type, manifests.c.payload)
+    .join(repositories, repositories.c.id == manifests.c.repository_id)
+    .where(repositories.c.name == bindparam("name"), manifests.c.digest == bindparam("digest"))
+)
+_BY_TAG = (
+    select(manifests.c.digest, manifests.c.media_type, manifests.c.payload)
+    .join(tags, (tags.c.repository_id == manifests.c.repository_id) & (tags.c.digest == manifests.c.digest))
+    .join(repositories, repositories.c.id == tags.c.repository_id)
+    .where(repositories.c.name == bindparam("name"), tags.c.name == bindparam("tag"))
+)
 _Found = tuple[str, str, bytes]
 
 
 async def find_by_digest(connection: AsyncConnection, repository: str, digest: Digest) -> Manifest | None:
-    query = (
-        select(manifests.c.digest, manifests.c.media_type, manifests.c.payload)
-        .join(repositories, repositories.c.id == manifests.c.repository_id)
-        .where(repositories.c.name == repository, manifests.c.digest == str(digest))
-    )
-    return await _one(connection, query)
+    return await _one(connection, _BY_DIGEST, {"name": repository, "digest": str(digest)})
 
 
 async def find_by_tag(connection: AsyncConnection, repository: str, tag: str) -> Manifest | None:
-    query = (
-        select(manifests.c.digest, manifests.c.media_type, manifests.c.payload)
-        .join(tags, (tags.c.repository_id == manifests.c.repository_id) & (tags.c.digest == manifests.c.digest))
-        .join(repositories, repositories.c.id == tags.c.repository_id)
-        .where(repositories.c.name == repository, tags.c.name == tag)
-    )
-    return await _one(connection, query)
+    return await _one(connection, _BY_TAG, {"name": repository, "tag": tag})
 
 
 async def find_anywhere(connection: AsyncConnection, digest: Digest) -> Manifest | None:
@@ -49,8 +55,10 @@ async def find_anywhere(connection: AsyncConnection, digest: Digest) -> Manifest
     return await _one(connection, query)
 
 
-async def _one(connection: AsyncConnection, query: Select[_Found]) -> Manifest | None:
-    row = (await connection.execute(query)).one_or_none()
+async def _one(
+    connection: AsyncConnection, query: Select[_Found], parameters: Mapping[str, str] | None = None
+) -> Manifest | None:
+    row = (await connection.execute(query, parameters)).one_or_none()
     return None if row is None else _checked(Manifest(Digest.parse(row.digest), row.media_type, bytes(row.payload)))
 
 
@@ -167,8 +175,8 @@ async def users_of(connection: AsyncConnection, repository_id: str, digest: Dige
 
 async def hold_tag(connection: AsyncConnection, repository_id: str, name: str) -> Digest | None:
     """What the tag names, held until the transaction ends; None if there is no such tag."""
-    query = select(tags.c.digest).where(tags.c.repository_id == repository_id, tags.c.name == name)
-    before = (await connection.execute(query.with_for_update())).scalar_one_or_none()
+    row = await connection.execute(_TAG_HELD, {"repository_id": repository_id, "name": name})
+    before = row.scalar_one_or_none()
     return None if before is None else Digest.parse(before)
 
 

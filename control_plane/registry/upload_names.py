@@ -28,13 +28,18 @@ class UploadNames:
 
     def upload(self, name: str, repository: str, tenant_id: str, user_id: str) -> Upload | None:
         """The upload of that name if it is this user's in this repository; the store knows whether it is there."""
-        upload_id, _, seal = name.partition(".")
+        upload_id, seal = stored_id(name), name.partition(".")[2]
         if not is_id(upload_id) or not seal.isascii():
             return None
         upload = Upload(upload_id, repository, tenant_id, user_id)
         if any(hmac.compare_digest(_seal(key, upload), seal) for key in self._keys):
             return upload
         return None
+
+
+def stored_id(name: str) -> str:
+    """By what the store knows the upload of this name."""
+    return name.partition(".")[0]
 
 
 def _seal(key: bytes, upload: Upload) -> str:

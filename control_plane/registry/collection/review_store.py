@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 from sqlalchemy import ColumnElement, Row, Table, case, delete, func, literal, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from common.digest import Digest
-from control_plane.database.upserts import insert_into
+from control_plane.database.upserts import Insert, insert_by, insert_into
 from control_plane.registry import repository_store
 from control_plane.registry.collection.model import BlobFacts, BlobReview, LinkFacts, LinkReview
 from control_plane.registry.collection.tables import (
@@ -55,16 +56,20 @@ async def expect_links(
     ]
     if not rows:
         return
-    statement = insert_into(connection, link_reviews)
+    await connection.execute(_expecting_links(connection.dialect.name), rows)
+
+
+# Made once: a part of every push, and building it costs more than executing it.
+@cache
+def _expecting_links(dialect: str) -> Insert:
+    statement = insert_by(dialect, link_reviews)
     new = statement.excluded
     values = {
         "review_after": _later(link_reviews.c.review_after, new.review_after),
         "promised_until": func.coalesce(new.promised_until, link_reviews.c.promised_until),
         "reason": new.reason,
     }
-    await connection.execute(
-        statement.on_conflict_do_update(index_elements=["repository_id", "digest"], set_=values), rows
-    )
+    return statement.on_conflict_do_update(index_elements=["repository_id", "digest"], set_=values)
 
 
 async def expect_blobs(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import delete, func, insert, select, tuple_, update
+from sqlalchemy import bindparam, delete, func, insert, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from common.digest import Digest
@@ -17,6 +17,10 @@ from control_plane.registry.model import Manifest
 from control_plane.registry.tables import blobs, manifest_references, manifests, repositories, repository_blobs, tags
 
 Key = tuple[str, Digest]
+# Made once: a part of every push of a manifest.
+_FORGETTING = delete(deleted_manifests).where(
+    tuple_(deleted_manifests.c.repository_id, deleted_manifests.c.digest).in_(bindparam("keys", expanding=True))
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +80,7 @@ async def linked_needs(connection: AsyncConnection, keys: Sequence[Key]) -> list
 async def forget_manifests(connection: AsyncConnection, keys: Sequence[Key]) -> None:
     """They are live again, or their time is over. References go with them on both engines."""
     if keys:
-        await connection.execute(
-            delete(deleted_manifests).where(
-                tuple_(deleted_manifests.c.repository_id, deleted_manifests.c.digest).in_(_texts(keys))
-            )
-        )
+        await connection.execute(_FORGETTING, {"keys": _texts(keys)})
 
 
 async def keep_tag(

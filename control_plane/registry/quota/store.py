@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 from sqlalchemy import Row, and_, bindparam, delete, func, select, tuple_, update
@@ -11,10 +12,19 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from common.digest import Digest
 from control_plane.database.locks import hold_rows
-from control_plane.database.upserts import insert_into, insert_or_ignore, insert_or_replace, inserted
+from control_plane.database.upserts import insert_by, insert_into, insert_or_ignore, insert_or_replace, inserted
 from control_plane.registry.quota.model import Account, Change, Defaults, Kind, Limits, Subject
 from control_plane.registry.quota.tables import quota_accounts, quota_charges, quota_reservations
 from control_plane.registry.tables import manifests, repositories
+
+_TAKING = (
+    delete(quota_reservations)
+    .where(quota_reservations.c.upload_id.in_(bindparam("upload_ids", expanding=True)))
+    .returning(quota_reservations.c.tenant_id, quota_reservations.c.user_id, quota_reservations.c.bytes)
+)
+_FACTS = select(manifests.c.pushed_by, func.length(manifests.c.payload).label("bytes"), manifests.c.total_size).where(
+    manifests.c.repository_id == bindparam("repository_id"), manifests.c.digest == bindparam("digest")
+)
 
 
 async def hold_accounts(
@@ -48,21 +58,30 @@ async def change_accounts(
 
 
 async def _changed(connection: AsyncConnection, subjects: Collection[Subject], change: Change) -> Sequence[Row[Any]]:
+    figures = {
+        "keys": [(subject.kind.value, subject.subject_id) for subject in subjects],
+        "more_used": change.used_bytes,
+        "more_reserved": change.reserved_bytes,
+        "more_images": change.images,
+    }
+    return (await connection.execute(_changing(connection.dialect.name), figures)).all()
+
+
+@cache
+def _changing(dialect: str) -> Any:
     table = quota_accounts
-    keys = [(subject.kind.value, subject.subject_id) for subject in subjects]
-    chosen: Any = tuple_(table.c.kind, table.c.subject_id).in_(keys)
-    statement = update(table)
-    if connection.dialect.name != "sqlite":
+    chosen: Any = tuple_(table.c.kind, table.c.subject_id).in_(bindparam("keys", expanding=True))
+    if dialect != "sqlite":
         # An UPDATE alone locks its rows in whatever order it finds them.
         held = select(table.c.kind, table.c.subject_id).where(chosen).order_by(table.c.kind, table.c.subject_id)
         locked = held.with_for_update().cte("held")
         chosen = and_(table.c.kind == locked.c.kind, table.c.subject_id == locked.c.subject_id)
-    statement = statement.where(chosen).values(
-        used_bytes=table.c.used_bytes + change.used_bytes,
-        reserved_bytes=table.c.reserved_bytes + change.reserved_bytes,
-        image_count=table.c.image_count + change.images,
-    )
-    return (await connection.execute(statement.returning(*table.columns))).all()
+    changed = {
+        table.c.used_bytes: table.c.used_bytes + bindparam("more_used"),
+        table.c.reserved_bytes: table.c.reserved_bytes + bindparam("more_reserved"),
+        table.c.image_count: table.c.image_count + bindparam("more_images"),
+    }
+    return update(table).where(chosen).values(changed).returning(*table.columns)
 
 
 async def write_figures(connection: AsyncConnection, accounts: Iterable[Account]) -> None:
@@ -137,11 +156,17 @@ async def subjects_after(connection: AsyncConnection, kind: Kind, after: str, li
 async def charge(connection: AsyncConnection, tenant_id: str, digest: Digest, user_id: str, size: int) -> bool:
     """One more repository of the tenant links the blob; whether it is the first."""
     row = {"tenant_id": tenant_id, "digest": str(digest), "user_id": user_id, "size": size, "links": 1}
-    statement = insert_into(connection, quota_charges).values(row)
-    statement = statement.on_conflict_do_update(
-        index_elements=["tenant_id", "digest"], set_={"links": quota_charges.c.links + 1}
+    return int((await connection.execute(_charging(connection.dialect.name), row)).scalar_one()) == 1
+
+
+# Made once, like all statements of a push: building one costs more than executing it.
+@cache
+def _charging(dialect: str) -> Any:
+    return (
+        insert_by(dialect, quota_charges)
+        .on_conflict_do_update(index_elements=["tenant_id", "digest"], set_={"links": quota_charges.c.links + 1})
+        .returning(quota_charges.c.links)
     )
-    return int((await connection.execute(statement.returning(quota_charges.c.links))).scalar_one()) == 1
 
 
 async def discharge(connection: AsyncConnection, tenant_id: str, digest: Digest) -> tuple[str, int] | None:
@@ -192,9 +217,8 @@ async def set_reservation(connection: AsyncConnection, upload_id: str, size: int
 
 async def take_reservations(connection: AsyncConnection, upload_ids: Sequence[str]) -> list[tuple[str, str, int]]:
     """Remove them; tenant, user and bytes of each that there was."""
-    statement = delete(quota_reservations).where(quota_reservations.c.upload_id.in_(upload_ids))
-    columns = (quota_reservations.c.tenant_id, quota_reservations.c.user_id, quota_reservations.c.bytes)
-    return [(row[0], row[1], row[2]) for row in await connection.execute(statement.returning(*columns))]
+    rows = await connection.execute(_TAKING, {"upload_ids": list(upload_ids)})
+    return [(row[0], row[1], row[2]) for row in rows]
 
 
 async def quiet_reservations(
@@ -218,10 +242,7 @@ async def mark_missing(connection: AsyncConnection, upload_ids: Sequence[str], n
 
 async def manifest_facts(connection: AsyncConnection, repository_id: str, digest: Digest) -> tuple[str, int, int]:
     """Of a manifest that is there: who pushed it, the bytes of its payload, the bytes of its image."""
-    query = select(
-        manifests.c.pushed_by, func.length(manifests.c.payload).label("bytes"), manifests.c.total_size
-    ).where(manifests.c.repository_id == repository_id, manifests.c.digest == str(digest))
-    row = (await connection.execute(query)).one()
+    row = (await connection.execute(_FACTS, {"repository_id": repository_id, "digest": str(digest)})).one()
     return row.pushed_by, row.bytes, row.total_size
 
 

@@ -12,6 +12,7 @@ from control_plane.blobs.memory import MemoryBlobStore
 from control_plane.registry.collection.model import RunKind
 from control_plane.registry.failures import BlobUnknown, ContentMissing
 from control_plane.registry.manifests import OCI_INDEX, OCI_MANIFEST
+from control_plane.registry.upload_names import stored_id
 from control_plane.web.paging import PageRequest
 from tests.control_plane.registry.collection.stage import DAY, PACE, Stage
 from tests.control_plane.registry.people import ADA, BOTH, ROOT, VERA, image_manifest, index_manifest
@@ -140,7 +141,7 @@ async def test_a_condemned_blob_that_is_pushed_again_is_spared(stage: Stage) -> 
 
 async def test_bytes_that_nobody_recorded_are_found_and_go_after_a_grace(stage: Stage) -> None:
     await push_image(stage.registry)
-    upload = (await stage.registry.uploads.start(ADA, WEB)).upload_id
+    upload = stored_id((await stage.registry.uploads.start(ADA, WEB)).upload_id)
     await stage.blobs.append(upload, 0, chunks_of(b"published, never linked"))
     await stage.blobs.commit(upload, Digest.of(b"published, never linked"))
     run = await stage.collection.sweep()
@@ -154,7 +155,7 @@ async def test_bytes_that_nobody_recorded_are_found_and_go_after_a_grace(stage: 
 
 
 async def test_bytes_found_without_a_record_can_still_be_pushed(stage: Stage) -> None:
-    upload = (await stage.registry.uploads.start(ADA, WEB)).upload_id
+    upload = stored_id((await stage.registry.uploads.start(ADA, WEB)).upload_id)
     await stage.blobs.append(upload, 0, chunks_of(b"late"))
     await stage.blobs.commit(upload, Digest.of(b"late"))
     await stage.collection.sweep()

@@ -25,6 +25,7 @@ from control_plane.registry.failures import ContentMissing
 from control_plane.registry.manifests import OCI_MANIFEST
 from control_plane.registry.model import Repository
 from control_plane.registry.participants import Participant
+from control_plane.registry.upload_names import stored_id
 from control_plane.web.paging import PageRequest
 from tests.control_plane.registry.collection.stage import DAY, Stage, set_stage
 from tests.control_plane.registry.people import ADA, ROOT, image_manifest
@@ -131,7 +132,7 @@ async def test_a_sweep_that_was_interrupted_goes_on(database: Database, clock: M
     sweeper = stage.collection._sweeper
     sweeper._page = 2
     for number in range(7):
-        upload = (await stage.registry.uploads.start(ADA, WEB)).upload_id
+        upload = stored_id((await stage.registry.uploads.start(ADA, WEB)).upload_id)
         await stage.blobs.append(upload, 0, _chunks(b"%d" % number))
         await stage.blobs.commit(upload, Digest.of(b"%d" % number))
     pages = 0

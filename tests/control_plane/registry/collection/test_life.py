@@ -30,6 +30,7 @@ from control_plane.blobs.memory import MemoryBlobStore
 from control_plane.database import Database
 from control_plane.registry.failures import BlobInUse, BlobUnknown, ManifestUnknown
 from control_plane.registry.manifests import OCI_INDEX, OCI_MANIFEST
+from control_plane.registry.upload_names import stored_id
 from tests.control_plane.registry.collection.stage import DAY, Stage, set_stage
 from tests.control_plane.registry.people import ROOT, image_manifest, index_manifest
 from tests.control_plane.registry.pushing import chunks_of
@@ -186,7 +187,7 @@ class Life(RuleBasedStateMachine):
     @rule(repository=repositories, data=contents)
     def die_between_publishing_and_linking(self, repository: str, data: bytes) -> None:
         async def half() -> None:
-            upload = (await self.stage.registry.uploads.start(ROOT, repository)).upload_id
+            upload = stored_id((await self.stage.registry.uploads.start(ROOT, repository)).upload_id)
             await self.blobs.append(upload, 0, chunks_of(data))
             await self.blobs.commit(upload, Digest.of(data))
 

@@ -22,6 +22,7 @@ from common.errors import NotFound
 from control_plane.database import Database
 from control_plane.registry.failures import ManifestUnknown
 from control_plane.registry.manifests import OCI_MANIFEST
+from control_plane.registry.upload_names import stored_id
 from tests.control_plane.registry.collection.interleaving import SteppingStore, Turns, stepping
 from tests.control_plane.registry.collection.stage import DAY, Stage, set_stage
 from tests.control_plane.registry.people import ADA, image_manifest
@@ -98,7 +99,7 @@ async def another_link_is_due(stage: Stage, image: Made) -> None:
 async def stray_bytes_are_due(stage: Stage, image: Made) -> None:
     store = stage.blobs
     for data in (image.layer, image.config):
-        upload = (await stage.registry.uploads.start(ADA, image.repository)).upload_id
+        upload = stored_id((await stage.registry.uploads.start(ADA, image.repository)).upload_id)
         await store.append(upload, 0, _chunks(data))
         await store.commit(upload, Digest.of(data))
     await stage.collection.sweep()

@@ -13,6 +13,7 @@ from control_plane.database.outbox import outbox
 from control_plane.registry.quota.jobs import RECALCULATE_KIND, SCHEDULES, SWEEP_KIND, build_handlers
 from control_plane.registry.quota.model import Limits
 from control_plane.registry.quota.tables import quota_accounts, quota_charges, quota_reservations
+from control_plane.registry.upload_names import stored_id
 from control_plane.web.paging import PageRequest
 from tests.control_plane.registry.people import ADA, BOB, OTTO, ROOT, VERA
 from tests.control_plane.registry.pushing import WEB, chunks_of, push_blob, push_image
@@ -81,7 +82,7 @@ async def test_a_reservation_whose_process_died_is_given_back_at_the_second_look
     await ward.registry.uploads.append(ADA, WEB, living.upload_id, chunks_of(DATA), declared=100)
     dead = await ward.registry.uploads.start(ADA, WEB)
     await ward.registry.uploads.append(ADA, WEB, dead.upload_id, chunks_of(DATA), declared=100)
-    await blobs.abort(dead.upload_id)  # as after a commit whose process died before it linked
+    await blobs.abort(stored_id(dead.upload_id))  # as after a commit whose process died before it linked
     assert (await ward.account()).reserved_bytes == 200
     sweep = build_handlers(ward.quota.recount)[SWEEP_KIND]
     found = []
