@@ -52,12 +52,15 @@ def run(
     join_token_file: Annotated[Path | None, typer.Option(help="File with the join token.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of this regional. [regional-<idc>]")] = None,
     etcd: Annotated[str | None, typer.Option(help="etcd endpoints, host:port[,host:port...].")] = None,
-    enable_dhcp: Annotated[bool, typer.Option("--enable-dhcp", help="DHCP; not in this version.")] = False,
+    enable_dhcp: Annotated[bool, typer.Option("--enable-dhcp", help="Answer DHCP and PXE requests.")] = False,
+    dhcp_config: Annotated[
+        Path | None, typer.Option(help="TOML file of networks; none: boot files only (proxyDHCP) on the interface.")
+    ] = None,
     enable_tftp: Annotated[
         bool, typer.Option("--enable-tftp", help="Serve the static root by TFTP, read only.")
     ] = False,
     interface: Annotated[
-        str | None, typer.Option(help="Network interface for DHCP and TFTP, when a version has them. [eth1]")
+        str | None, typer.Option(help="Network interface of proxyDHCP, where no --dhcp-config says more. [eth1]")
     ] = None,
     cache_limit_bytes: Annotated[
         int | None, typer.Option(help="Most bytes of contents to hold; 0: what the disk takes. [0]")
@@ -71,9 +74,7 @@ def run(
     """
     given = dict(context.params)
     given["enable_tftp"] = enable_tftp or None
-    for service in ("dhcp",):
-        if given.pop(f"enable_{service}"):
-            _fail(f"{service.upper()} is not in this version of the regional; start it without --enable-{service}")
+    given["enable_dhcp"] = enable_dhcp or None
     try:
         settings = load_settings(given)
     except Failure as failure:

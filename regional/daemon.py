@@ -35,11 +35,14 @@ from common.membership import Applicant, identity_of
 from common.plane import PlaneLocator
 from common.returning import Giver
 from common.tls import Identity, open_server_context, server_context
+from regional.boot_routes import BootRoutes
 from regional.cache import Cache, build_cache
 from regional.content import ContentRoutes
 from regional.credentials import CertificateRoutes
+from regional.dhcp.assembly import start_dhcp
 from regional.directory import ContentDirectory
 from regional.files import Files
+from regional.holdings import Holdings
 from regional.journal import Journal
 from regional.leases import LeaseDesks
 from regional.leases_routes import LeaseRoutes
@@ -127,13 +130,15 @@ class _Regional:
         verifier, journal = ContentVerifier(self._clock), Journal(settings.data)
         lifecycle.spawn("links", cache.edge.links.run(peers, cache.seeding.torrents))
         book = OrderBook(cache.edge, cache.shelf, journal, self._random, lifecycle.spawn)
-        session = Session(book, cache.edge, cache.centre, verifier, statements, journal, self._clock, server)
+        holdings = Holdings(cache.edge, cache.shelf, cache.metainfos, book)
+        session = Session(book, cache.edge, cache.centre, verifier, statements, journal, self._clock, server, holdings)
         tracker = self._tracker(cache, peers.listen_port)
         cache.credentials.tokens = book.tokens
         await cache.credentials.load()
         await cache.edge.start()
         await session.start()
         await book.start()
+        await holdings.start()
         swarm = SwarmWeb(tracker, verifier, cache.metainfos, cache.edge, self._metrics)
         api = await self._listen(swarm.routes(), lambda: session.attached)
 
@@ -265,9 +270,11 @@ class _Regional:
         """The open listener: files and health always, `routes` besides."""
         settings = self._settings
         self._metrics.gauge("attached", "1 while the centre is attached", lambda: float(attached()))
-        everything = [*routes, *Files(settings.static_root).routes(), *Health(self._metrics, attached).routes()]
+        boot = [*Files(settings.static_root).routes(), *BootRoutes().routes()]
+        everything = [*routes, *boot, *Health(self._metrics, attached).routes()]
         port = await self._serve(everything, settings.api_port)
         log.info("regional api listening", address=f"{settings.server_ip}:{port}")
+        await start_dhcp(settings, self._lifecycle, self._clock, self._metrics, port)
         return port
 
     async def _serve(self, routes: list[web.RouteDef], port: int, tls: ssl.SSLContext | None = None) -> int:

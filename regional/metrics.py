@@ -40,6 +40,13 @@ class Metrics:
             registry=self.registry,
         )
 
+        self.dhcp = Counter(
+            "longshore_regional_dhcp_requests",
+            "DHCP requests, by what came of them",
+            ["verdict"],
+            registry=self.registry,
+        )
+
     def gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
         """`read` is called at every scrape; it must not block."""
         Gauge(f"longshore_regional_{name}", text, registry=self.registry).set_function(read)

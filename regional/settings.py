@@ -68,7 +68,13 @@ class RegionalSettings(BaseSettings):
     etcd_ca_file: Path | None = Field(default=None, description="certificate authority of etcd; default: no TLS")
     etcd_username: str | None = Field(default=None, description="with it, a password is needed")
     etcd_password: SecretStr | None = Field(default=None, description="of that user")
-    interface: str = Field(default="eth1", description="network interface for DHCP and TFTP, when a version has them")
+    interface: str = Field(
+        default="eth1", description="network interface of proxyDHCP, where no `dhcp_config` says more"
+    )
+    enable_dhcp: bool = Field(default=False, description="answer DHCP and PXE requests, as `dhcp_config` says")
+    dhcp_config: Path | None = Field(
+        default=None, description="TOML file of networks; default: boot files only (proxyDHCP), on `interface`"
+    )
     enable_tftp: bool = Field(default=False, description="serve `static_root` by TFTP, read only")
     tftp_port: int = Field(default=69, ge=0, le=65535, description="UDP port of TFTP; 0: a free one")
     tftp_block_bytes: int = Field(

@@ -124,13 +124,6 @@ async def test_files_are_served_as_the_seed_shows_and_sigterm_ends_it(
         assert said in log
 
 
-@pytest.mark.parametrize("service", ["dhcp"])
-async def test_what_is_not_built_yet_is_refused(service: str) -> None:
-    code, output = await run("--idc=x", f"--enable-{service}")
-    assert code == 2
-    assert f"{service.upper()} is not in this version" in output
-
-
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -1,0 +1,79 @@
+"""DHCP put together for the composition root: the file, the leases from disk, the sockets, the server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from ipaddress import IPv4Address
+from pathlib import Path
+
+import structlog
+
+from common.clock import Clock
+from common.lifecycle import Lifecycle
+from regional.dhcp.committing import Committer
+from regional.dhcp.configuration import DhcpFile, load_file, proxy_on
+from regional.dhcp.handler import Handler
+from regional.dhcp.lease_store import LeaseStore
+from regional.dhcp.leases import LeaseBook
+from regional.dhcp.probing import NetworkProbe
+from regional.dhcp.replies import PROXY_PORT, SERVER_PORT
+from regional.dhcp.server import DhcpServer, Spawn
+from regional.dhcp.wire import Line, open_line
+from regional.metrics import Metrics
+from regional.settings import RegionalSettings
+
+log = structlog.get_logger()
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+async def start_dhcp(
+    settings: RegionalSettings, lifecycle: Lifecycle, clock: Clock, metrics: Metrics, api_port: int
+) -> None:
+    """If it is enabled. Raises `DhcpConfigurationInvalid`, `DhcpPortUnusable`, `LeasesNotStored`."""
+    if settings.enable_dhcp:
+        await lifecycle.enter(_serving(settings, clock, lifecycle.spawn, metrics, api_port))
+
+
+@asynccontextmanager
+async def _serving(
+    settings: RegionalSettings, clock: Clock, spawn: Spawn, metrics: Metrics, api_port: int
+) -> AsyncIterator[None]:
+    file = await _file(settings)
+    subnets = file.subnet_set(IPv4Address(settings.server_ip))
+    store = LeaseStore(settings.data / "dhcp" / "leases", clock, await asyncio.to_thread(_boot_id))
+    book = LeaseBook(subnets)
+    loaded = await asyncio.to_thread(store.load)
+    running = book.restore(loaded.leases, clock.monotonic())
+    handler = Handler(subnets, book, file.boot_map(f"http://{settings.server_ip}:{api_port}"), file.limits.of_newcomers)
+    server = DhcpServer(
+        handler, book, Committer(store), NetworkProbe(), clock, spawn,
+        lambda verdict: metrics.dhcp.labels(verdict).inc(), file.limits.of_client, file.limits.of_interface,
+    )  # fmt: skip
+    metrics.gauge("dhcp_leases", "Addresses that are offered, leased or in quarantine", lambda: float(len(book)))
+    lines: list[Line] = []
+    try:
+        for interface in subnets.interfaces or (settings.interface,):
+            lines += [open_line(interface, port) for port in (SERVER_PORT, PROXY_PORT)]
+        spawn("dhcp", server.serve(lines))
+        log.info("dhcp listening", interfaces=subnets.interfaces, subnets=len(subnets.every), leases=running)
+        yield
+    finally:
+        for line in lines:
+            line.close()
+        await asyncio.to_thread(store.close)
+
+
+async def _file(settings: RegionalSettings) -> DhcpFile:
+    if settings.dhcp_config is None:
+        return proxy_on(settings.interface)
+    return await asyncio.to_thread(load_file, settings.dhcp_config)
+
+
+def _boot_id() -> str:
+    try:
+        return _BOOT_ID.read_text(encoding="ascii").strip()
+    except OSError:
+        # Then wall time counts: right unless the clock is set while we are away.
+        return ""
