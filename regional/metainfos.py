@@ -58,6 +58,10 @@ class Metainfos:
     def known(self) -> dict[ContentKey, Metainfo | None]:
         return {key: signed.metainfo if signed is not None else None for key, signed in self._known.items()}
 
+    def of(self, digest: Digest) -> list[ContentKey]:
+        """By whose rights it was asked for, whether it has a swarm or not."""
+        return [key for key in self._known if key.digest == digest]
+
     def key_of(self, wire_hash: bytes) -> ContentKey | None:
         """Whose swarm this 20-byte hash names."""
         return self._by_hash.get(wire_hash)

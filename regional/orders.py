@@ -42,7 +42,9 @@ _WORDS = {
 
 
 class OrderBook:
-    """`changed` is told each order whose state moved."""
+    """`changed` is told each order whose state moved, `unordered` each content without an order that did, and
+    `released` what is ordered no more.
+    """
 
     def __init__(self, edge: Edge, shelf: Shelf, journal: Journal, random: Callable[[], float], spawn: Spawn) -> None:
         self._edge = edge
@@ -56,6 +58,8 @@ class OrderBook:
         self._phases: dict[ContentKey, tuple[Phase, str]] = {}
         self._by_digest: dict[Digest, set[ContentKey]] = {}
         self.changed: Callable[[ContentKey], None] = lambda _: None
+        self.unordered: Callable[[Digest], None] = lambda _: None
+        self.released: Callable[[ContentKey], None] = lambda _: None
         edge.changed = self._content_changed
 
     @property
@@ -144,6 +148,7 @@ class OrderBook:
         keys.discard(key)
         if not keys:
             del self._by_digest[key.digest]
+        self.released(key)
 
     async def _keep(self, key: ContentKey) -> None:
         backoff = Backoff(self._random, initial_seconds=1.0, cap_seconds=_LONGEST_DELAY_SECONDS)
@@ -174,7 +179,11 @@ class OrderBook:
             self.changed(key)
 
     def _content_changed(self, digest: Digest) -> None:
-        for key in self._by_digest.get(digest, ()):
+        keys = self._by_digest.get(digest)
+        if keys is None:
+            self.unordered(digest)
+            return
+        for key in keys:
             self.changed(key)
 
 

@@ -25,6 +25,7 @@ from proto.edge.v1 import edge_pb2
 from proto.regional.v1 import regional_pb2, regional_pb2_grpc
 from regional.centre import Centre
 from regional.edge import Edge
+from regional.holdings import Holdings
 from regional.journal import Journal
 from regional.model import ContentKey, OrderState, Phase
 from regional.orders import OrderBook
@@ -44,7 +45,9 @@ _PHASES = {
 
 
 class Session:
-    """Handler of `common.attachment`. `enrolled_url`: where contents are when a Welcome names no other place."""
+    """Handler of `common.attachment`. `enrolled_url`: where contents are when a Welcome names no other place. With
+    `holdings` also what nobody ordered is reported.
+    """
 
     def __init__(
         self,
@@ -56,6 +59,7 @@ class Session:
         journal: Journal,
         clock: Clock,
         enrolled_url: str,
+        holdings: Holdings | None = None,
     ) -> None:
         self._book = book
         self._edge = edge
@@ -71,7 +75,10 @@ class Session:
         self._welcome: regional_pb2.Welcome | None = None
         # Told each content that the centre wants back.
         self.returning: Callable[[edge_pb2.ReturnContent], None] = lambda _: None
+        self._holdings = holdings
         book.changed = self._order_changed
+        if holdings is not None:
+            holdings.changed = self._order_changed
 
     @property
     def attached(self) -> bool:
@@ -99,7 +106,8 @@ class Session:
             await asyncio.to_thread(self._journal.save_welcome, lasting)
             self._use(lasting)
         self._edge.retry_now()
-        self._reports.begin_round(self._book.keys())
+        unordered = self._holdings.keys() if self._holdings is not None else []
+        self._reports.begin_round([*self._book.keys(), *unordered])
         self._sender = sender
         self._due.set()
         log.info("attached to the centre", regional=said.regional_id, idc=said.idc)
@@ -145,12 +153,16 @@ class Session:
 
     async def _send(self, sender: Sender[regional_pb2.RegionalMessage]) -> None:
         sequence, keys = self._reports.next_batch()
-        states = [state for key in keys if (state := self._book.state(key)) is not None]
+        states = [state for key in keys if (state := self._state(key)) is not None]
         reports = regional_pb2.Reports(sequence=sequence, orders=[_report(state) for state in states])
         try:
             sender.send(regional_pb2.RegionalMessage(reports=reports))
         except (RoundEnded, OutboxOverflow):
             self._sender = None  # The next round begins with everything.
+
+    def _state(self, key: ContentKey) -> OrderState | None:
+        state = self._book.state(key)
+        return state if state is not None or self._holdings is None else self._holdings.state(key)
 
     def _order_changed(self, key: ContentKey) -> None:
         self._reports.mark(key)

@@ -86,6 +86,15 @@ class Shelf:
         entry = self._entries.get(digest)
         return entry.size if entry is not None and entry.held else None
 
+    def recent(self) -> list[Digest]:
+        """Held contents nobody ordered, in order of use, the newest last."""
+        loose = [
+            (entry.used_at, digest)
+            for digest, entry in self._entries.items()
+            if entry.held and digest not in self._ordered
+        ]
+        return [digest for _, digest in sorted(loose)]
+
     def held(self) -> list[Digest]:
         return [digest for digest, entry in self._entries.items() if entry.held]
 

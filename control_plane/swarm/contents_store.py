@@ -7,14 +7,14 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Table, delete, select, tuple_
+from sqlalchemy import Table, delete, exists, func, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from common.digest import Digest
 from control_plane.database.upserts import insert_or_add, insert_or_replace
 from control_plane.fleet.tables import idcs
 from control_plane.swarm.model import EgressKey, HostContent, RegionalContent
-from control_plane.swarm.tables import egress, host_contents, regional_contents
+from control_plane.swarm.tables import egress, host_contents, regional_contents, wants
 
 Key = tuple[str, str]  # (tenant id, digest)
 
@@ -28,6 +28,15 @@ async def of_host(connection: AsyncConnection, host_id: str, keys: Sequence[Key]
 async def of_regional(connection: AsyncConnection, regional_id: str, keys: Sequence[Key]) -> dict[Key, RegionalContent]:
     found = await _rows(connection, regional_contents, regional_contents.c.regional_id == regional_id, keys)
     return {(row["tenant_id"], row["digest"]): RegionalContent(**_parsed(row)) for row in found}
+
+
+async def unwanted_at_regional(connection: AsyncConnection, regional_id: str) -> int:
+    """How many contents are known of it that nobody wants anywhere."""
+    wanted = exists().where(
+        wants.c.tenant_id == regional_contents.c.tenant_id, wants.c.digest == regional_contents.c.digest
+    )
+    query = select(func.count()).where(regional_contents.c.regional_id == regional_id, ~wanted)
+    return int(await connection.scalar(query.select_from(regional_contents)) or 0)
 
 
 async def held_by_hosts(

@@ -116,6 +116,15 @@ def news(said: Mapping[Key, Held], known: Mapping[Key, Held], wanted: Collection
     return News([one for key, one in changed.items() if key not in dropped], dropped)
 
 
+def spare(said: Mapping[Key, RegionalContent], known: Collection[Key], wanted: Collection[Key]) -> list[Key]:
+    """New contents that are held whole though nobody wants them."""
+    return [
+        key
+        for key, one in said.items()
+        if key not in known and key not in wanted and one.phase == "held" and 0 < one.held_bytes == one.size_bytes
+    ]
+
+
 def _digest(text: str) -> Digest | None:
     try:
         return Digest.parse(text)

@@ -40,6 +40,8 @@ from proto.regional.v1 import regional_pb2
 # How long a damaged content is not looked at again.
 _FAILURE_STANDS = timedelta(minutes=2)
 _LOOK_SECONDS = 0.05
+# Of one regional; it tells of half as many (regional/holdings.py).
+_MOST_UNWANTED = 1000
 _DESCRIBED_SOON_SECONDS = 1.0
 
 
@@ -105,12 +107,17 @@ class SwarmService:
         return OrderSnapshot(found.generation, orders)
 
     async def accept_order_reports(self, regional_id: str, order_reports: Sequence[regional_pb2.OrderReport]) -> None:
-        """Durable when it returns. Reports of contents that nobody wants or ever wanted are ignored."""
+        """Durable when it returns. Of contents that nobody wants or ever wanted only whole ones are kept, to be asked
+        back if the centre loses them, and of each regional a bounded number.
+        """
         parsed = [reports.regional_content(regional_id, report) for report in order_reports]
         said = {reports.key_of(one): one for one in parsed if one is not None}
         async with self._database.reading() as connection:
             known = await contents_store.of_regional(connection, regional_id, list(said))
-            wanted = await store.wanted_anywhere(connection, list(said))
+            wanted = set(await store.wanted_anywhere(connection, list(said)))
+            if spare := reports.spare(said, known, wanted):
+                room = _MOST_UNWANTED - await contents_store.unwanted_at_regional(connection, regional_id)
+                wanted |= set(spare[: max(room, 0)])
         news = reports.news(said, known, wanted)
         if not news:
             return

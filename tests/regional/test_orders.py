@@ -17,6 +17,7 @@ from common.errors import Stale
 from common.patience import RoundEnded
 from proto.content.v1 import content_pb2
 from proto.regional.v1 import regional_pb2
+from regional.holdings import Holdings
 from regional.journal import Journal
 from regional.model import ContentKey, Phase
 from regional.orders import OrderBook
@@ -79,9 +80,13 @@ def desks(rigs: Rigs, centre: FakeCentre, tmp_path: Path) -> Desks:
             journal, clock = Journal(tmp_path), SystemClock()
             verifier = ContentVerifier(clock)
             book = OrderBook(rig.edge, rig.shelf, journal, random.Random(1).random, rig.lifecycle.spawn)
-            session = Session(book, rig.edge, rig.centre, verifier, rig.statements, journal, clock, centre.url)
+            holdings = Holdings(rig.edge, rig.shelf, rig.metainfos, book)
+            session = Session(
+                book, rig.edge, rig.centre, verifier, rig.statements, journal, clock, centre.url, holdings
+            )
             await session.start()
             await book.start()
+            await holdings.start()
             rig.lifecycle.spawn("reports", session.report_forever())
             yield Desk(rig, book, session, verifier)
 

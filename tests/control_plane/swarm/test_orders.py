@@ -13,6 +13,7 @@ from control_plane.database import Database
 from control_plane.fleet.desired import OrderSnapshot
 from control_plane.fleet.model import IdcUnknown
 from control_plane.jobs.service import JobService
+from control_plane.swarm import returns_store
 from control_plane.swarm.model import WantedContent
 from control_plane.swarm.provenance_metrics import SwarmMetrics
 from control_plane.swarm.service import SwarmService
@@ -177,6 +178,25 @@ async def test_the_last_report_of_a_regional_counts(database: Database, swarm: S
 async def test_reports_of_what_nobody_wants_are_not_kept(database: Database, swarm: SwarmService) -> None:
     await swarm.accept_order_reports("regional-er", [order_report(held=10)])
     assert await reported(database) == []
+
+
+async def test_what_a_regional_holds_whole_is_kept_unasked_and_bounded(
+    database: Database, swarm: SwarmService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("control_plane.swarm.service._MOST_UNWANTED", 3)
+    held, digests = regional_pb2.ORDER_PHASE_HELD, [Digest.of(bytes([number])) for number in range(5)]
+    whole = [order_report(digest, LARGE.size_bytes, held) for digest in digests]
+    await swarm.accept_order_reports("regional-er", whole[:2])
+    await swarm.accept_order_reports("regional-er", whole)
+    assert await reported(database) == [("regional-er", LARGE.size_bytes, "held")] * 3
+    await swarm.accept_order_reports("regional-wr", whole[:1])
+    async with database.reading() as connection:
+        found = await returns_store.holders(connection, digests[0], LARGE.size_bytes, 9)
+        assert found == [], "neither is attached"
+    await swarm.accept_order_reports("regional-er", [order_report(digests[0], 0, regional_pb2.ORDER_PHASE_WAITING)])
+    assert len(await reported(database)) == 3
+    await swarm.accept_order_reports("regional-er", whole[4:])
+    assert len(await reported(database)) == 4
 
 
 async def test_an_evicted_order_is_forgotten_when_nobody_wants_it(database: Database, swarm: SwarmService) -> None:
