@@ -42,6 +42,7 @@ from regional.credentials import CertificateRoutes
 from regional.dhcp.assembly import start_dhcp
 from regional.directory import ContentDirectory
 from regional.files import Files
+from regional.holdings import Holdings
 from regional.journal import Journal
 from regional.leases import LeaseDesks
 from regional.leases_routes import LeaseRoutes
@@ -129,13 +130,15 @@ class _Regional:
         verifier, journal = ContentVerifier(self._clock), Journal(settings.data)
         lifecycle.spawn("links", cache.edge.links.run(peers, cache.seeding.torrents))
         book = OrderBook(cache.edge, cache.shelf, journal, self._random, lifecycle.spawn)
-        session = Session(book, cache.edge, cache.centre, verifier, statements, journal, self._clock, server)
+        holdings = Holdings(cache.edge, cache.shelf, cache.metainfos, book)
+        session = Session(book, cache.edge, cache.centre, verifier, statements, journal, self._clock, server, holdings)
         tracker = self._tracker(cache, peers.listen_port)
         cache.credentials.tokens = book.tokens
         await cache.credentials.load()
         await cache.edge.start()
         await session.start()
         await book.start()
+        await holdings.start()
         swarm = SwarmWeb(tracker, verifier, cache.metainfos, cache.edge, self._metrics)
         api = await self._listen(swarm.routes(), lambda: session.attached)
 
