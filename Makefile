@@ -9,7 +9,7 @@ BOUNDED := timeout --foreground --kill-after=30 2700
 CODE := common control_plane agent regional deploy benchmarks tests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup proto lock format check lint types contracts fresh test demo bench-registry bench-spread bench-swarm soak-swarm bench-delta migration clean
+.PHONY: help setup proto lock format check lint types contracts fresh test demo bench-registry bench-spread bench-swarm soak-swarm bench-delta bench-boot migration clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -75,6 +75,9 @@ soak-swarm: setup ## SOAK_SPREADS=50 spreads while agents, regional and control 
 
 bench-delta: setup ## a new version of a disk image of which a tenth changed: BENCH_MIB=1024
 	@$(BIN)/python -m benchmarks.delta
+
+bench-boot: setup ## TFTP against dnsmasq, tftpd-hpa and atftpd, in a network of its own (root): BENCH_RUNS=3
+	@$(BIN)/python -m benchmarks.boot
 
 clean: ## remove what was generated outside of git
 	rm -rf .venv demo-data .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

@@ -23,7 +23,9 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "registry": ("docker-registry",),
     "ceph": ("ceph-mon", "ceph-osd", "radosgw", "ceph-common"),
     "tools": ("iproute2", "util-linux", "nginx-light"),
+    "dhcp": ("isc-dhcp-client", "udhcpc", "iproute2", "kea-admin"),
     "swarm": ("iproute2", "util-linux", "nginx-light", "curl", "aria2", "transmission-cli"),
+    "tftp": ("iproute2", "curl", "atftp", "dnsmasq-base", "tftpd-hpa"),
 }
 # Another run of apt on the same machine is waited for, in seconds, instead of failing.
 _LOCK_SECONDS = 900

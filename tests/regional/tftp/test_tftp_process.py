@@ -17,12 +17,15 @@ PROJECT = Path(__file__).parents[3]
 KERNEL = bytes(range(256)) * 400
 
 
+def _read(path: Path) -> dict[str, int] | None:
+    return json.loads(path.read_text()) if path.exists() else None
+
+
 async def _ready(path: Path, process: asyncio.subprocess.Process) -> dict[str, int]:
     async with asyncio.timeout(40):
-        while not path.exists():
+        while (found := _read(path)) is None:
             assert process.returncode is None, "the process ended before it was ready"
             await asyncio.sleep(0.02)
-    found: dict[str, int] = json.loads(path.read_text())
     return found
 
 

@@ -1,0 +1,1 @@
+"""What boots machines, against the servers that racks have today."""
