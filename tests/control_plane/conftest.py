@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import itertools
 import os
+import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
@@ -59,15 +60,22 @@ def postgresql_url(postgresql_template: PostgresEngine) -> Iterator[str]:
     postgresql_template.drop_database(name)
 
 
-@pytest.fixture
-def sqlite_url(tmp_path: Path) -> str:
-    """A fresh SQLite database with all tables."""
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file that has every table: each statement that makes one waits for the disk, a second for all of them."""
     import_tables()
-    url = f"sqlite:///{tmp_path}/longshore.db"
-    engine = create_engine(url)
+    path = tmp_path_factory.mktemp("sqlite") / "template.db"
+    engine = create_engine(f"sqlite:///{path}")
     metadata.create_all(engine)
     engine.dispose()
-    return url
+    return path
+
+
+@pytest.fixture
+def sqlite_url(sqlite_template: Path, tmp_path: Path) -> str:
+    """A fresh SQLite database with all tables."""
+    shutil.copyfile(sqlite_template, tmp_path / "longshore.db")
+    return f"sqlite:///{tmp_path}/longshore.db"
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
