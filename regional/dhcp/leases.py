@@ -191,11 +191,7 @@ class LeaseBook:
         if (before := self._by_address.get(lease.address)) is not None:
             self._uncount(subnet, before)
         if lease.client:
-            held = self._by_address.get(self._last.get((subnet, lease.client), 0))
-            if held is not None and held.client == lease.client and held.address != lease.address:
-                # One client, one address a subnet: the other is free at once.
-                self._drop(held)
-            self._last[subnet, lease.client] = lease.address
+            self._move(subnet, lease)
         self._by_address[lease.address] = lease
         former = self._freed[subnet].pop(lease.address, lease.client)
         if former != lease.client and self._last.get((subnet, former)) == lease.address:
@@ -205,6 +201,19 @@ class LeaseBook:
             self._circuits[subnet, lease.circuit] += 1
         heapq.heappush(self._expiries, (lease.expires, lease.address))
         return lease
+
+    def _move(self, subnet: Subnet, lease: Lease) -> None:
+        """One client, one lease a subnet: the other ends when this one begins, and not for an offer."""
+        held = self._by_address.get(self._last.get((subnet, lease.client), 0))
+        if held is not None and held.client == lease.client and held.address != lease.address:
+            if (
+                lease.state is State.OFFERED
+                and held.state is State.LEASED
+                and held.expires > lease.expires - lease.seconds
+            ):
+                return
+            self._drop(held)
+        self._last[subnet, lease.client] = lease.address
 
     def _drop(self, lease: Lease) -> None:
         del self._by_address[lease.address]

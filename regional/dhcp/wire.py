@@ -90,5 +90,4 @@ def checksum(data: bytes) -> int:
     """RFC 1071: the sum modulo 65535, which is what the sum of 16-bit words with carries is."""
     if len(data) & 1:
         data += b"\0"
-    total = int.from_bytes(data, "big") % 0xFFFF
-    return (0xFFFF - total) & 0xFFFF
+    return 0xFFFF - (int.from_bytes(data, "big") % 0xFFFF or 0xFFFF)

@@ -1,0 +1,108 @@
+"""DHCP of a real regional for real clients: udhcpc and dhclient in a network of their own. Needs root."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.engines.fixtures import running
+from tests.engines.processes import find_program
+
+from .rack import CONFIGURATION, SERVER, Rack, rack, regional
+
+pytestmark = pytest.mark.processes
+
+# Says what the client was told, and puts the address on the card.
+SCRIPT = """#!/bin/sh
+case "$1$reason" in
+  bound*|renew*|BOUND*|REBOOT*|RENEW*) ip addr replace "${ip:-$new_ip_address}/24" dev eth0; env ;;
+esac
+exit 0
+"""
+
+
+@pytest.fixture(scope="module")
+def network() -> Iterator[Rack]:
+    with running("dhcp", rack()) as subject:
+        yield subject
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Path:
+    path = tmp_path / "script"
+    path.write_text(SCRIPT)
+    path.chmod(0o755)
+    return path
+
+
+async def udhcpc(network: Rack, script: Path, *options: str) -> str:
+    command = (find_program("udhcpc", "dhcp"), "-i", "eth0", "-s", str(script), *options)
+    quick = ("-f", "-q", "-n", "-t", "5", "-T", "1")
+    return await asyncio.to_thread(network.run, network.machines, *command, *quick)
+
+
+async def dhclient(network: Rack, script: Path, directory: Path, *options: str) -> str:
+    leases = directory / "dhclient.leases"
+    command = (find_program("dhclient", "dhcp"), "-v", "-d", "-1", "-sf", str(script), "-lf", str(leases))
+    settings = directory / "dhclient.conf"
+    settings.write_text("initial-interval 1; timeout 10;")
+    process = await asyncio.create_subprocess_exec(
+        *network.machines.command_prefix, *command, "-cf", str(settings), "-pf", str(directory / "dhclient.pid"),
+        *options, "eth0", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+    )  # fmt: skip
+    said = b""
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(20):
+            # With -d it stays; with -r it ends.
+            while line := await process.stdout.readline():
+                said += line
+                if b"bound to" in line:
+                    break
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+    return said.decode()
+
+
+async def test_real_clients_get_keep_and_give_back_addresses(network: Rack, script: Path, tmp_path: Path) -> None:
+    configuration = tmp_path / "dhcp.toml"
+    configuration.write_text(CONFIGURATION)
+    options = (f"--dhcp-config={configuration}",)
+    async with regional(network.regional, tmp_path, *options) as process:
+        said = await udhcpc(network, script, "-O", "search", "-O", "staticroutes", "-x", "hostname:x")
+        assert "lease of 10.77.0.10 obtained" in said
+        for word in ("ip=10.77.0.10", "router=10.77.0.254", "dns=10.77.0.53", "domain=rack.example", "lease=43200"):
+            assert word in said
+        assert "search=rack.example example" in said
+        assert "staticroutes=10.0.0.0/8 10.77.0.254 0.0.0.0/0 10.77.0.254" in said
+        assert f"serverid={SERVER}" in said
+        network.address("52:54:00:00:00:99")
+        said = await dhclient(network, script, tmp_path)
+        assert "bound to 10.77.0.99" in said
+        assert "new_host_name=node-99" in said
+        network.address("52:54:00:00:00:01")
+        assert "lease of 10.77.0.11 obtained" in await udhcpc(network, script)
+        process.send_signal(signal.SIGKILL)
+        await process.wait()
+    async with regional(network.regional, tmp_path, *options) as process:
+        network.address("52:54:00:00:00:02")
+        # What was promised before kill -9 is still somebody's; a lease asked back by name is given again.
+        assert "lease of 10.77.0.12 obtained" in await udhcpc(network, script)
+        network.address("52:54:00:12:34:56")
+        assert "lease of 10.77.0.10 obtained" in await udhcpc(network, script, "-R")
+        network.address("52:54:00:00:00:99")
+        assert "DHCPACK of 10.77.0.99" in await dhclient(network, script, tmp_path)
+        # Somebody sits on .13 without a lease: it is asked for, and passed over.
+        network.run(network.machines, "ip", "addr", "replace", "10.77.0.13/24", "dev", "eth0")
+        network.address("52:54:00:00:00:03")
+        assert "lease of 10.77.0.14 obtained" in await udhcpc(network, script)
+        process.terminate()
+        async with asyncio.timeout(15):
+            assert await process.wait() == 0
+    assert "failed" not in (tmp_path / "log").read_text()
