@@ -27,7 +27,7 @@ from regional.tftp.metrics import TftpMetrics
 from regional.tftp.opening import Opener
 from regional.tftp.packet import ErrorCode, PacketMalformed, Refusal, Request, decode
 from regional.tftp.session import Address, Session, answer, refuse_stranger
-from regional.tftp.sockets import bound, make_room
+from regional.tftp.sockets import bound, make_room, pair
 from regional.tftp.sources import Library
 from regional.tftp.terms import Limits
 from regional.tftp.transfer import Transfer
@@ -69,6 +69,7 @@ class TftpServer:
         self._opener = Opener(files, self._library, limits.terms)
         self._poll = select.epoll()
         self._by_descriptor: dict[int, Session] = {}
+        self._strangers: dict[int, socket.socket] = {}
         self._sessions: dict[Address, Session] = {}
         self._opening: dict[Address, Request] = {}
         self._per_client: Counter[str] = Counter()
@@ -113,7 +114,7 @@ class TftpServer:
         asyncio.get_running_loop().remove_reader(self._poll.fileno())
         now = self._clock.monotonic()
         for session in list(self._sessions.values()):
-            answer(session.endpoint, session.client, ErrorCode.UNDEFINED, "the server stops")
+            session.tell(ErrorCode.UNDEFINED, "the server stops")
             session.end("stopped", now)
         self._poll.close()
         if self._listener is not None:
@@ -122,28 +123,35 @@ class TftpServer:
 
     def _readable(self) -> None:
         now = self._clock.monotonic()
-        listener = self._socket.fileno()
+        sessions = self._by_descriptor
         for descriptor, _ in self._poll.poll(0, _BATCH):
-            session = self._by_descriptor.get(descriptor)
+            session = sessions.get(descriptor)
             try:
                 if session is not None:
-                    packet, sender = session.endpoint.recvfrom(_RECEIVE_BYTES)
-                    if not session.packet(packet, sender, now):
-                        self._metrics.errors.labels("foreign").inc()
-                elif descriptor == listener:
-                    self._listen_once(now)
+                    session.packet(session.endpoint.recv(_RECEIVE_BYTES), now)
+                else:
+                    self._unusual(descriptor, now)
             except OSError:  # nothing there after all
                 continue
             except Exception:
                 # One client's defect must not become everybody's.
                 log.exception("tftp packet broke")
 
+    def _unusual(self, descriptor: int, now: float) -> None:
+        strangers = self._strangers.get(descriptor)
+        if strangers is not None:
+            packet, sender = strangers.recvfrom(_RECEIVE_BYTES)
+            self._metrics.errors.labels("foreign").inc()
+            refuse_stranger(strangers, packet, sender)
+        elif descriptor == self._socket.fileno():
+            self._listen_once(now)
+
     def _listen_once(self, now: float) -> None:
         for _ in range(_BATCH):
             packet, sender = self._socket.recvfrom(_RECEIVE_BYTES)
             session = self._sessions.get(sender)
             if session is not None and self._limits.single_port and packet[:1] == b"\0" and packet[1:2] not in b"\1\2":
-                session.packet(packet, sender, now)
+                session.packet(packet, now)
             else:
                 self._heard(packet, sender, now)
 
@@ -210,7 +218,7 @@ class TftpServer:
             self._not_found(client, request, failure)
             return False
         try:
-            endpoint = self._endpoint()
+            endpoint, strangers = self._sockets(client)
         except OSError as error:
             source.close()
             self._metrics.errors.labels("crowded").inc()
@@ -218,18 +226,20 @@ class TftpServer:
             return False
         now = self._clock.monotonic()
         transfer = Transfer(terms, self._limits.terms, now, self._random)
-        session = Session(endpoint, client, request, source, transfer, now, self._ended)
+        session = Session(endpoint, strangers, client, request, source, transfer, now, self._ended)
         sessions.append(session)
         del self._opening[client]
         self._sessions[client] = session
-        if endpoint is not self._listener:
+        if strangers is not None:
             self._by_descriptor[endpoint.fileno()] = session
-            self._poll.register(endpoint.fileno(), select.EPOLLIN)
+            self._strangers[strangers.fileno()] = strangers
+            for each in (endpoint, strangers):
+                self._poll.register(each.fileno(), select.EPOLLIN)
         session.pump(now)
         return True
 
-    def _endpoint(self) -> socket.socket:
-        return self._socket if self._limits.single_port else bound(self._socket.getsockname()[0], 0)
+    def _sockets(self, client: Address) -> tuple[socket.socket, socket.socket | None]:
+        return (self._socket, None) if self._limits.single_port else pair(self._socket.getsockname()[0], client)
 
     def _ended(self, session: Session, outcome: str) -> None:
         self._metrics.transfers.labels(outcome).inc()
@@ -238,9 +248,11 @@ class TftpServer:
         if self._sessions.get(session.client) is session:
             del self._sessions[session.client]
         self._forget(session.client)
-        if session.endpoint is not self._listener:
+        if session.strangers is not None:
             self._by_descriptor.pop(session.endpoint.fileno(), None)
+            self._strangers.pop(session.strangers.fileno(), None)
             session.endpoint.close()  # which takes it out of the epoll
+            session.strangers.close()
 
     def _forget(self, client: Address) -> None:
         self._per_client[client[0]] -= 1

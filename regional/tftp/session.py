@@ -39,7 +39,9 @@ _MOST_SEGMENTED_BYTES = 65_000
 
 
 class Session:
-    """`ended(session, outcome)` is called once."""
+    """`endpoint` is connected to the client and `strangers` on the same port, or it is the listener's and `strangers`
+    None. `ended(session, outcome)` is called once.
+    """
 
     __slots__ = (
         "_began",
@@ -52,12 +54,14 @@ class Session:
         "over",
         "request",
         "source",
+        "strangers",
         "transfer",
     )
 
     def __init__(
         self,
         endpoint: socket.socket,
+        strangers: socket.socket | None,
         client: Address,
         request: Request,
         source: Source,
@@ -65,13 +69,8 @@ class Session:
         began: float,
         ended: Callable[[Session, str], None],
     ) -> None:
-        self.endpoint, self.client, self.request, self.source, self.transfer = (
-            endpoint,
-            client,
-            request,
-            source,
-            transfer,
-        )
+        self.endpoint, self.strangers = endpoint, strangers
+        self.client, self.request, self.source, self.transfer = client, request, source, transfer
         self.over = False
         self._began = began
         self._ended = ended
@@ -79,20 +78,21 @@ class Session:
         self._waiting = False
         self._segments = True
 
-    def packet(self, packet: bytes, sender: Address, now: float) -> bool:
-        """False: it came from somebody else, who was told so."""
-        if sender != self.client:
-            refuse_stranger(self.endpoint, packet, sender)
-            return False
-        if packet[:2] == _ACK and len(packet) >= 4:
-            if self.transfer.acknowledged(packet[2] << 8 | packet[3], now):
-                if self.transfer.done:
-                    self.end("completed", now)
-                else:
-                    self.pump(now)
-            return True
-        self._unusual(packet, now)
-        return True
+    def packet(self, packet: bytes, now: float) -> None:
+        """From the client; others' are kept away before."""
+        if packet[:2] != _ACK or len(packet) < 4:
+            self._unusual(packet, now)
+            return
+        transfer, number = self.transfer, packet[2] << 8 | packet[3]
+        sheet = self._sheet
+        if sheet is not None and sheet.first <= transfer.sent < sheet.last and (block := transfer.step(number, now)):
+            place = (block - sheet.first) * sheet.stride
+            self._send_one(sheet.packets[place : place + sheet.stride])
+        elif transfer.acknowledged(number, now):
+            if transfer.done:
+                self.end("completed", now)
+            else:
+                self.pump(now)
 
     def pump(self, now: float) -> None:
         """Send what may be sent."""
@@ -127,7 +127,7 @@ class Session:
             case Due.SEND_AGAIN:
                 self.pump(now)
             case Due.GIVE_UP:
-                self._send_one(encode(Refusal(ErrorCode.UNDEFINED, "no acknowledgement came for too long")))
+                self.tell(ErrorCode.UNDEFINED, "no acknowledgement came for too long")
                 self.end("timed_out", now)
             case Due.NOTHING:
                 first, through = self.transfer.wanted()
@@ -143,6 +143,10 @@ class Session:
             self.pump(now)
         else:
             self._fail(failure, now)
+
+    def tell(self, error: ErrorCode, message: str) -> None:
+        """ERROR to the client, best effort."""
+        self._send_one(encode(Refusal(error, message)))
 
     def end(self, outcome: str, now: float) -> None:
         if self.over:
@@ -198,7 +202,11 @@ class Session:
         while sent < through and step > 1:
             upper = min(sent + step, through)
             try:
-                self.endpoint.sendmsg([sheet.stretch(sent + 1, upper)], control, 0, self.client)
+                self.endpoint.sendmsg(
+                    [sheet.stretch(sent + 1, upper)], control, 0, None if self.strangers else self.client
+                )
+            except (BlockingIOError, ConnectionRefusedError):
+                return sent
             except OSError:
                 self._segments = False
                 return sent
@@ -207,7 +215,10 @@ class Session:
 
     def _send_one(self, packet: bytes | memoryview) -> bool:
         try:
-            self.endpoint.sendto(packet, self.client)
+            if self.strangers is not None:
+                self.endpoint.send(packet)
+            else:
+                self.endpoint.sendto(packet, self.client)
         except OSError:  # full, or no way there just now: the timer goes on
             return False
         return True
@@ -221,11 +232,11 @@ class Session:
             # EDK2 asks for the size first and refuses with 8 as soon as it has it: no failure.
             self.end("probed" if self.transfer.base < 1 else "aborted", now)
         elif not isinstance(meant, Ack | Data | Request):
-            self._send_one(encode(Refusal(ErrorCode.ILLEGAL, "this is a read")))
+            self.tell(ErrorCode.ILLEGAL, "this is a read")
             self.end("aborted", now)
 
     def _fail(self, failure: Failure, now: float) -> None:
-        self._send_one(encode(Refusal(ErrorCode.UNDEFINED, failure.detail)))
+        self.tell(ErrorCode.UNDEFINED, failure.detail)
         log.warning("tftp transfer broke", file=self.request.name[:200], error=str(failure))
         self.end("failed", now)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import socket
+from typing import Any
 
 import structlog
 
@@ -14,9 +15,9 @@ _IP_MTU_DISCOVER, _IPV6_MTU_DISCOVER, _PMTUDISC_DONT = 10, 23, 0
 
 
 def make_room(transfers: int) -> None:
-    """A socket each, and as much as the rest of the process has by default: most systems give 1024 unless asked."""
+    """Two sockets each, and as much as the rest of the process has by default: most systems give 1024 unless asked."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = transfers + 1024
+    wanted = 2 * transfers + 1024
     if soft != resource.RLIM_INFINITY and soft < wanted:
         granted = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (granted, hard))
@@ -24,7 +25,7 @@ def make_room(transfers: int) -> None:
             log.warning("few open files are allowed", allowed=granted, wanted=wanted)
 
 
-def bound(host: str, port: int) -> socket.socket:
+def bound(host: str, port: int, *, shared: bool = False) -> socket.socket:
     """Raises `OSError`."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     made = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
@@ -33,8 +34,31 @@ def bound(host: str, port: int) -> socket.socket:
             made.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _PMTUDISC_DONT)
         else:
             made.setsockopt(socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, _PMTUDISC_DONT)
+        if shared:
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         made.bind((host, port))
     except OSError:
         made.close()
         raise
     return made
+
+
+def pair(host: str, client: tuple[Any, ...]) -> tuple[socket.socket, socket.socket]:
+    """A port of its own for one client: a connected socket, which saves each packet 1 of 4.4 microseconds of addresses
+    and routes, and one for strangers on the same port, so that they get an answer. Raises `OSError`.
+    """
+    strangers = bound(host, 0)
+    try:
+        # Only now, or the kernel might choose a port that another transfer shares already.
+        strangers.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        connected = bound(host, strangers.getsockname()[1], shared=True)
+    except OSError:
+        strangers.close()
+        raise
+    try:
+        connected.connect(client)
+    except OSError:
+        strangers.close()
+        connected.close()
+        raise
+    return connected, strangers
