@@ -31,9 +31,13 @@ def canonical(document: Mapping[str, Any]) -> bytes:
 
 
 def document_of(entry: Entry) -> dict[str, Any]:
-    # By hand: `asdict` looks for dataclasses in everything, 50 us an entry.
-    document = {name: getattr(entry, name) for name in _NAMES}
-    return {**document, "occurred_at": time_text(entry.occurred_at), "details": dict(entry.details)}
+    return {**values_of(entry), "occurred_at": time_text(entry.occurred_at)}
+
+
+def values_of(entry: Entry) -> dict[str, Any]:
+    """By hand: `asdict` looks for dataclasses in everything, 50 us an entry."""
+    values = {name: getattr(entry, name) for name in _NAMES}
+    return {**values, "details": dict(entry.details)}
 
 
 def entry_from(document: Mapping[str, Any]) -> Entry:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy import ColumnElement, Row, and_, delete, false, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from control_plane.audit.chain import GENESIS, document_of, entry_from
+from control_plane.audit.chain import GENESIS, document_of, entry_from, values_of
 from control_plane.audit.model import Anchor, Checkpoint, Entry, Link, Sealed, Search, Sight
 from control_plane.audit.tables import anchors, checkpoints, events, head, inbox
 from control_plane.database.upserts import inserted
@@ -59,7 +58,7 @@ async def known_ids(connection: AsyncConnection, ids: Sequence[str]) -> frozense
 
 async def append(connection: AsyncConnection, sealed: Sequence[Sealed]) -> None:
     await connection.execute(
-        insert(events), [{**asdict(each.entry), "sequence": each.sequence, "hash": each.hash} for each in sealed]
+        insert(events), [{**values_of(each.entry), "sequence": each.sequence, "hash": each.hash} for each in sealed]
     )
 
 
