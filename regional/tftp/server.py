@@ -38,6 +38,9 @@ _TICK_SECONDS = 0.05
 _OPENERS = 16
 _BATCH = 256
 _RECEIVE_BYTES = 1024
+# An ERROR's text may be cut. Python takes what is under 512 bytes from its own pool.
+_ANSWER_BYTES = 256
+_TURN_SECONDS = 0.002
 _BUFFER_BYTES = 4 << 20
 
 
@@ -122,19 +125,24 @@ class TftpServer:
         await asyncio.to_thread(self._library.close)
 
     def _readable(self) -> None:
-        now = self._clock.monotonic()
+        now = began = self._clock.monotonic()
+        # Clients answer while others are served: looking again is cheaper than another turn of the loop.
+        while (ready := self._poll.poll(0, _BATCH)) and now - began < _TURN_SECONDS:
+            self._serve(ready, now)
+            now = self._clock.monotonic()
+
+    def _serve(self, ready: list[tuple[int, int]], now: float) -> None:
         sessions = self._by_descriptor
-        for descriptor, _ in self._poll.poll(0, _BATCH):
+        for descriptor, _ in ready:
             session = sessions.get(descriptor)
             try:
                 if session is not None:
-                    session.packet(session.endpoint.recv(_RECEIVE_BYTES), now)
+                    session.packet(session.receive(_ANSWER_BYTES), now)
                 else:
                     self._unusual(descriptor, now)
             except OSError:  # nothing there after all
                 continue
-            except Exception:
-                # One client's defect must not become everybody's.
+            except Exception:  # one client's defect must not become everybody's
                 log.exception("tftp packet broke")
 
     def _unusual(self, descriptor: int, now: float) -> None:

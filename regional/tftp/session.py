@@ -48,10 +48,12 @@ class Session:
         "_ended",
         "_segments",
         "_sheet",
+        "_transmit",
         "_waiting",
         "client",
         "endpoint",
         "over",
+        "receive",
         "request",
         "source",
         "strangers",
@@ -72,6 +74,9 @@ class Session:
         self.endpoint, self.strangers = endpoint, strangers
         self.client, self.request, self.source, self.transfer = client, request, source, transfer
         self.over = False
+        self.receive = endpoint.recv
+        self._transmit: Callable[[bytes | memoryview], object]
+        self._transmit = endpoint.send if strangers is not None else self._send_from_listener
         self._began = began
         self._ended = ended
         self._sheet: Sheet | None = None
@@ -80,12 +85,12 @@ class Session:
 
     def packet(self, packet: bytes, now: float) -> None:
         """From the client; others' are kept away before."""
-        if packet[:2] != _ACK or len(packet) < 4:
+        if len(packet) < 4 or not packet.startswith(_ACK):
             self._unusual(packet, now)
             return
-        transfer, number = self.transfer, packet[2] << 8 | packet[3]
-        sheet = self._sheet
-        if sheet is not None and sheet.first <= transfer.sent < sheet.last and (block := transfer.step(number, now)):
+        transfer, sheet, number = self.transfer, self._sheet, packet[2] << 8 | packet[3]
+        # The sheet on the table is the one that the last block sent is of.
+        if sheet is not None and transfer.sent < sheet.last and (block := transfer.step(number, now)):
             place = (block - sheet.first) * sheet.stride
             self._send_one(sheet.packets[place : place + sheet.stride])
         elif transfer.acknowledged(number, now):
@@ -215,13 +220,13 @@ class Session:
 
     def _send_one(self, packet: bytes | memoryview) -> bool:
         try:
-            if self.strangers is not None:
-                self.endpoint.send(packet)
-            else:
-                self.endpoint.sendto(packet, self.client)
+            self._transmit(packet)
         except OSError:  # full, or no way there just now: the timer goes on
             return False
         return True
+
+    def _send_from_listener(self, packet: bytes | memoryview) -> None:
+        self.endpoint.sendto(packet, self.client)
 
     def _unusual(self, packet: bytes, now: float) -> None:
         try:
