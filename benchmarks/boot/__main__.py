@@ -1,6 +1,6 @@
-"""`make bench-boot`: every figure, one JSON line each. Needs root, Debian's dnsmasq-base and tftpd-hpa, and cc.
+"""`make bench-boot`: every figure, one JSON line each. Needs root, cc, Debian's dnsmasq-base, tftpd-hpa and kea-admin.
 
-Environment: BENCH_RUNS (3), BENCH_FOLDER (/var/tmp), and BENCH_ONLY, one part of it: tftp.
+Environment: BENCH_RUNS (3), BENCH_FOLDER (/var/tmp), and BENCH_ONLY, one part of it: tftp, dhcp.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from benchmarks.boot import tftp
+from benchmarks.boot import dhcp, tftp
 from benchmarks.boot.servers import ServerCannotRun
 
-_PARTS: Mapping[str, Callable[[Path, int], None]] = {"tftp": tftp.measure}
+_PARTS: Mapping[str, Callable[[Path, int], None]] = {"tftp": tftp.measure, "dhcp": dhcp.measure}
 
 
 class BenchSettings(BaseSettings):

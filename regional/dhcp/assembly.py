@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, ip_address
 from pathlib import Path
 
 import structlog
@@ -13,7 +13,7 @@ import structlog
 from common.clock import Clock
 from common.lifecycle import Lifecycle
 from regional.dhcp.committing import Committer
-from regional.dhcp.configuration import DhcpFile, load_file, proxy_on
+from regional.dhcp.configuration import DhcpConfigurationInvalid, DhcpFile, load_file, proxy_on
 from regional.dhcp.handler import Handler
 from regional.dhcp.lease_store import LeaseStore
 from regional.dhcp.leases import LeaseBook
@@ -41,7 +41,7 @@ async def _serving(
     settings: RegionalSettings, clock: Clock, spawn: Spawn, metrics: Metrics, api_port: int
 ) -> AsyncIterator[None]:
     file = await _file(settings)
-    subnets = file.subnet_set(IPv4Address(settings.server_ip))
+    subnets = file.subnet_set(_own_address(settings))
     store = LeaseStore(settings.data / "dhcp" / "leases", clock, await asyncio.to_thread(_boot_id))
     book = LeaseBook(subnets)
     loaded = await asyncio.to_thread(store.load)
@@ -63,6 +63,16 @@ async def _serving(
         for line in lines:
             line.close()
         await asyncio.to_thread(store.close)
+
+
+def _own_address(settings: RegionalSettings) -> IPv4Address:
+    """Raises `DhcpConfigurationInvalid` if machines could not reach what the answers name."""
+    address = ip_address(settings.server_ip)
+    if isinstance(address, IPv4Address) and not address.is_loopback:
+        return address
+    raise DhcpConfigurationInvalid(
+        f"DHCP cannot send machines to {address}", action="name this computer's IPv4 address there with --server-ip"
+    )
 
 
 async def _file(settings: RegionalSettings) -> DhcpFile:

@@ -7,8 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from common.clock import SystemClock
+from common.lifecycle import Lifecycle
 from regional.boot_targets import Asker, BootFile, Firmware
+from regional.dhcp.assembly import start_dhcp
 from regional.dhcp.configuration import DhcpConfigurationInvalid, load_file, proxy_on
+from regional.metrics import Metrics
+from regional.settings import RegionalSettings
 
 from .packets import ip
 
@@ -66,6 +71,14 @@ def test_a_whole_file(tmp_path: Path) -> None:
 def test_without_a_file_there_are_boot_files_on_one_interface() -> None:
     (only,) = proxy_on("eth7").subnet_set(IPv4Address("10.0.0.1")).every
     assert (only.proxy, only.interface, list(only.pools)) == (True, "eth7", [])
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "fd00::1"])
+async def test_an_address_that_machines_cannot_reach_is_refused(tmp_path: Path, address: str) -> None:
+    regional = RegionalSettings(idc="east", server_ip=address, enable_dhcp=True, data=tmp_path)
+    async with Lifecycle() as lifecycle:
+        with pytest.raises(DhcpConfigurationInvalid, match="--server-ip"):
+            await start_dhcp(regional, lifecycle, SystemClock(), Metrics(), 8081)
 
 
 NET = '[[subnets]]\nnetwork = "10.0.0.0/24"\n'

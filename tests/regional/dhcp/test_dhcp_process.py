@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 from tests.engines.fixtures import running
 from tests.engines.processes import find_program
 
-from .rack import CONFIGURATION, SERVER, Rack, rack, regional
+from .rack import CONFIGURATION, PROJECT, SERVER, Rack, rack, regional
 
 pytestmark = pytest.mark.processes
 
@@ -22,6 +23,27 @@ case "$1$reason" in
   bound*|renew*|BOUND*|REBOOT*|RENEW*) ip addr replace "${ip:-$new_ip_address}/24" dev eth0; env ;;
 esac
 exit 0
+"""
+
+
+# A ROM that shares the network with another DHCP server: what it hears on 67, then on 4011.
+ROM = """
+import socket, sys
+sys.path.insert(0, {project!r})
+from regional.dhcp.packet import decode, encode
+from tests.regional.dhcp.packets import discover, firmware, message
+rom = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+rom.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+rom.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"eth0")
+rom.bind(("", 68))
+rom.settimeout(5)
+for packet, to in (
+    (discover(options=firmware(7)), ("255.255.255.255", 67)),
+    (message(3, options=firmware(7)), ("10.77.0.1", 4011)),
+):
+    rom.sendto(encode(packet), to)
+    answer = decode(rom.recv(2000))
+    print(answer.options[53][0], answer.yiaddr, answer.file.decode(), answer.options[60].decode())
 """
 
 
@@ -106,3 +128,22 @@ async def test_real_clients_get_keep_and_give_back_addresses(network: Rack, scri
         async with asyncio.timeout(15):
             assert await process.wait() == 0
     assert "failed" not in (tmp_path / "log").read_text()
+
+
+async def test_without_a_file_it_is_a_proxy_on_its_interface(network: Rack, tmp_path: Path) -> None:
+    network.run(network.machines, "ip", "addr", "replace", "10.77.0.200/24", "dev", "eth0")
+    async with regional(network.regional, tmp_path, "--interface=eth0") as process:
+        rom = ROM.format(project=str(PROJECT))
+        said = await asyncio.to_thread(network.run, network.machines, sys.executable, "-c", rom)
+        assert said.splitlines() == ["2 0 static/ipxe.efi PXEClient", "5 0 static/ipxe.efi PXEClient"]
+        process.terminate()
+        async with asyncio.timeout(15):
+            assert await process.wait() == 0
+
+
+def test_an_interface_that_is_not_there_ends_the_start(network: Rack, tmp_path: Path) -> None:
+    paths = [f"--data={tmp_path / 'data'}", f"--static-root={tmp_path / 'root'}", "--server-ip=10.77.0.1"]
+    command = (sys.executable, "-m", "regional", "--idc=east", "--enable-dhcp", "--interface=none0", *paths)
+    said = network.run(network.regional, *command, check=False)
+    assert "UDP port 67 of none0 cannot be used" in said
+    assert "Traceback" not in said
