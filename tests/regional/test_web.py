@@ -186,9 +186,11 @@ async def test_a_web_seed_does_not_wait_longer_than_its_client(
 
 
 async def test_a_libtorrent_leecher_gets_everything_while_it_is_still_crossing(
-    site: Site, centre: FakeCentre, tmp_path: Path
+    site: Site, centre: FakeCentre, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Cut-through: the leecher holds pieces before the regional holds the whole."""
+    # It is the first one's only peer, and is named to it at once instead of after its next announce.
+    monkeypatch.setattr("regional.tracker._ALONE_SECONDS", 0.0)
     centre.pause_at = 10 * PIECE
     metainfo, token = LARGE.metainfo(), site.rig.token(LARGE)
     async with LibtorrentSession("127.0.0.1", 0, AGENT_FINGERPRINT) as agent:
