@@ -257,7 +257,7 @@ def _session() -> boto3.session.Session:
 
 @contextlib.contextmanager
 def ceph_engine() -> Iterator[CephEngine]:
-    with scratch_directory("ceph") as directory:
+    with scratch_directory("ceph", in_memory=True) as directory:
         engine = CephEngine(directory)
         try:
             yield engine

@@ -124,7 +124,7 @@ class EtcdEngine:
 
 @contextlib.contextmanager
 def etcd_engine(count: int = 1, *, options: Sequence[str] = (), scheme: str = "http") -> Iterator[EtcdEngine]:
-    with scratch_directory("etcd") as directory:
+    with scratch_directory("etcd", in_memory=True) as directory:
         engine = EtcdEngine(directory, count, options=options, scheme=scheme)
         try:
             yield engine

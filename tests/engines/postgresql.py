@@ -104,7 +104,7 @@ class PostgresEngine:
 def postgres_engine(*, fsync: bool = False) -> Iterator[PostgresEngine]:
     programs = _newest_programs()
     user = "postgres" if os.geteuid() == 0 else None  # the server refuses to run as root
-    with scratch_directory("pg") as directory:
+    with scratch_directory("pg", in_memory=True) as directory:
         _initialise(programs, directory, user)
         engine = PostgresEngine(programs, directory, user, fsync=fsync)
         try:
