@@ -84,7 +84,7 @@ class Session:
         self._segments = True
 
     def packet(self, packet: bytes, now: float) -> None:
-        """From the client; others' are kept away before."""
+        """From the client; others' are kept away before. Raises `OSError` if the answer cannot leave just now."""
         if len(packet) < 4 or not packet.startswith(_ACK):
             self._unusual(packet, now)
             return
@@ -92,7 +92,8 @@ class Session:
         # The sheet on the table is the one that the last block sent is of.
         if sheet is not None and transfer.sent < sheet.last and (block := transfer.step(number, now)):
             place = (block - sheet.first) * sheet.stride
-            self._send_one(sheet.packets[place : place + sheet.stride])
+            # A full socket or a way that is gone raises OSError, which the caller ignores: the timer goes on.
+            self._transmit(sheet.packets[place : place + sheet.stride])
         elif transfer.acknowledged(number, now):
             if transfer.done:
                 self.end("completed", now)
@@ -127,7 +128,6 @@ class Session:
         """For timers, some 20 times a second."""
         if self._waiting:
             self.transfer.postpone(now)
-            return
         match self.transfer.timer(now):
             case Due.SEND_AGAIN:
                 self.pump(now)
@@ -136,7 +136,7 @@ class Session:
                 self.end("timed_out", now)
             case Due.NOTHING:
                 first, through = self.transfer.wanted()
-                if first <= through:  # the socket was full
+                if first <= through and not self._waiting:  # the socket was full
                     self.pump(now)
 
     def resume(self, failure: Failure | None, now: float) -> None:

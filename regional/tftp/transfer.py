@@ -152,9 +152,9 @@ class Transfer:
         return Due.SEND_AGAIN
 
     def postpone(self, now: float) -> None:
-        """Bytes are still being read: that is no silence of the client."""
+        """Bytes are still being read: that is no silence of the client. The end of all transfers stays."""
         self._progressed = now
-        self.deadline = now + self._timeout
+        self.deadline = min(now + self._timeout, self._ends)
 
     def _block_of(self, number: int) -> int | None:
         """The block in (base, highest sent] with this number on the wire. A window is at most 65535 blocks."""

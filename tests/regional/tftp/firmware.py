@@ -44,8 +44,9 @@ class Firmware:
             return True
         return False
 
-    async def fetch(self, name: str, mode: str = "octet", **options: int) -> bytes:
-        """A whole file; raises `AssertionError` with the server's ERROR."""
+    async def fetch(self, name: str, mode: str = "octet", lose: int = 0, **options: int) -> bytes:
+        """A whole file; every `lose`th block is lost once. Raises `AssertionError` with the server's ERROR."""
+        lost = -1
         self.ask(name, mode, **options)
         content, block, in_window, block_bytes, window = bytearray(), 0, 0, 512, 1
         while True:
@@ -57,7 +58,13 @@ class Firmware:
                 self.send(Ack(0))
                 continue
             assert isinstance(packet, Data), packet
+            if lose and block + 1 > lost and (block + 1) % lose == 0:
+                lost = block + 1
+                continue
             if packet.block != (block + 1) & 0xFFFF:
+                if in_window and packet.block == (block + 2) & 0xFFFF:  # a gap
+                    in_window = 0
+                    self.send(Ack(block & 0xFFFF))
                 continue
             block, in_window = block + 1, in_window + 1
             content += packet.payload

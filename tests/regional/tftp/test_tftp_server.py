@@ -121,11 +121,20 @@ async def test_tftpy_fetches(served: Served, tmp_path: Path, options: dict[str, 
         await asyncio.to_thread(client.download, "absent", str(tmp_path / "absent"))
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
-async def test_curl_fetches(served: Served, tmp_path: Path) -> None:
-    url = f"tftp://{served.address[0]}:{served.address[1]}/loader.efi"
-    command = ["curl", "-sS", "--tftp-blksize", "1468", "-o", str(tmp_path / "got"), url]
-    process = await asyncio.create_subprocess_exec(*command)
+@pytest.mark.parametrize(
+    "command",
+    [
+        "curl -sS --tftp-blksize 1468 -o {file} tftp://{host}:{port}/loader.efi",
+        "atftp --option blksize\u00a01468 --option windowsize\u00a016 -g -r loader.efi -l {file} {host} {port}",
+    ],
+    ids=["curl", "atftp"],
+)
+async def test_programs_fetch(served: Served, tmp_path: Path, command: str) -> None:
+    host, port = served.address
+    words = command.format(file=tmp_path / "got", host=host, port=port).split(" ")
+    if shutil.which(words[0]) is None:
+        pytest.skip(f"{words[0]} is not installed: python -m tests.engines.install tftp")
+    process = await asyncio.create_subprocess_exec(*(word.replace("\u00a0", " ") for word in words))
     assert await process.wait() == 0
     assert (tmp_path / "got").read_bytes() == LOADER
 
@@ -238,6 +247,18 @@ async def test_only_a_timer_sends_again(served: Served) -> None:
     assert await client.hear(1.5) == Data(2, LOADER[512:1024])
     client.send(Refusal(0, "enough"))
     await served.until(lambda: served.count("resent_blocks_total") >= 1)
+
+
+async def test_a_window_with_losses_is_gone_on_with_where_it_broke(served: Served) -> None:
+    assert await served.client().fetch("loader.efi", lose=47, blksize=1468, windowsize=32) == LOADER
+    await served.until(lambda: served.count("transfers_total", outcome="completed") == 1)
+    assert served.count("resent_blocks_total") > 0
+    assert await served.client().fetch("text", "netascii", windowsize=4) == b"one\r\ntwo\r\0\r\n"
+
+
+async def test_blocks_may_be_tiny(served: Served) -> None:
+    assert await served.client().fetch("boot.ipxe", blksize=8, windowsize=3) == b"#!ipxe\nfor 127.0.0.1\n"
+    assert await served.client().fetch("text", blksize=9) == b"one\ntwo\r\n"
 
 
 async def test_silence_ends_a_transfer(serve: Serve) -> None:
