@@ -122,8 +122,7 @@ async def build(settings: Settings, clock: Clock, backing: Backing) -> ControlPl
     tenancy = build_tenancy(
         database, clock, backing.cache, box, _identities(settings), in_use=(registry_holds,), trail=auditing.trail
     )
-    tenants = tenancy.directory
-    webhooks = _webhooks(settings, clock, backing, box, tenancy, auditing)
+    tenants, webhooks = tenancy.directory, _webhooks(settings, clock, backing, box, tenancy, auditing)
     metrics, pace = CollectorRegistry(), _pace(settings)
     quota = _quota(settings, clock, backing, tenancy, metrics)
     gate, pulls = SignatureGate(database, backing.blobs, tenancy.directory, clock), PullTimes(database, clock)
