@@ -11,14 +11,24 @@ from tests.engines import SKIPPED
 pytest_plugins = ["tests.engines.fixtures"]
 
 
+# What a machine has once, by the fixture that needs it: dockerd in the machine's own network, and the addresses of the
+# shaped links.
+_ONE_AT_A_TIME = {"docker_host_engine": "docker_host_engine", "links": "shaped_links"}
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """dockerd in the machine's own network is lent to one process at a time: with `--dist loadgroup` one worker runs
-    all tests that need it, and nobody waits.
+    """With `--dist loadgroup` one worker runs all tests that need such a thing, and nobody waits; a module of whole
+    fleets stays on one worker, for its tests share a fleet.
     """
     for item in items:
-        if "docker_host_engine" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("docker_host_engine"))
+        if item.get_closest_marker("xdist_group") is not None:
+            continue
+        groups = [group for name, group in _ONE_AT_A_TIME.items() if name in getattr(item, "fixturenames", ())]
+        if not groups and item.path.parent.name == "processes":
+            groups = [item.path.stem]
+        for group in groups[:1]:
+            item.add_marker(pytest.mark.xdist_group(group))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
