@@ -20,6 +20,7 @@ from control_plane.database.schema import metadata
 from control_plane.registry import tables
 from control_plane.registry.routes import build_routes
 from control_plane.registry.service import RegistryService
+from control_plane.registry.upload_names import UploadNames
 from control_plane.registry.v2 import Options
 from tests.control_plane.registry.people import Credentials, Directory
 from tests.engines.processes import wait_until
@@ -67,7 +68,8 @@ def _application(url: str, root: Path) -> Starlette:
     clock, people = SystemClock(), Credentials()
     database = Database(url, clock)
     blobs = FilesystemBlobStore(root / "blobs", reserve_bytes=0)
-    registry = RegistryService(database, blobs, Directory("acme", "birch"), clock)
+    names = UploadNames([b"the same after a restart"])
+    registry = RegistryService(database, blobs, Directory("acme", "birch"), clock, names=names)
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:

@@ -100,11 +100,14 @@ def test_a_database_that_goes_away_costs_no_acknowledged_push(lab: Lab, how: str
     requests: list[Callable[[], httpx.Response]] = [
         lambda: user.ask("GET", user.path("manifests", "before")),
         lambda: user.ask("GET", user.path("tags", "list")),
-        lambda: user.ask("POST", user.path("blobs", "uploads", "")),
         lambda: user.ask("PUT", user.path("manifests", "while"), encode(document), Content_Type=IMAGE),
+        lambda: user.ask("POST", user.path("blobs", "uploads", "")),
         lambda: patch(user, location, content[100:200], 100),
     ]
-    for answer in lab.ask_all(requests):
+    for number, answer in enumerate(lab.ask_all(requests)):
+        # Bytes come in without the database, as long as it is remembered who may send them.
+        if number >= 3 and answer.status_code == 202:
+            continue
         assert (answer.status_code, codes_of(answer)) == (503, ["UNAVAILABLE"])
         assert int(answer.headers["Retry-After"]) >= 1
     if how == "killed":
