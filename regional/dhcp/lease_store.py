@@ -76,7 +76,11 @@ class LeaseStore:
             self._lines[lease.address] = line + b"\n"
         if damaged:
             log.warning("damaged lines in the leases, left out", path=str(self._path), lines=damaged)
-        self._rewrite()
+        try:
+            self._rewrite()
+        except LeasesNotStored as failure:
+            # A full disk: what else the regional does goes on, and the first lease tries again.
+            log.error("the leases were read, and cannot be written yet", error=str(failure))
         # Of two addresses of one client the later counts.
         return Loaded(sorted(found.values(), key=lambda lease: lease.expires - lease.seconds), damaged)
 

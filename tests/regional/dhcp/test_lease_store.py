@@ -105,6 +105,7 @@ def test_a_full_disk_refuses_and_the_next_write_makes_the_file_whole(
         full.setattr("regional.dhcp.lease_store.write_file", lambda *_: (_ for _ in ()).throw(OSError(28, "No space")))
         with pytest.raises(LeasesNotStored, match="No space"):
             store.append([lease(3, clock)])
+        assert [each.address for each in reopened(path, clock)] == [1]  # a start on the full disk
     assert [each.address for each in reopened(path, clock)] == [1]
     store.append([lease(4, clock)])
     store.close()
