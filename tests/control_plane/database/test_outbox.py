@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import ClassVar
 
 import pytest
@@ -14,7 +15,7 @@ from common.errors import Unavailable
 from control_plane.database import Database
 from control_plane.database.messages import Message
 from control_plane.database.outbox import outbox
-from control_plane.database.relay import relay_forever, relay_once
+from control_plane.database.relay import Announcement, relay_forever, relay_once
 from control_plane.events import Event
 from control_plane.events.memory import MemoryEventBus
 
@@ -147,6 +148,23 @@ async def test_the_relay_wakes_at_once_after_a_commit(database: Database) -> Non
         async with asyncio.timeout(5):
             assert (await anext(events)).payload == {"number": 1}
         relay.cancel()
+
+
+async def test_while_many_commit_the_relay_takes_its_time_between_rounds(database: Database) -> None:
+    bus, now = RecordingBus(), asyncio.get_running_loop().time
+    rounds: list[float] = []
+
+    async def tap(_announcements: Sequence[Announcement]) -> None:
+        rounds.append(now())
+
+    async with bus.subscribe("things.moved") as events, asyncio.TaskGroup() as group:
+        relay = group.create_task(relay_forever(database, bus, poll_seconds=60, tap=tap))
+        for number in range(8):
+            await announce(database, number)
+        async with asyncio.timeout(5):
+            assert [(await anext(events)).payload["number"] for _ in range(8)] == list(range(8))
+        relay.cancel()
+    assert all(later - earlier > 0.04 for earlier, later in pairwise(rounds))
 
 
 async def test_the_relay_of_one_replica_finds_what_another_committed(

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import func, select
 
 from common.clock import ManualClock
 from common.digest import Digest, DigestMismatch
@@ -15,6 +16,7 @@ from common.errors import Denied, Failure, Unauthenticated
 from control_plane.blobs import DiskFull, UploadOffsetWrong, UploadUnknown
 from control_plane.blobs.memory import MemoryBlobStore
 from control_plane.database import Database
+from control_plane.registry import tables
 from control_plane.registry.failures import BlobUnknown, RepositoryUnknown, ScopeInsufficient
 from control_plane.registry.jobs import SCHEDULES, build_handlers
 from control_plane.registry.service import RegistryService
@@ -243,6 +245,24 @@ async def test_a_session_goes_on_in_another_replica(
     await registry.uploads.append(ADA, WEB, upload.upload_id, chunks_of(DATA[3:]), 3)
     await other.uploads.finish(ADA, WEB, upload.upload_id, DIGEST)
     assert await sees(registry, ADA, WEB)
+
+
+async def test_an_upload_has_no_row_before_its_bytes_are_published(
+    registry: RegistryService, database: Database
+) -> None:
+    async def rows() -> int:
+        async with database.reading() as connection:
+            return (await connection.execute(select(func.count()).select_from(tables.uploads))).scalar_one()
+
+    upload = await registry.uploads.start(ADA, WEB)
+    await registry.uploads.append(ADA, WEB, upload.upload_id, chunks_of(DATA))
+    assert await rows() == 0
+    await registry.uploads.finish(ADA, WEB, upload.upload_id, DIGEST)
+    assert await rows() == 1
+    await registry.uploads.cancel(ADA, WEB, upload.upload_id)
+    assert await rows() == 0
+    with pytest.raises(UploadUnknown):
+        await registry.uploads.cancel(ADA, WEB, upload.upload_id)
 
 
 async def test_a_client_that_breaks_off_one_request_push_leaves_nothing(
