@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from ipaddress import IPv4Address, ip_address
@@ -12,6 +13,7 @@ import structlog
 
 from common.clock import Clock
 from common.lifecycle import Lifecycle
+from regional.dhcp.advertising import advertise, open_advertiser
 from regional.dhcp.committing import Committer
 from regional.dhcp.configuration import DhcpConfigurationInvalid, DhcpFile, load_file, proxy_on
 from regional.dhcp.handler import Handler
@@ -53,15 +55,21 @@ async def _serving(
     )  # fmt: skip
     metrics.gauge("dhcp_leases", "Addresses that are offered, leased or in quarantine", lambda: float(len(book)))
     lines: list[Line] = []
+    advertisers: list[socket.socket] = []
     try:
         for interface in subnets.interfaces or (settings.interface,):
             lines += [open_line(interface, port) for port in (SERVER_PORT, PROXY_PORT)]
+        quiet = [each.interface for each in subnets.every if each.answer_ipv6 and each.interface]
+        advertisers = [found for interface in quiet if (found := open_advertiser(interface)) is not None]
         spawn("dhcp", server.serve(lines))
+        spawn("dhcp ipv6", advertise(advertisers, clock))
         log.info("dhcp listening", interfaces=subnets.interfaces, subnets=len(subnets.every), leases=running)
         yield
     finally:
         for line in lines:
             line.close()
+        for each in advertisers:
+            each.close()
         await asyncio.to_thread(store.close)
 
 

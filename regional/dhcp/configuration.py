@@ -98,6 +98,7 @@ class SubnetEntry(_Entry):
     proxy: bool = False
     probe: bool | None = None
     circuit_limit: int = Field(default=0, ge=0)
+    answer_ipv6: bool = False
 
     @model_validator(mode="after")
     def _fits(self) -> SubnetEntry:
@@ -146,6 +147,7 @@ class SubnetEntry(_Entry):
             self.proxy,
             size <= _PROBED_POOL if self.probe is None else self.probe,
             self.circuit_limit,
+            self.answer_ipv6,
         )
 
 

@@ -46,7 +46,8 @@ class Subnet:
     """`interface` empty: reached by relays alone. `server` is option 54 and, for TFTP, the next server. `options` are
     ready to send, without the lease's own. Seconds: `firmware_seconds` for stages that boot, `lease_seconds` else.
     `proxy`: another server gives addresses here, we only boot files. `probe`: ask the network before an address is
-    offered. `circuit_limit`: leases of one relay port; 0: any.
+    offered. `circuit_limit`: leases of one relay port; 0: any. `answer_ipv6`: tell who asks that there
+    is no IPv6 router.
     """
 
     network: IPv4Network
@@ -62,6 +63,7 @@ class Subnet:
     proxy: bool = False
     probe: bool = False
     circuit_limit: int = 0
+    answer_ipv6: bool = False
 
     def __contains__(self, address: object) -> bool:
         return isinstance(address, int) and (address & self._mask) == self._base

@@ -25,6 +25,7 @@ client = 50
 network = "10.77.0.0/24"
 interface = "eth0"
 authoritative = true
+answer_ipv6 = true
 routers = ["10.77.0.254"]
 dns = ["10.77.0.53"]
 domain = "rack.example"

@@ -46,6 +46,25 @@ for packet, to in (
     print(answer.options[53][0], answer.yiaddr, answer.file.decode(), answer.options[60].decode())
 """
 
+# Looks for an IPv6 router until it is told; shows lifetime, flags and what follows.
+SOLICITOR = """
+import socket, struct, time
+asker = socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6)
+asker.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 255)
+asker.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, socket.if_nametoindex("eth0"))
+asker.settimeout(0.2)
+deadline = time.monotonic() + 8
+while time.monotonic() < deadline:
+    try:
+        asker.sendto(struct.pack("!BBHI", 133, 0, 0, 0), ("ff02::2", 0))
+        answer = asker.recv(200)
+    except OSError:
+        continue
+    if answer[0] == 134:
+        print(answer[5], answer[6:8].hex(), len(answer))
+        break
+"""
+
 
 @pytest.fixture(scope="module")
 def network() -> Iterator[Rack]:
@@ -97,6 +116,8 @@ async def test_real_clients_get_keep_and_give_back_addresses(network: Rack, scri
     configuration.write_text(CONFIGURATION)
     options = (f"--dhcp-config={configuration}",)
     async with regional(network.regional, tmp_path, *options) as process:
+        told = await asyncio.to_thread(network.run, network.machines, sys.executable, "-c", SOLICITOR)
+        assert told == "0 0000 16\n"  # no flags, no lifetime, no prefix: nobody is configured by it
         said = await udhcpc(network, script, "-O", "search", "-O", "staticroutes", "-x", "hostname:x")
         assert "lease of 10.77.0.10 obtained" in said
         for word in ("ip=10.77.0.10", "router=10.77.0.254", "dns=10.77.0.53", "domain=rack.example", "lease=43200"):
