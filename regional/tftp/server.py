@@ -27,7 +27,7 @@ from regional.tftp.metrics import TftpMetrics
 from regional.tftp.opening import Opener
 from regional.tftp.packet import ErrorCode, PacketMalformed, Refusal, Request, decode
 from regional.tftp.session import Address, Session, answer, refuse_stranger
-from regional.tftp.sockets import bound, make_room, pair
+from regional.tftp.sockets import bound, make_room, pair, widen
 from regional.tftp.sources import Library
 from regional.tftp.terms import Limits
 from regional.tftp.transfer import Transfer
@@ -41,7 +41,6 @@ _RECEIVE_BYTES = 1024
 # An ERROR's text may be cut. Python takes what is under 512 bytes from its own pool.
 _ANSWER_BYTES = 256
 _TURN_SECONDS = 0.002
-_BUFFER_BYTES = 4 << 20
 
 
 class TftpListenFailed(Unavailable):
@@ -103,8 +102,7 @@ class TftpServer:
                 f"{host}:{port}/udp cannot be listened on: {error.strerror or error}",
                 action="stop what listens there, choose another --tftp-port, or give the right to ports under 1024",
             ) from error
-        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER_BYTES)
-        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_BYTES)
+        widen(self._listener)
         self._poll.register(self._listener.fileno(), select.EPOLLIN)
         asyncio.get_running_loop().add_reader(self._poll.fileno(), self._readable)
 

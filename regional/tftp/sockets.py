@@ -12,6 +12,9 @@ log = structlog.get_logger()
 
 # linux/in.h; Python names neither. Without DF a router on the way may cut what a narrow link cannot carry.
 _IP_MTU_DISCOVER, _IPV6_MTU_DISCOVER, _PMTUDISC_DONT = 10, 23, 0
+# asm-generic/socket.h
+_SNDBUFFORCE, _RCVBUFFORCE = 32, 33
+_BUFFER_BYTES = 4 << 20
 
 
 def make_room(transfers: int) -> None:
@@ -23,6 +26,15 @@ def make_room(transfers: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (granted, hard))
         if granted < wanted:
             log.warning("few open files are allowed", allowed=granted, wanted=wanted)
+
+
+def widen(listener: socket.socket) -> None:
+    """Room for the requests of a whole rack at once, beyond the system's limit (net.core.rmem_max) where we may."""
+    for forced, usual in ((_RCVBUFFORCE, socket.SO_RCVBUF), (_SNDBUFFORCE, socket.SO_SNDBUF)):
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, forced, _BUFFER_BYTES)
+        except OSError:
+            listener.setsockopt(socket.SOL_SOCKET, usual, _BUFFER_BYTES)
 
 
 def bound(host: str, port: int, *, shared: bool = False) -> socket.socket:
