@@ -42,13 +42,15 @@ class Links:
     def __init__(self, plan: Plan, prefix: str = "lsb") -> None:
         self.plan = plan
         self._prefix = f"{prefix}{os.getpid() % 10000}"
+        # Of its own, so that two runs on one machine do not answer each other.
+        self._net = f"10.{64 + os.getpid() % 64}"
         self._namespaces: list[str] = []
-        self.centre = Node("centre", "10.98.0.1", self._enter("c"))
+        self.centre = Node("centre", f"{self._net}.0.1", self._enter("c"))
 
     def node(self, idc: str, number: int) -> Node:
         name = f"regional-{idc}" if number == 0 else f"{idc}-{number}"
         index = self.plan.idcs.index(idc) + 1
-        return Node(name, f"10.98.{index}.{number + 1}", self._enter(f"{index}n{number}"))
+        return Node(name, f"{self._net}.{index}.{number + 1}", self._enter(f"{index}n{number}"))
 
     def build(self) -> None:
         self._namespace("core")
@@ -107,7 +109,7 @@ class Links:
         here = f"{self._prefix}m"
         run("ip", "link", "add", here, "type", "veth", "peer", "name", "here", "netns", self._name("core"))
         run("ip", "-n", self._name("core"), "link", "set", "here", "master", "br0", "up")
-        run("ip", "addr", "add", "10.98.255.1/16", "dev", here)
+        run("ip", "addr", "add", f"{self._net}.255.1/16", "dev", here)
         run("ip", "link", "set", here, "up")
 
     def _wan(self, switch: str, index: int) -> None:

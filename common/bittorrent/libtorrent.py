@@ -19,11 +19,14 @@ from typing import Self
 
 from common.bittorrent import BannedPeer, RateLimits, Torrent
 from common.bittorrent.checks import check_credentials, check_transport
-from common.bittorrent.failures import SessionClosed, TorrentKnown
+from common.bittorrent.failures import ListenFailed, SessionClosed, TorrentKnown
 from common.bittorrent.lan_settings import Setting, session_settings
 from common.bittorrent.libtorrent_engine import Engine
 from common.bittorrent.libtorrent_limits import limit_settings
 from common.bittorrent.libtorrent_torrent import LibtorrentTorrent
+
+# A free port of libtorrent's is free for TCP; UDP wants the same number, which among many processes somebody has.
+_FREE_PORT_TRIES = 10
 
 
 class LibtorrentSession:
@@ -45,10 +48,11 @@ class LibtorrentSession:
         random: Callable[[], float] = random.random,
         overrides: Mapping[str, Setting] | None = None,
     ) -> None:
-        settings = {**session_settings(listen_host, listen_port, fingerprint, tls=tls), **(overrides or {})}
+        self._settings = {**session_settings(listen_host, listen_port, fingerprint, tls=tls), **(overrides or {})}
+        self._host = listen_host
+        self._tries = 1 if listen_port else _FREE_PORT_TRIES
         self.banned: Callable[[BannedPeer], None] = lambda peer: None
-        self._engine = Engine(settings, listen_host)
-        self._engine.warden.tell = lambda peer: self.banned(peer)
+        self._engine = self._made()
         self._tls = tls
         self._random = random
         self._port = 0
@@ -69,8 +73,21 @@ class LibtorrentSession:
         return self._port
 
     async def start(self) -> None:
-        self._port = await self._engine.start()
+        """Raises `ListenFailed`."""
+        for left in reversed(range(self._tries)):
+            try:
+                self._port = await self._engine.start()
+                break
+            except ListenFailed:
+                if not left:
+                    raise
+                self._engine = self._made()
         self._open = True
+
+    def _made(self) -> Engine:
+        engine = Engine(self._settings, self._host)
+        engine.warden.tell = lambda peer: self.banned(peer)
+        return engine
 
     async def add(self, torrent: Torrent) -> LibtorrentTorrent:
         """Raises `TorrentKnown`, `ContentMissing`, `AddressInvalid`, `CredentialsInvalid`, `TransportForeign`,
