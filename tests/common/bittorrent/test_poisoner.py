@@ -95,4 +95,3 @@ async def test_a_poisoner_that_shares_pieces_with_honest_peers_is_told_from_them
         status = handle.status()
         assert {one.address for one in named} == ({POISONER} if status.failed_bytes else set())
         assert status.from_agents_bytes >= status.held_bytes + status.failed_bytes
-
