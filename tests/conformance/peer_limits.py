@@ -55,6 +55,6 @@ async def _rate_of(leecher) -> float:
 
 async def _next_change(leecher) -> int:
     before = received(leecher)
-    while received(leecher) == before:
-        await asyncio.sleep(0.01)  # a counter has no event to wait for
+    while received(leecher) == before:  # noqa: ASYNC110  a counter has no event to wait for
+        await asyncio.sleep(0.01)
     return received(leecher)
