@@ -44,16 +44,8 @@ async def expect_links(
     promised_until: datetime | None = None,
 ) -> None:
     """Queue reviews of the repository's links; one that is queued already moves to the later of both moments."""
-    rows = [
-        {
-            "repository_id": repository_id,
-            "digest": str(digest),
-            "review_after": review_after,
-            "promised_until": promised_until,
-            "reason": reason,
-        }
-        for digest in sorted(set(digests))
-    ]
+    same = {"repository_id": repository_id, "review_after": review_after, "promised_until": promised_until}
+    rows = [{**same, "digest": str(digest), "reason": reason} for digest in sorted(set(digests))]
     if not rows:
         return
     await connection.execute(_expecting_links(connection.dialect.name), rows)
