@@ -39,7 +39,7 @@ def _mount(*arguments: str) -> int:
 @contextlib.contextmanager
 def _filled(disk: Path) -> Iterator[None]:
     filler = disk / "filler"
-    with filler.open("wb") as file, contextlib.suppress(OSError):
+    with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
         while True:
             file.write(bytes(1 << 16))
     yield

@@ -222,4 +222,11 @@ def test_what_is_somebody_elses_does_not_exist(owners: tuple[Longshore, Longshor
     assert admin("replication", "rule", "show", "nothing").code == 5
     assert admin("replication", "endpoint", "create", "inner", "http://169.254.169.254").code in (2, 4)
     assert admin("replication", "endpoint", "rm", "there", "--tenant", "birch").code == 5
+    assert (
+        admin(
+            "replication", "rule", "create", "using", "push", "there", "--tenant", "acme", "--repository", "acme/**"
+        ).code
+        == 0
+    )
     assert admin("replication", "endpoint", "rm", "there").code == 6
+    assert admin("replication", "rule", "rm", "using").code == 0

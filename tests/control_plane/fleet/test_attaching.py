@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import event, select
 
 from common.attachment import Dialect, Sender
 from common.discovery import keys
@@ -18,6 +18,7 @@ from common.discovery.memory import MemoryRegistry
 from common.errors import Denied, Internal, Invalid, Stale, Unavailable
 from common.generations import HeldSet
 from common.patience import OutboxOverflow, RoundEnded
+from control_plane.database.outbox import outbox
 from control_plane.fleet.dialects import RegionalDialect
 from control_plane.fleet.leases import follow_leases
 from control_plane.fleet.liveness import Horizon, horizon, silence_limit
@@ -146,6 +147,7 @@ async def test_a_defect_in_the_plane_shows_nothing_of_its_insides(plane: Plane, 
 
 async def test_heartbeats_write_nothing_to_the_database(plane: Plane, agent: Edge) -> None:
     async with agent.attached():
+        await eventually(lambda: _announced(plane))
         with _writes_of(plane) as writes:
             await _heartbeats(4)
             assert writes == []
@@ -401,3 +403,9 @@ def _writes_of(plane: Plane) -> Iterator[list[str]]:
     event.listen(engine, "before_cursor_execute", note)
     yield writes
     event.remove(engine, "before_cursor_execute", note)
+
+
+async def _announced(plane: Plane) -> bool:
+    """Whether the relay has published, and so deleted, all that was announced."""
+    async with plane.database.reading() as connection:
+        return (await connection.execute(select(outbox))).first() is None
