@@ -57,8 +57,8 @@ fresh: setup
 test: setup ## every test; as root on Debian it installs the servers that it needs
 	$(BIN)/python -m tests.engines.install
 	$(SCRATCH) $(BOUNDED) $(BIN)/python -m pytest -n 3 --dist loadgroup --ignore tests/processes
-	# Whole fleets mostly wait, for heartbeats and shaped links; two of them fit beside each other.
-	$(SCRATCH) $(BOUNDED) $(BIN)/python -m pytest -n 2 --dist loadgroup tests/processes
+	# Whole fleets mostly wait, for heartbeats and shaped links: two fit beside each other. A file shares its fleet.
+	$(SCRATCH) $(BOUNDED) $(BIN)/python -m pytest -n 2 --dist loadfile tests/processes
 
 demo: setup ## push an image and watch it spread to two data centres: IMAGE=... DEMO_EXIT=1
 	$(BIN)/python -m deploy.demo

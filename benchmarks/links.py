@@ -42,8 +42,7 @@ class Links:
     def __init__(self, plan: Plan, prefix: str = "lsb") -> None:
         self.plan = plan
         self._prefix = f"{prefix}{os.getpid() % 10000}"
-        # Of its own, so that two runs on one machine do not answer each other.
-        self._net = f"10.{64 + os.getpid() % 64}"
+        self._net = _free_net()
         self._namespaces: list[str] = []
         self.centre = Node("centre", f"{self._net}.0.1", self._enter("c"))
 
@@ -122,6 +121,14 @@ class Links:
     def _shape(self, short: str, device: str, mbit: int) -> None:
         rate = ["rate", f"{mbit}mbit", "burst", _BURST, "latency", "50ms"]
         run("tc", "-n", self._name(short), "qdisc", "add", "dev", device, "root", "tbf", *rate)
+
+
+def _free_net() -> str:
+    """The first two bytes of addresses of our own: two runs on one machine must not answer each other."""
+    taken = run("ip", "-o", "-4", "addr", "show")
+    first = os.getpid() % 64
+    nets = [f"10.{64 + (first + step) % 64}" for step in range(64)]
+    return next(net for net in nets if f" {net}." not in taken)
 
 
 @contextlib.contextmanager

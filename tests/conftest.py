@@ -19,7 +19,8 @@ _ONE_AT_A_TIME = {"docker_host_engine": "docker_host_engine", "links": "shaped_l
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """With `--dist loadgroup` one worker runs all tests that need such a thing, and nobody waits; a module of whole
-    fleets stays on one worker, for its tests share a fleet.
+    fleets stays on one worker, for its tests share a fleet. pytest-xdist 3.8 under pytest 9.2 heeds no groups: until it
+    does, dockerd's own lock makes them wait, and fleets are run with `--dist loadfile`.
     """
     for item in items:
         if item.get_closest_marker("xdist_group") is not None:
