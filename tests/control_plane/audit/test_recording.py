@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import json
 import time
 
 import pytest
@@ -142,10 +144,17 @@ async def test_the_flusher_writes_at_once_when_a_batch_is_full(database: Databas
     assert await auditing.sealer.seal_all() == 5
 
 
-async def test_ten_thousand_notes_a_second_do_not_hold_up_the_loop(auditing: Auditing) -> None:
-    """Noting is counted in microseconds, and flushing never keeps the loop for long. Counted in CPU time of the loop's
-    thread: what else the machine does is none of its business.
+async def test_ten_thousand_notes_do_not_hold_up_the_loop(auditing: Auditing, request: pytest.FixtureRequest) -> None:
+    """Noting costs as little as making JSON of it a few times, and flushing keeps the loop for a small part of what
+    the noting took. In CPU time of the loop's thread, against what this machine needs at this moment, and without the
+    collection of what thousands of other tests have left.
     """
+    gc.disable()
+    request.addfinalizer(gc.enable)
+    began = time.thread_time()
+    for number in range(10_000):
+        json.dumps({"number": number, "repository": "acme/web", "digest": "sha256:" + "0" * 64, "by": "ada"})
+    reference = time.thread_time() - began
     began = time.thread_time()
     with bound(dict(SCOPE)):
         for number in range(10_000):
@@ -164,10 +173,10 @@ async def test_ten_thousand_notes_a_second_do_not_hold_up_the_loop(auditing: Aud
         watching = group.create_task(watch())
         await auditing.trail.flush()
         watching.cancel()
-    print(f"noting {noting / 10_000 * 1e6:.1f} us each, longest hold {longest * 1000:.0f} ms")
+    print(f"noting {noting / reference:.1f} times its JSON, longest hold {longest / noting:.2f} of the noting")
     assert auditing.trail.lost == 0
-    assert noting < 0.5  # of the second in which they come; 0.05 measured
-    assert longest < 0.25
+    assert noting < reference * 40
+    assert longest < noting
 
 
 async def test_a_strict_trail_writes_a_denial_before_it_is_answered(database: Database, build: BuildAuditing) -> None:
