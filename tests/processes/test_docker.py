@@ -34,13 +34,7 @@ from tests.engines.dockerd import IMAGE, DockerEngine
 from tests.processes.conftest import two_idcs
 from tests.processes.fleets import remove_everything
 
-pytestmark = [
-    pytest.mark.processes,
-    pytest.mark.engine("docker"),
-    pytest.mark.timeout(150),
-    # Also those that come to dockerd by a fleet: one worker has it, from the first of them to the last.
-    pytest.mark.xdist_group("docker_host_engine"),
-]
+pytestmark = [pytest.mark.processes, pytest.mark.engine("docker"), pytest.mark.timeout(150)]
 
 HOSTS = ("east-1", "west-1")
 

@@ -26,6 +26,8 @@ import pytest
 from common.digest import Digest
 from control_plane.cli.image_source import BlobSource
 from deploy.demo.fleet import Fleet, Idc, Node
+from tests.engines.fixtures import running
+from tests.engines.processes import installed_program
 from tests.processes.fleets import push_blob, request_everywhere, wait_verified
 
 _LAYER = 5 << 20
@@ -205,8 +207,15 @@ def test_held_images_are_pulled_while_the_centre_is_away_also_after_a_restart(ed
     assert edge.ask("/v2/acme/kept/manifests/1", token).status == 404
 
 
-@pytest.mark.skipif(shutil.which("skopeo") is None, reason="engines: skopeo is not installed")
-def test_skopeo_pulls_with_its_login_and_a_public_image_without(edge: Edge, fleet: Fleet, tmp_path: Path) -> None:
+@pytest.fixture
+def skopeo_program() -> Iterator[str]:
+    with running("skopeo", installed_program("skopeo", "registry-clients")) as program:
+        yield program
+
+
+def test_skopeo_pulls_with_its_login_and_a_public_image_without(
+    edge: Edge, fleet: Fleet, skopeo_program: str, tmp_path: Path
+) -> None:
     blob, _ = blob_of(6)
     push_blob(fleet, blob, "acme/tools:1")
     certificates = tmp_path / "certificates"
@@ -215,7 +224,14 @@ def test_skopeo_pulls_with_its_login_and_a_public_image_without(edge: Edge, flee
 
     def copy(target: str, *options: str) -> subprocess.CompletedProcess[str]:
         source = f"docker://127.0.0.1:{edge.port}/acme/tools:1"
-        command = ["skopeo", "copy", f"--src-cert-dir={certificates}", *options, source, f"dir:{tmp_path / target}"]
+        command = [
+            skopeo_program,
+            "copy",
+            f"--src-cert-dir={certificates}",
+            *options,
+            source,
+            f"dir:{tmp_path / target}",
+        ]
         return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
     assert copy("nobody", "--src-no-creds").returncode != 0

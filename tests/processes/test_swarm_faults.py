@@ -14,7 +14,7 @@ from benchmarks.swarm.soak import SHAPE, Soak
 from tests.engines import EngineCannotRun
 from tests.engines.fixtures import running
 
-pytestmark = [pytest.mark.processes, pytest.mark.timeout(180), pytest.mark.xdist_group("shaped_links")]
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(180)]
 
 SPREADS = 3
 # Of these faults one hits the control plane, one the regional, one an agent, each while the blob is on its way.

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import os
 import random
-import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -24,6 +23,8 @@ from regional.tftp.metrics import TftpMetrics
 from regional.tftp.packet import Ack, Data, OptionAck, Refusal, Request
 from regional.tftp.server import ServerLimits, TftpListenFailed, TftpServer, serving
 from regional.tftp.terms import Limits
+from tests.engines.fixtures import running
+from tests.engines.processes import installed_program
 
 from .firmware import Firmware
 
@@ -132,10 +133,9 @@ async def test_tftpy_fetches(served: Served, tmp_path: Path, options: dict[str, 
 async def test_programs_fetch(served: Served, tmp_path: Path, command: str) -> None:
     host, port = served.address
     words = command.format(file=tmp_path / "got", host=host, port=port).split(" ")
-    if shutil.which(words[0]) is None:
-        pytest.skip(f"{words[0]} is not installed: python -m tests.engines.install tftp")
-    process = await asyncio.create_subprocess_exec(*(word.replace("\u00a0", " ") for word in words))
-    assert await process.wait() == 0
+    with running(words[0], installed_program(words[0], "tftp")) as program:
+        process = await asyncio.create_subprocess_exec(program, *(word.replace("\u00a0", " ") for word in words[1:]))
+        assert await process.wait() == 0
     assert (tmp_path / "got").read_bytes() == LOADER
 
 
