@@ -10,7 +10,6 @@ Its own loop, not jobs: jobs share four slots, and a hanging address would hold 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,12 +17,12 @@ from datetime import timedelta
 
 import structlog
 
-from common.backoff import Backoff, jittered
 from common.clock import Clock
 from common.errors import Unavailable
 from control_plane.audit.model import SYSTEM, Act, Outcome
 from control_plane.audit.service import AuditTrail
 from control_plane.database import Database, UnitOfWork
+from control_plane.jobs.rounds import Rounds
 from control_plane.sealing import SealBroken, SealedBox
 from control_plane.webhooks import store
 from control_plane.webhooks.cloudevents import headers_of, signature
@@ -68,31 +67,18 @@ class Dispatcher:
         self._limits = limits
         self._chance = chance
         self._busy: Counter[str] = Counter()
-        self._woken = asyncio.Event()
+        self._rounds = Rounds("webhooks", self._start, clock, chance, limits.poll_seconds)
 
     def wake(self) -> None:
-        self._woken.set()
+        self._rounds.wake()
 
     async def run(self) -> None:
         """Never returns. Waits out an outage of the database."""
-        backoff = Backoff(self._chance, initial_seconds=self._limits.poll_seconds, cap_seconds=30)
-        async with asyncio.TaskGroup() as group:
-            while True:
-                self._woken.clear()
-                try:
-                    started = await self._start(group)
-                    backoff.reset()
-                except Unavailable as error:
-                    log.warning("webhooks wait", error=str(error))
-                    await self._clock.sleep(backoff.next_delay())
-                    continue
-                if not started:
-                    await self._until_due()
+        await self._rounds.run()
 
     async def deliver_due(self) -> int:
         """One round, to its end: for tests and tools."""
-        async with asyncio.TaskGroup() as group:
-            return await self._start(group)
+        return await self._rounds.once()
 
     async def _start(self, group: asyncio.TaskGroup) -> int:
         free = self._limits.at_once - self._busy.total()
@@ -111,12 +97,6 @@ class Dispatcher:
             group.create_task(self._deliver(hook, delivery), name=f"webhook {hook.id}")
         return len(claimed)
 
-    async def _until_due(self) -> None:
-        seconds = jittered(self._limits.poll_seconds, 0.2, self._chance)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._woken.wait()
-
     async def _deliver(self, hook: Hook, delivery: Delivery) -> None:
         try:
             number, began = delivery.attempts + 1, self._clock.monotonic()
@@ -133,7 +113,7 @@ class Dispatcher:
             self._busy[hook.id] -= 1
             if not self._busy[hook.id]:
                 del self._busy[hook.id]
-            self._woken.set()
+            self._rounds.wake()
 
     async def _attempt(self, hook: Hook, delivery: Delivery, number: int) -> Answer:
         body, now = delivery.body.encode(), self._clock.now()

@@ -14,11 +14,11 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from common.backoff import Backoff, jittered
 from common.clock import Clock
 from common.errors import Failure, Internal, RateLimited, Stale, Unavailable
 from common.identifiers import new_id
 from control_plane.database import Database
+from control_plane.jobs.rounds import Rounds
 from control_plane.registry.remote.failures import RemoteUntrue
 from control_plane.registry.replication import task_store
 from control_plane.registry.replication.connections import Connections
@@ -71,31 +71,18 @@ class Runner:
         self._chance = chance
         self._limits = limits
         self._busy = 0
-        self._woken = asyncio.Event()
+        self._rounds = Rounds("replication", self._start, clock, chance, limits.poll_seconds)
 
     def wake(self) -> None:
-        self._woken.set()
+        self._rounds.wake()
 
     async def run(self) -> None:
         """Never returns. Waits out an outage of the database."""
-        backoff = Backoff(self._chance, initial_seconds=self._limits.poll_seconds, cap_seconds=30)
-        async with asyncio.TaskGroup() as group:
-            while True:
-                self._woken.clear()
-                try:
-                    started = await self._start(group)
-                    backoff.reset()
-                except Unavailable as error:
-                    log.warning("replication waits", error=str(error))
-                    await self._clock.sleep(backoff.next_delay())
-                    continue
-                if not started:
-                    await self._until_due()
+        await self._rounds.run()
 
     async def run_due(self) -> int:
         """One round, to its end: for tests and tools."""
-        async with asyncio.TaskGroup() as group:
-            return await self._start(group)
+        return await self._rounds.once()
 
     async def _start(self, group: asyncio.TaskGroup) -> int:
         room, now = self._limits.at_once - self._busy, self._clock.now()
@@ -121,11 +108,6 @@ class Runner:
     def _lease_end(self) -> datetime:
         return self._clock.now() + timedelta(seconds=self._limits.lease_seconds)
 
-    async def _until_due(self) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(jittered(self._limits.poll_seconds, 0.2, self._chance)):
-                await self._woken.wait()
-
     async def _do(self, claimed: Claimed) -> None:
         try:
             await self._attempt(claimed)
@@ -136,7 +118,7 @@ class Runner:
             log.error("replication failed", task=claimed.task.task_id, exc_info=error)
         finally:
             self._busy -= 1
-            self._woken.set()
+            self._rounds.wake()
 
     async def _attempt(self, claimed: Claimed) -> None:
         course: Course | None = None
