@@ -15,6 +15,7 @@ from control_plane.events.memory import MemoryEventBus
 from control_plane.events.redis import RedisEventBus
 from tests.conformance.event_bus import EventBusContract, take
 from tests.engines.redis import RedisEngine
+from tests.pace import BUSY_SECONDS
 
 
 class TestMemoryEventBus(EventBusContract):
@@ -79,7 +80,7 @@ class TestRedisEventBusUnderFailure:
         started = time.monotonic()
         with pytest.raises(Unavailable):
             await subject.publish(Event("t", {}))
-        assert time.monotonic() - started < 2.3
+        assert time.monotonic() - started < 2 + BUSY_SECONDS
 
     @pytest.mark.parametrize("failure", ["stop", "pause"])
     async def test_subscribing_to_a_redis_that_is_gone_or_hangs_is_unavailable_in_time(
@@ -90,7 +91,7 @@ class TestRedisEventBusUnderFailure:
         with pytest.raises(Unavailable):
             async with subject.subscribe("t"):
                 pass
-        assert time.monotonic() - started < 2.3
+        assert time.monotonic() - started < 2 + BUSY_SECONDS
 
     @pytest.mark.parametrize("failure", ["stop", "pause"])
     async def test_a_reader_learns_that_it_may_have_missed_something(

@@ -21,6 +21,7 @@ from common.discovery.etcd_client import EtcdOptions
 from common.errors import Denied, Unauthenticated, Unavailable
 from tests.conformance.discovery import following
 from tests.engines.etcd import EtcdEngine
+from tests.pace import BUSY_SECONDS
 
 pytestmark = pytest.mark.engine("etcd")
 ROOT = "/os/east/hosts/"
@@ -76,7 +77,7 @@ async def test_the_death_of_the_leader_costs_neither_registrations_nor_watches(
         await killed(etcd_cluster, leader)
         began = time.monotonic()
         await registration.update(b"two")
-        assert time.monotonic() - began < 8
+        assert time.monotonic() - began < 8 + BUSY_SECONDS
         await picture.becomes({f"{ROOT}leader-1": b"two"})
         await started(etcd_cluster, leader)
         await registration.update(b"three")
@@ -177,7 +178,7 @@ async def test_a_list_from_an_etcd_that_hangs_is_unavailable_in_time(
     began = time.monotonic()
     with pytest.raises(Unavailable):
         await registry.list(ROOT)
-    assert time.monotonic() - began < 6
+    assert time.monotonic() - began < 6 + BUSY_SECONDS
 
 
 async def test_a_process_that_is_killed_disappears_when_its_lease_lapses(
@@ -256,7 +257,7 @@ async def test_a_registration_begun_while_etcd_is_away_appears_when_it_is_back(
     registry = open_registry(own_etcd)
     began = time.monotonic()
     async with registry.register(f"{ROOT}e1", b"alive", 3) as registration:
-        assert time.monotonic() - began < 6
+        assert time.monotonic() - began < 6 + BUSY_SECONDS
         assert not registration.held
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(registration.update(b"updated meanwhile"), 0.5)
@@ -282,7 +283,7 @@ async def test_stopping_while_etcd_hangs_takes_two_seconds_not_more(
     async with open_registry(own_etcd).register(f"{ROOT}e1", b"alive", 30, final_value=b"offline"):
         own_etcd.node().pause()
         began = time.monotonic()
-    assert time.monotonic() - began < 2.5
+    assert time.monotonic() - began < 2 + BUSY_SECONDS
 
 
 async def test_users_and_passwords_are_checked_and_tokens_renewed(

@@ -153,7 +153,7 @@ async def test_heartbeats_write_nothing_to_the_database(plane: Plane, agent: Edg
             assert writes == []
             await plane.idc("north")
             assert len(writes) == 1, "the counter counts"
-        assert plane.fleet.sessions.find("host", agent.id).silent_seconds < TEMPO.heartbeat_seconds * 2  # type: ignore
+        assert plane.fleet.sessions.find("host", agent.id).silent_seconds < silence_limit(TEMPO.heartbeat_seconds)  # type: ignore
 
 
 async def test_facts_are_written_down_when_they_changed(plane: Plane, agent: Edge) -> None:
@@ -203,16 +203,20 @@ async def test_a_lapsed_lease_is_no_evidence_against_a_stream_that_speaks(plane:
         following.cancel()
 
 
-async def test_a_lapsed_lease_hastens_the_verdict_on_a_silent_host(plane: Plane, agent: Edge) -> None:
-    agent.dialect = _mute(agent)
-    began = asyncio.get_running_loop().time()
-    async with agent.attached():
-        plane.fleet.sessions.lease_changed(("host", "east", agent.id), lapsed=True)
-        await eventually(lambda: agent.failures)
+async def test_a_lapsed_lease_hastens_the_verdict_on_a_silent_host(sqlite_url: str, edge: MakeEdge) -> None:
+    beat = 2.0  # the two verdicts are 3 s apart: what a busy machine adds is less
+    async with Plane(sqlite_url, tempo=replace(TEMPO, heartbeat_seconds=beat)) as plane:
+        agent = edge("e1")
+        agent.plane = plane
+        await agent.enrol(await plane.join_token())
+        agent.dialect = _mute(agent)
+        began = asyncio.get_running_loop().time()
+        async with agent.attached():
+            plane.fleet.sessions.lease_changed(("host", "east", agent.id), lapsed=True)
+            await eventually(lambda: agent.failures)
 
-    waited = asyncio.get_running_loop().time() - began
-    assert silence_limit(TEMPO.heartbeat_seconds, lease_lapsed=True) <= waited
-    assert waited < silence_limit(TEMPO.heartbeat_seconds)
+        waited = asyncio.get_running_loop().time() - began
+        assert silence_limit(beat, lease_lapsed=True) <= waited < silence_limit(beat)
 
 
 async def test_a_reader_that_does_not_read_is_let_go_when_the_queue_is_full(plane: Plane, agent: Edge) -> None:

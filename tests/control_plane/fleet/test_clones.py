@@ -6,6 +6,7 @@ import asyncio
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
@@ -80,11 +81,19 @@ async def test_a_process_that_does_not_answer_gives_way_to_the_newcomer(original
 
 async def test_the_same_process_takes_its_own_place_at_once(original: Edge, copy: Edge) -> None:
     copy.process_id = original.process_id
-    began = asyncio.get_running_loop().time()
+    usual = agent_dialect(original.process_id, original.held, original.facts)
+    probes: list[str | None] = []
+
+    def probed(down: Any) -> str | None:
+        probes.append(usual.probe_nonce(down))
+        return probes[-1]
+
+    original.dialect = replace(usual, probe_nonce=probed)
 
     async with original.attached(), copy.attached():
         await eventually(lambda: original.failures)
-        assert asyncio.get_running_loop().time() - began < 1.0, "nobody was probed"
+
+    assert not any(probes), "nobody was probed"
 
     assert original.failures[0].code == "stream_replaced"
 

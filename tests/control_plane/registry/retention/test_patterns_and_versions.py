@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from control_plane.registry.patterns import PatternInvalid, compile_patterns
 from control_plane.registry.retention.semver import version_of
+from tests.pace import BUSY_SECONDS
 
 
 @pytest.mark.parametrize(
@@ -67,7 +68,7 @@ def test_a_pattern_made_to_backtrack_is_answered_at_once() -> None:
     began = time.perf_counter()
     assert not compile_patterns(["*a" * 120 + "b"]).match("a" * 128)
     assert not compile_patterns(["**/a/" * 40 + "b"]).match("/".join("a" * 120))
-    assert time.perf_counter() - began < 1
+    assert time.perf_counter() - began < BUSY_SECONDS
 
 
 def test_versions_stand_in_the_order_of_the_specification() -> None:
