@@ -127,9 +127,9 @@ async def test_who_waits_longest_is_called_first_and_calls_the_next() -> None:
     await asyncio.sleep(0)
     available = 0b11
     desks.arrived(LARGE.digest)
-    done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED, timeout=0.4)
+    done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED, timeout=10)
     assert waiting[0] in done
-    async with asyncio.timeout(0.4):
+    async with asyncio.timeout(10):
         grants = [await waiting[0], await waiting[1]]
     assert [grant.run for grant in grants] == [range(1), range(1, 2)]
     assert not waiting[2].done()

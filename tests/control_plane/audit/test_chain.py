@@ -256,7 +256,7 @@ async def test_a_sealer_does_not_wait_for_another_one(postgresql_url: str, build
     await record(opened[0], one, push())
     async with opened[0].transaction() as unit:
         assert await store.hold_head(unit.connection) is not None
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(10):
             assert await two.sealer.seal_once() == 0
     assert await two.sealer.seal_once() == 1
     for each in opened:
