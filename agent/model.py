@@ -22,6 +22,7 @@ class DesiredState(enum.Enum):
     STOPPED = "stopped"
     REMOVED = "removed"
     HELD = "held"
+    PAUSED = "paused"  # exists, its processes stand still
 
 
 class Effort(enum.Enum):
@@ -38,6 +39,7 @@ class Phase(enum.Enum):
     VERIFIED = "verified"
     CREATING = "creating"
     RUNNING = "running"
+    PAUSED = "paused"
     STOPPED = "stopped"
     FAILED = "failed"
     REMOVED = "removed"
@@ -88,9 +90,12 @@ class PortMapping:
 
 @dataclass(frozen=True, slots=True)
 class Mount:
+    """A named volume, or instead a directory of the host, which the agent's operator must have allowed."""
+
     volume: str
     target: str
     read_only: bool = False
+    host_path: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +111,12 @@ class HealthCheck:
 
 @dataclass(frozen=True, slots=True)
 class ContainerSpec:
-    """`cpus`, `memory_bytes`: 0 is unlimited. Empty command and entrypoint: the image's."""
+    """`cpus`, `memory_bytes`, `disk_bytes`: 0 is unlimited. Empty command, entrypoint, user and working directory: the
+    image's.
+
+    cpu_set: the cores it may use, as `0-2,5`; empty: any. network: `bridge`, `none`, `host` or the name of one that the
+    engine has; empty: what the agent's operator set. privileged, network `host`: only where that operator allowed it.
+    """
 
     command: tuple[str, ...] = ()
     entrypoint: tuple[str, ...] = ()
@@ -118,6 +128,23 @@ class ContainerSpec:
     memory_bytes: int = 0
     health_check: HealthCheck | None = None
     stop_grace_seconds: int = 10
+    cpu_set: str = ""
+    disk_bytes: int = 0
+    network: str = ""
+    hostname: str = ""
+    user: str = ""
+    working_dir: str = ""
+    privileged: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AdoptionWish:
+    """Which container, that somebody else made, shall become this instance. `container`: engine id or name; empty: one
+    whose label offers it. recreate: if it does not fit the specification, replace it; else say what differs.
+    """
+
+    container: str = ""
+    recreate: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +159,7 @@ class Assignment:
     container: ContainerSpec = ContainerSpec()
     restart_nonce: int = 0
     effort: Effort = Effort.ORDINARY
+    adopt: AdoptionWish | None = None
 
     @property
     def container_name(self) -> str:
@@ -141,9 +169,14 @@ class Assignment:
     @property
     def spec_hash(self) -> str:
         """Names all that makes a container what it is: two containers with the same hash are interchangeable."""
-        spec = asdict(self.container)
+        # What nobody wished is left out, so that a field which a newer agent knows does not recreate every container.
         # How long stopping may take is asked when stopping; a change of it must not recreate anything.
-        del spec["stop_grace_seconds"]
+        unset = ContainerSpec()
+        spec = {
+            key: value
+            for key, value in asdict(self.container).items()
+            if key != "stop_grace_seconds" and getattr(self.container, key) != getattr(unset, key)
+        }
         canonical = json.dumps({"manifest": str(self.image.manifest.digest), "spec": spec}, sort_keys=True)
         return hashlib.sha256(canonical.encode()).hexdigest()[:32]
 
@@ -185,7 +218,7 @@ LIVE_STATES = frozenset({ContainerState.RUNNING, ContainerState.RESTARTING, Cont
 @dataclass(frozen=True, slots=True)
 class Container:
     """One container of ours, as the engine shows it. `runtime_id` is the engine's name for it; `stop_grace_seconds` was
-    wished when it was made.
+    wished when it was made. adopted: somebody else made it, or one that it took settings over from.
     """
 
     runtime_id: str
@@ -199,6 +232,7 @@ class Container:
     restart_count: int = 0
     detail: str = ""
     stop_grace_seconds: int = 10
+    adopted: bool = False
 
 
 @dataclass(frozen=True, slots=True)

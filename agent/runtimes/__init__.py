@@ -1,77 +1,89 @@
 """Port: the container engine of this host.
 
-A driver sees and touches only containers that carry both our labels with this host's id; a call that names any other
-object raises `NotOurs` and changes nothing, because several agents and many other programs may share one engine.
-Addresses: a container by the engine's id, an image by the digest of its manifest (never by tag; what the engine calls
-`RepoDigest`).
+A driver sees and touches only containers that carry both our labels with this host's id, and those that `claim` named;
+a call that names any other object raises `NotOurs` and changes nothing, because several agents and many other programs
+may share one engine. Addresses: a container by the engine's id, an image by the digest of its manifest (never by tag;
+what the engine calls `RepoDigest`).
 
 Every call may be repeated: starting what runs, stopping what stands, creating or removing what is created or removed
 already, is a success. Duties under failure: an engine that is away, hung or half alive raises `EngineAway` (try again,
 nothing is known to be wrong with the request) within the driver's deadline; a request that the engine understands and
-will not carry out raises `EngineRefused` with the engine's own words. Nothing blocks the event loop.
+will not carry out raises `EngineRefused` with the engine's own words; what it cannot do at all, `EngineCannot`. Nothing
+blocks the event loop, and a stream that is left holds no thread, socket or process any more.
 
 Implementations: docker.py; memory.py (where there is no engine, and in simulations). The proof is
-tests/conformance/runtime_driver.py.
+tests/conformance/runtime_driver*.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
-from agent.model import Container, ContainerSpec, Engine
+from agent.model import Container, Engine
+from agent.runtimes.failures import (
+    ContainerUnknown,
+    EngineAway,
+    EngineCannot,
+    EngineRefused,
+    NotOurs,
+    SnapshotUnknown,
+)
+from agent.runtimes.orders import (
+    LABEL_ADOPT,
+    LABEL_ADOPTED,
+    LABEL_GENERATION,
+    LABEL_HOST,
+    LABEL_INSTANCE,
+    LABEL_PREFIX,
+    LABEL_SPEC,
+    Adoption,
+    Capabilities,
+    ContainerOrder,
+    Sample,
+    Snapshot,
+    Stranger,
+    labels_of,
+)
+from agent.runtimes.streams import Channel, ExecOrder, LogQuery, Piece, Session, Size
 from common.digest import Digest
-from common.errors import Conflict, Denied, NotFound, Unavailable
 
-LABEL_INSTANCE = "longshore.instance"
-LABEL_HOST = "longshore.host"
-LABEL_GENERATION = "longshore.generation"
-LABEL_SPEC = "longshore.spec"
-LABEL_PREFIX = "longshore."
-
-
-class EngineAway(Unavailable):
-    code = "engine_away"
-
-
-class EngineRefused(Conflict):
-    code = "engine_refused"
-
-
-class NotOurs(Denied):
-    code = "container_not_ours"
-
-
-class ContainerUnknown(NotFound):
-    code = "container_unknown"
-
-
-@dataclass(frozen=True, slots=True)
-class ContainerOrder:
-    """What to create. `name` is unique in the engine; the labels are how we know the container again."""
-
-    name: str
-    instance_id: str
-    generation: int
-    spec_hash: str
-    manifest: Digest
-    spec: ContainerSpec = field(default_factory=ContainerSpec)
-
-
-def labels_of(order: ContainerOrder, host_id: str) -> Mapping[str, str]:
-    """The tenant's labels under ours: a tenant cannot claim another host's or instance's container."""
-    tenants = {key: value for key, value in order.spec.labels.items() if not key.startswith(LABEL_PREFIX)}
-    return {
-        **tenants,
-        LABEL_INSTANCE: order.instance_id,
-        LABEL_HOST: host_id,
-        LABEL_GENERATION: str(order.generation),
-        LABEL_SPEC: order.spec_hash,
-    }
+__all__ = [
+    "LABEL_ADOPT",
+    "LABEL_ADOPTED",
+    "LABEL_GENERATION",
+    "LABEL_HOST",
+    "LABEL_INSTANCE",
+    "LABEL_PREFIX",
+    "LABEL_SPEC",
+    "Adoption",
+    "Capabilities",
+    "Channel",
+    "ContainerOrder",
+    "ContainerUnknown",
+    "EngineAway",
+    "EngineCannot",
+    "EngineRefused",
+    "ExecOrder",
+    "LogQuery",
+    "NotOurs",
+    "Piece",
+    "RuntimeDriver",
+    "Sample",
+    "Session",
+    "Size",
+    "Snapshot",
+    "SnapshotUnknown",
+    "Stranger",
+    "labels_of",
+]
 
 
 class RuntimeDriver(Protocol):
+    @property
+    def capabilities(self) -> Capabilities: ...
+
     async def describe(self) -> Engine:
         """Kind and version; raises `EngineAway`."""
         ...
@@ -96,22 +108,82 @@ class RuntimeDriver(Protocol):
 
     async def create(self, order: ContainerOrder) -> str:
         """The engine's id. A container of that name which is ours and of that spec is the answer itself; any other
-        holder of the name raises `EngineRefused`. `EngineRefused` too when the image is not there.
+        holder of the name raises `EngineRefused`. `EngineRefused` too when the image is not there, `EngineCannot` when
+        the spec asks for what the engine cannot do.
         """
         ...
 
-    async def start(self, runtime_id: str) -> None: ...
+    async def start(self, runtime_id: str) -> None:
+        """One that is paused stays so."""
+        ...
 
     async def stop(self, runtime_id: str, grace_seconds: int) -> None:
-        """Ask, wait `grace_seconds`, then kill."""
+        """Ask, wait `grace_seconds`, then kill; one that is paused goes on first."""
         ...
 
     async def restart(self, runtime_id: str, grace_seconds: int) -> None: ...
 
+    async def pause(self, runtime_id: str) -> None:
+        """Its processes stand still with all they hold. `EngineRefused` unless it runs."""
+        ...
+
+    async def resume(self, runtime_id: str) -> None: ...
+
     async def rename(self, runtime_id: str, name: str) -> None: ...
 
     async def remove(self, runtime_id: str) -> None:
-        """The container and its anonymous volumes, running or not; named volumes stay."""
+        """The container and its anonymous volumes, running or not; named volumes stay. Of a claimed container its
+        anonymous volumes stay too: its successor may have taken them over.
+        """
+        ...
+
+    def logs(self, runtime_id: str, query: LogQuery) -> AbstractAsyncContextManager[AsyncIterator[Piece]]:
+        """Oldest first. The iterator ends with the container if it follows, else with what there is now."""
+        ...
+
+    def execute(self, runtime_id: str, order: ExecOrder) -> AbstractAsyncContextManager[Session]:
+        """Run a command inside. Leaving the context kills it and what it started, if they still run. `EngineRefused`
+        when the container does not run or has no such command (an engine may also say the latter with exit code 126 or
+        127).
+        """
+        ...
+
+    def console(self, runtime_id: str, size: Size) -> AbstractAsyncContextManager[Session]:
+        """The container's own console, of engines that give it one. Leaving the context leaves the container alone."""
+        ...
+
+    async def sample(self, runtime_id: str) -> Sample:
+        """What it uses. Of one that does not run everything is 0."""
+        ...
+
+    async def snapshot(self, runtime_id: str, name: str) -> None:
+        """One of that name that is there already is the answer itself."""
+        ...
+
+    async def snapshots(self, runtime_id: str) -> Sequence[Snapshot]:
+        """Oldest first."""
+        ...
+
+    async def restore(self, runtime_id: str, name: str) -> None:
+        """Raises `SnapshotUnknown`."""
+        ...
+
+    async def delete_snapshot(self, runtime_id: str, name: str) -> None: ...
+
+    def export(self, runtime_id: str) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """A tar archive: of a Docker container its file system, of an LXD instance its backup."""
+        ...
+
+    async def strangers(self, named: Collection[str] = ()) -> Sequence[Stranger]:
+        """Containers of nobody (neither this nor another agent's) that invite adoption by the label `LABEL_ADOPT`, and
+        those that `named` names by engine id or name.
+        """
+        ...
+
+    def claim(self, adoptions: Mapping[str, Adoption]) -> None:
+        """From now on these containers too, by engine id, are ours, and no others without our labels. Another agent's
+        stays another agent's.
+        """
         ...
 
     async def close(self) -> None: ...
