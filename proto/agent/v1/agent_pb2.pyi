@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from proto.agent.v1 import channels_pb2 as _channels_pb2
 from proto.content.v1 import content_pb2 as _content_pb2
 from proto.edge.v1 import edge_pb2 as _edge_pb2
 import builtins as _builtins
@@ -135,6 +136,8 @@ class AgentMessage(_message.Message):
     HEARTBEAT_FIELD_NUMBER: _builtins.int
     REPORTS_FIELD_NUMBER: _builtins.int
     PROBE_REPLY_FIELD_NUMBER: _builtins.int
+    FACTS_FIELD_NUMBER: _builtins.int
+    SAMPLE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hello(self) -> Global___Hello: ...
     @_builtins.property
@@ -143,6 +146,14 @@ class AgentMessage(_message.Message):
     def reports(self) -> Global___Reports: ...
     @_builtins.property
     def probe_reply(self) -> Global___ProbeReply: ...
+    @_builtins.property
+    def facts(self) -> Global___HostFacts:
+        """whenever they changed since Hello or the last such message; the newest counts"""
+
+    @_builtins.property
+    def sample(self) -> Global___Sample:
+        """once a minute at most; nothing of it is written down"""
+
     def __init__(
         self,
         *,
@@ -150,12 +161,14 @@ class AgentMessage(_message.Message):
         heartbeat: Global___Heartbeat | None = ...,
         reports: Global___Reports | None = ...,
         probe_reply: Global___ProbeReply | None = ...,
+        facts: Global___HostFacts | None = ...,
+        sample: Global___Sample | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "heartbeat", b"heartbeat", "hello", b"hello", "probe_reply", b"probe_reply", "reports", b"reports"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "facts", b"facts", "heartbeat", b"heartbeat", "hello", b"hello", "probe_reply", b"probe_reply", "reports", b"reports", "sample", b"sample"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "heartbeat", b"heartbeat", "hello", b"hello", "probe_reply", b"probe_reply", "reports", b"reports"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "facts", b"facts", "heartbeat", b"heartbeat", "hello", b"hello", "probe_reply", b"probe_reply", "reports", b"reports", "sample", b"sample"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["hello", "heartbeat", "reports", "probe_reply"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["hello", "heartbeat", "reports", "probe_reply", "facts", "sample"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
@@ -203,6 +216,15 @@ class HostFacts(_message.Message):
     MEMORY_BYTES_FIELD_NUMBER: _builtins.int
     DISK_FREE_BYTES_FIELD_NUMBER: _builtins.int
     ENGINES_FIELD_NUMBER: _builtins.int
+    KERNEL_FIELD_NUMBER: _builtins.int
+    OS_RELEASE_FIELD_NUMBER: _builtins.int
+    VIRTUALISATION_FIELD_NUMBER: _builtins.int
+    BOOT_ID_FIELD_NUMBER: _builtins.int
+    PROCESSOR_FIELD_NUMBER: _builtins.int
+    DISKS_FIELD_NUMBER: _builtins.int
+    INTERFACES_FIELD_NUMBER: _builtins.int
+    DISK_BYTES_FIELD_NUMBER: _builtins.int
+    ARTIFACT_FIELD_NUMBER: _builtins.int
     hostname: _builtins.str
     architecture: _builtins.str
     """GOARCH word: amd64, arm64"""
@@ -210,9 +232,31 @@ class HostFacts(_message.Message):
     cpus: _builtins.int
     memory_bytes: _builtins.int
     disk_free_bytes: _builtins.int
+    kernel: _builtins.str
+    """release, as uname -r"""
+    os_release: _builtins.str
+    """PRETTY_NAME of /etc/os-release"""
+    virtualisation: _builtins.str
+    """"kvm", "lxc", "docker" ...; empty: none that could be seen"""
+    boot_id: _builtins.str
+    """another one after each boot"""
+    disk_bytes: _builtins.int
+    """size of the file system that contents are on"""
+    artifact: _builtins.str
+    """digest of the update that this agent runs from; empty: the version installed on the host"""
     @_builtins.property
     def engines(self) -> _containers.RepeatedCompositeFieldContainer[Global___Engine]:
         """container engines that answer now"""
+
+    @_builtins.property
+    def processor(self) -> Global___Processor: ...
+    @_builtins.property
+    def disks(self) -> _containers.RepeatedCompositeFieldContainer[Global___Disk]:
+        """whole ones, by name"""
+
+    @_builtins.property
+    def interfaces(self) -> _containers.RepeatedCompositeFieldContainer[Global___NetworkInterface]:
+        """by name, without loopback and without those that engines make"""
 
     def __init__(
         self,
@@ -224,10 +268,19 @@ class HostFacts(_message.Message):
         memory_bytes: _builtins.int = ...,
         disk_free_bytes: _builtins.int = ...,
         engines: _abc.Iterable[Global___Engine] | None = ...,
+        kernel: _builtins.str = ...,
+        os_release: _builtins.str = ...,
+        virtualisation: _builtins.str = ...,
+        boot_id: _builtins.str = ...,
+        processor: Global___Processor | None = ...,
+        disks: _abc.Iterable[Global___Disk] | None = ...,
+        interfaces: _abc.Iterable[Global___NetworkInterface] | None = ...,
+        disk_bytes: _builtins.int = ...,
+        artifact: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["processor", b"processor"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["architecture", b"architecture", "cpus", b"cpus", "disk_free_bytes", b"disk_free_bytes", "engines", b"engines", "hostname", b"hostname", "memory_bytes", b"memory_bytes", "operating_system", b"operating_system"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["architecture", b"architecture", "artifact", b"artifact", "boot_id", b"boot_id", "cpus", b"cpus", "disk_bytes", b"disk_bytes", "disk_free_bytes", b"disk_free_bytes", "disks", b"disks", "engines", b"engines", "hostname", b"hostname", "interfaces", b"interfaces", "kernel", b"kernel", "memory_bytes", b"memory_bytes", "operating_system", b"operating_system", "os_release", b"os_release", "processor", b"processor", "virtualisation", b"virtualisation"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -239,22 +292,226 @@ class Engine(_message.Message):
 
     KIND_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
+    STORAGE_DRIVER_FIELD_NUMBER: _builtins.int
     kind: _builtins.str
     """"docker", "lxd", "memory" """
     version: _builtins.str
+    storage_driver: _builtins.str
+    """"overlayfs", "zfs" ...; empty: it does not say"""
     def __init__(
         self,
         *,
         kind: _builtins.str = ...,
         version: _builtins.str = ...,
+        storage_driver: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "storage_driver", b"storage_driver", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Engine: _TypeAlias = Engine  # noqa: Y015
+
+@_typing.final
+class Processor(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    SOCKETS_FIELD_NUMBER: _builtins.int
+    CORES_FIELD_NUMBER: _builtins.int
+    THREADS_FIELD_NUMBER: _builtins.int
+    FLAGS_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    sockets: _builtins.int
+    cores: _builtins.int
+    """physical ones, of all sockets"""
+    threads: _builtins.int
+    @_builtins.property
+    def flags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """those that images and hypervisors ask for (x86-64-v2, v3, v4, vmx, svm ...)"""
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        sockets: _builtins.int = ...,
+        cores: _builtins.int = ...,
+        threads: _builtins.int = ...,
+        flags: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cores", b"cores", "flags", b"flags", "model", b"model", "sockets", b"sockets", "threads", b"threads"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Processor: _TypeAlias = Processor  # noqa: Y015
+
+@_typing.final
+class Disk(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    ROTATIONAL_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    model: _builtins.str
+    size_bytes: _builtins.int
+    rotational: _builtins.bool
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        model: _builtins.str = ...,
+        size_bytes: _builtins.int = ...,
+        rotational: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "name", b"name", "rotational", b"rotational", "size_bytes", b"size_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Disk: _TypeAlias = Disk  # noqa: Y015
+
+@_typing.final
+class NetworkInterface(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    MAC_FIELD_NUMBER: _builtins.int
+    ADDRESSES_FIELD_NUMBER: _builtins.int
+    SPEED_MBPS_FIELD_NUMBER: _builtins.int
+    UP_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    mac: _builtins.str
+    speed_mbps: _builtins.int
+    """0: it does not say"""
+    up: _builtins.bool
+    @_builtins.property
+    def addresses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """with the length of their prefix"""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        mac: _builtins.str = ...,
+        addresses: _abc.Iterable[_builtins.str] | None = ...,
+        speed_mbps: _builtins.int = ...,
+        up: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "mac", b"mac", "name", b"name", "speed_mbps", b"speed_mbps", "up", b"up"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NetworkInterface: _TypeAlias = NetworkInterface  # noqa: Y015
+
+@_typing.final
+class Sample(_message.Message):
+    """A light look at the host, for people. Counters grow from the boot (host) or the start (instance)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TAKEN_AT_MS_FIELD_NUMBER: _builtins.int
+    BUSY_CPUS_FIELD_NUMBER: _builtins.int
+    LOAD_1M_FIELD_NUMBER: _builtins.int
+    MEMORY_USED_BYTES_FIELD_NUMBER: _builtins.int
+    MEMORY_TOTAL_BYTES_FIELD_NUMBER: _builtins.int
+    DISK_FREE_BYTES_FIELD_NUMBER: _builtins.int
+    DISK_TOTAL_BYTES_FIELD_NUMBER: _builtins.int
+    DISK_READ_BYTES_PER_SECOND_FIELD_NUMBER: _builtins.int
+    DISK_WRITTEN_BYTES_PER_SECOND_FIELD_NUMBER: _builtins.int
+    RECEIVED_BYTES_PER_SECOND_FIELD_NUMBER: _builtins.int
+    SENT_BYTES_PER_SECOND_FIELD_NUMBER: _builtins.int
+    CACHE_BYTES_FIELD_NUMBER: _builtins.int
+    INSTANCES_FIELD_NUMBER: _builtins.int
+    taken_at_ms: _builtins.int
+    """since 1970, by the host's clock"""
+    busy_cpus: _builtins.float
+    """mean since the last sample, in processors"""
+    load_1m: _builtins.float
+    memory_used_bytes: _builtins.int
+    memory_total_bytes: _builtins.int
+    disk_free_bytes: _builtins.int
+    disk_total_bytes: _builtins.int
+    disk_read_bytes_per_second: _builtins.float
+    disk_written_bytes_per_second: _builtins.float
+    received_bytes_per_second: _builtins.float
+    sent_bytes_per_second: _builtins.float
+    cache_bytes: _builtins.int
+    @_builtins.property
+    def instances(self) -> _containers.RepeatedCompositeFieldContainer[Global___InstanceSample]: ...
+    def __init__(
+        self,
+        *,
+        taken_at_ms: _builtins.int = ...,
+        busy_cpus: _builtins.float = ...,
+        load_1m: _builtins.float = ...,
+        memory_used_bytes: _builtins.int = ...,
+        memory_total_bytes: _builtins.int = ...,
+        disk_free_bytes: _builtins.int = ...,
+        disk_total_bytes: _builtins.int = ...,
+        disk_read_bytes_per_second: _builtins.float = ...,
+        disk_written_bytes_per_second: _builtins.float = ...,
+        received_bytes_per_second: _builtins.float = ...,
+        sent_bytes_per_second: _builtins.float = ...,
+        cache_bytes: _builtins.int = ...,
+        instances: _abc.Iterable[Global___InstanceSample] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["busy_cpus", b"busy_cpus", "cache_bytes", b"cache_bytes", "disk_free_bytes", b"disk_free_bytes", "disk_read_bytes_per_second", b"disk_read_bytes_per_second", "disk_total_bytes", b"disk_total_bytes", "disk_written_bytes_per_second", b"disk_written_bytes_per_second", "instances", b"instances", "load_1m", b"load_1m", "memory_total_bytes", b"memory_total_bytes", "memory_used_bytes", b"memory_used_bytes", "received_bytes_per_second", b"received_bytes_per_second", "sent_bytes_per_second", b"sent_bytes_per_second", "taken_at_ms", b"taken_at_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Sample: _TypeAlias = Sample  # noqa: Y015
+
+@_typing.final
+class InstanceSample(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INSTANCE_ID_FIELD_NUMBER: _builtins.int
+    CPU_SECONDS_FIELD_NUMBER: _builtins.int
+    BUSY_CPUS_FIELD_NUMBER: _builtins.int
+    MEMORY_BYTES_FIELD_NUMBER: _builtins.int
+    MEMORY_LIMIT_BYTES_FIELD_NUMBER: _builtins.int
+    RECEIVED_BYTES_FIELD_NUMBER: _builtins.int
+    SENT_BYTES_FIELD_NUMBER: _builtins.int
+    PROCESSES_FIELD_NUMBER: _builtins.int
+    instance_id: _builtins.str
+    cpu_seconds: _builtins.float
+    busy_cpus: _builtins.float
+    """mean since the last sample; 0 in the first one"""
+    memory_bytes: _builtins.int
+    memory_limit_bytes: _builtins.int
+    """0: none"""
+    received_bytes: _builtins.int
+    sent_bytes: _builtins.int
+    processes: _builtins.int
+    def __init__(
+        self,
+        *,
+        instance_id: _builtins.str = ...,
+        cpu_seconds: _builtins.float = ...,
+        busy_cpus: _builtins.float = ...,
+        memory_bytes: _builtins.int = ...,
+        memory_limit_bytes: _builtins.int = ...,
+        received_bytes: _builtins.int = ...,
+        sent_bytes: _builtins.int = ...,
+        processes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["busy_cpus", b"busy_cpus", "cpu_seconds", b"cpu_seconds", "instance_id", b"instance_id", "memory_bytes", b"memory_bytes", "memory_limit_bytes", b"memory_limit_bytes", "processes", b"processes", "received_bytes", b"received_bytes", "sent_bytes", b"sent_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___InstanceSample: _TypeAlias = InstanceSample  # noqa: Y015
 
 @_typing.final
 class Heartbeat(_message.Message):
@@ -468,6 +725,7 @@ class PlaneMessage(_message.Message):
     REGIONALS_FIELD_NUMBER: _builtins.int
     LIMITS_FIELD_NUMBER: _builtins.int
     RETURN_CONTENT_FIELD_NUMBER: _builtins.int
+    OPEN_CHANNEL_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def welcome(self) -> Global___Welcome: ...
     @_builtins.property
@@ -486,6 +744,8 @@ class PlaneMessage(_message.Message):
 
     @_builtins.property
     def return_content(self) -> _edge_pb2.ReturnContent: ...
+    @_builtins.property
+    def open_channel(self) -> _channels_pb2.OpenChannel: ...
     def __init__(
         self,
         *,
@@ -497,12 +757,13 @@ class PlaneMessage(_message.Message):
         regionals: Global___Regionals | None = ...,
         limits: _content_pb2.Limits | None = ...,
         return_content: _edge_pb2.ReturnContent | None = ...,
+        open_channel: _channels_pb2.OpenChannel | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "changes", b"changes", "limits", b"limits", "probe", b"probe", "regionals", b"regionals", "reports_ack", b"reports_ack", "return_content", b"return_content", "set", b"set", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "changes", b"changes", "limits", b"limits", "open_channel", b"open_channel", "probe", b"probe", "regionals", b"regionals", "reports_ack", b"reports_ack", "return_content", b"return_content", "set", b"set", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "changes", b"changes", "limits", b"limits", "probe", b"probe", "regionals", b"regionals", "reports_ack", b"reports_ack", "return_content", b"return_content", "set", b"set", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "changes", b"changes", "limits", b"limits", "open_channel", b"open_channel", "probe", b"probe", "regionals", b"regionals", "reports_ack", b"reports_ack", "return_content", b"return_content", "set", b"set", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["welcome", "set", "changes", "reports_ack", "probe", "regionals", "limits", "return_content"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["welcome", "set", "changes", "reports_ack", "probe", "regionals", "limits", "return_content", "open_channel"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
@@ -676,6 +937,7 @@ class Assignment(_message.Message):
     CONTAINER_FIELD_NUMBER: _builtins.int
     RESTART_NONCE_FIELD_NUMBER: _builtins.int
     EFFORT_FIELD_NUMBER: _builtins.int
+    AGENT_UPDATE_FIELD_NUMBER: _builtins.int
     instance_id: _builtins.str
     generation: _builtins.int
     """grows with every change of this instance"""
@@ -692,6 +954,10 @@ class Assignment(_message.Message):
     def image(self) -> Global___Image: ...
     @_builtins.property
     def container(self) -> Global___ContainerSpec: ...
+    @_builtins.property
+    def agent_update(self) -> Global___AgentUpdate:
+        """with DESIRED_STATE_HELD: this image is the agent that the host shall run"""
+
     def __init__(
         self,
         *,
@@ -705,14 +971,51 @@ class Assignment(_message.Message):
         container: Global___ContainerSpec | None = ...,
         restart_nonce: _builtins.int = ...,
         effort: _content_pb2.Effort.ValueType = ...,
+        agent_update: Global___AgentUpdate | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["container", b"container", "image", b"image"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agent_update", b"agent_update", "container", b"container", "image", b"image"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["container", b"container", "desired_state", b"desired_state", "effort", b"effort", "generation", b"generation", "image", b"image", "instance_id", b"instance_id", "name", b"name", "restart_nonce", b"restart_nonce", "tenant", b"tenant", "tenant_id", b"tenant_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_update", b"agent_update", "container", b"container", "desired_state", b"desired_state", "effort", b"effort", "generation", b"generation", "image", b"image", "instance_id", b"instance_id", "name", b"name", "restart_nonce", b"restart_nonce", "tenant", b"tenant", "tenant_id", b"tenant_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Assignment: _TypeAlias = Assignment  # noqa: Y015
+
+@_typing.final
+class AgentUpdate(_message.Message):
+    """Its phases: fetching, verified (unpacked beside the running one), creating (started, not yet trusted), running (attached
+    and well for as long as was asked), failed (the former version runs again; detail says why).
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORDER_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    HEALTHY_SECONDS_FIELD_NUMBER: _builtins.int
+    PATIENCE_SECONDS_FIELD_NUMBER: _builtins.int
+    order: _builtins.int
+    """grows over the whole fleet; a host acts on none that is not newer than its last"""
+    version: _builtins.str
+    """for people"""
+    healthy_seconds: _builtins.int
+    """how long it must stay attached before it is trusted"""
+    patience_seconds: _builtins.int
+    """within which it must have become so; then the former version comes back"""
+    def __init__(
+        self,
+        *,
+        order: _builtins.int = ...,
+        version: _builtins.str = ...,
+        healthy_seconds: _builtins.int = ...,
+        patience_seconds: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["healthy_seconds", b"healthy_seconds", "order", b"order", "patience_seconds", b"patience_seconds", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AgentUpdate: _TypeAlias = AgentUpdate  # noqa: Y015
 
 @_typing.final
 class Image(_message.Message):
