@@ -35,12 +35,13 @@ class Permission(StrEnum):
     IMAGE_DELETE = "image:delete"
     INSTANCE_READ = "instance:read"
     INSTANCE_WRITE = "instance:write"
+    INSTANCE_EXEC = "instance:exec"  # run commands inside, and type at consoles
     PLATFORM_READ = "platform:read"  # IDCs, hosts, regionals: names and health; asked without a tenant
     PLATFORM_MANAGE = "platform:manage"  # tenants, users, IDCs, join tokens
 
 
 _VIEWER = frozenset({Permission.TENANT_READ, Permission.IMAGE_PULL, Permission.INSTANCE_READ})
-_OPERATOR = _VIEWER | {Permission.IMAGE_PUSH, Permission.INSTANCE_WRITE}
+_OPERATOR = _VIEWER | {Permission.IMAGE_PUSH, Permission.INSTANCE_WRITE, Permission.INSTANCE_EXEC}
 _ADMIN = _OPERATOR | {Permission.IMAGE_DELETE, Permission.TENANT_MANAGE}
 _GRANTED = {Role.VIEWER: _VIEWER, Role.OPERATOR: _OPERATOR, Role.ADMIN: _ADMIN}
 RANK = {Role.VIEWER: 1, Role.OPERATOR: 2, Role.ADMIN: 3}

@@ -29,6 +29,7 @@ TABLE = {
     Permission.IMAGE_DELETE: (False, False, True),
     Permission.INSTANCE_READ: (True, True, True),
     Permission.INSTANCE_WRITE: (False, True, True),
+    Permission.INSTANCE_EXEC: (False, True, True),
     Permission.PLATFORM_READ: (True, True, True),
     Permission.PLATFORM_MANAGE: (False, False, False),
 }
