@@ -39,13 +39,13 @@ class Members:
     def __init__(self, database: Database, clock: Clock, look: Callable[[], Horizon]) -> None:
         self._database = database
         self._clock = clock
-        self._look = look
+        self.look = look
 
     async def list(
         self, kind: IdentityKind, page: PageRequest, *, idc: str | None = None, state: State | None = None
     ) -> Page[Seen]:
         """Revoked ones only if they are asked for."""
-        at = self._look()
+        at = self.look()
         async with self._database.reading() as connection:
             found, total = await store_members.list_members(
                 connection, kind, idc=idc, state=state, at=at, offset=page.offset, limit=page.limit
@@ -62,7 +62,7 @@ class Members:
                 found = await store_members.find_by_name(connection, kind, idc, short)
         if found is None:
             raise _unknown(kind, name)
-        return Seen(found, state_of(found, self._look()))
+        return Seen(found, state_of(found, self.look()))
 
     async def revoke(self, kind: IdentityKind, name: str) -> None:
         """Harmless to repeat. Raises `HostUnknown`, `RegionalUnknown`."""

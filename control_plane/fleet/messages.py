@@ -42,6 +42,15 @@ class HostLabelled(Message):
 
 
 @dataclass(frozen=True, slots=True)
+class HostStandingChanged(Message):
+    """A host was cordoned, is being drained, or takes new instances again."""
+
+    topic: ClassVar[str] = "fleet.host_standing_changed"
+    host_id: str
+    standing: str
+
+
+@dataclass(frozen=True, slots=True)
 class MemberEnrolled(Message):
     """A host or regional got its first certificate, or a new one by a join token made for its name."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -73,6 +73,13 @@ async def find_by_name(connection: AsyncConnection, kind: IdentityKind, idc: str
     question = _members(kind).where(idcs.c.name == idc, TABLES[kind].c.name == name)
     row = (await connection.execute(question)).one_or_none()
     return None if row is None else _member(kind, row)
+
+
+async def hosts_by_id(connection: AsyncConnection, host_ids: Collection[str] | None = None) -> list[Host]:
+    """Those hosts, or all, in the order of their ids, revoked ones too."""
+    wanted = true() if host_ids is None else hosts.c.id.in_(host_ids)
+    rows = await connection.execute(_members("host").where(wanted).order_by(hosts.c.id))
+    return [member for row in rows if isinstance(member := _member("host", row), Host)]
 
 
 async def list_members(

@@ -1,0 +1,3 @@
+"""Where instances may run: what hosts have to offer, what operators say of them, the rules of a wish, and the planner
+that brings them together.
+"""
