@@ -9,6 +9,7 @@ from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from proto.agent.v1 import channels_pb2 as _channels_pb2
+from proto.agent.v1 import commands_pb2 as _commands_pb2
 from proto.content.v1 import content_pb2 as _content_pb2
 from proto.edge.v1 import edge_pb2 as _edge_pb2
 import builtins as _builtins
@@ -182,11 +183,14 @@ class Hello(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     FACTS_FIELD_NUMBER: _builtins.int
     GENERATION_FIELD_NUMBER: _builtins.int
+    PROTOCOL_VERSION_FIELD_NUMBER: _builtins.int
     process_id: _builtins.str
     """random, made at process start, never stored: tells a reconnect from a copy"""
     version: _builtins.str
     generation: _builtins.int
     """the last set applied to the journal; 0: none. Informative: the plane always begins with a full set"""
+    protocol_version: _builtins.int
+    """0: 1, of before it was said (common/protocol_version.py)"""
     @_builtins.property
     def facts(self) -> Global___HostFacts: ...
     def __init__(
@@ -196,10 +200,11 @@ class Hello(_message.Message):
         version: _builtins.str = ...,
         facts: Global___HostFacts | None = ...,
         generation: _builtins.int = ...,
+        protocol_version: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["facts", b"facts"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["facts", b"facts", "generation", b"generation", "process_id", b"process_id", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["facts", b"facts", "generation", b"generation", "process_id", b"process_id", "protocol_version", b"protocol_version", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -550,6 +555,7 @@ class Reports(_message.Message):
     INSTANCES_FIELD_NUMBER: _builtins.int
     CONTENTS_FIELD_NUMBER: _builtins.int
     OFFENCES_FIELD_NUMBER: _builtins.int
+    COMMANDS_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     @_builtins.property
     def instances(self) -> _containers.RepeatedCompositeFieldContainer[Global___InstanceReport]: ...
@@ -557,6 +563,8 @@ class Reports(_message.Message):
     def contents(self) -> _containers.RepeatedCompositeFieldContainer[Global___ContentReport]: ...
     @_builtins.property
     def offences(self) -> _containers.RepeatedCompositeFieldContainer[Global___Offence]: ...
+    @_builtins.property
+    def commands(self) -> _containers.RepeatedCompositeFieldContainer[_commands_pb2.CommandReport]: ...
     def __init__(
         self,
         *,
@@ -564,10 +572,11 @@ class Reports(_message.Message):
         instances: _abc.Iterable[Global___InstanceReport] | None = ...,
         contents: _abc.Iterable[Global___ContentReport] | None = ...,
         offences: _abc.Iterable[Global___Offence] | None = ...,
+        commands: _abc.Iterable[_commands_pb2.CommandReport] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["contents", b"contents", "instances", b"instances", "offences", b"offences", "sequence", b"sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["commands", b"commands", "contents", b"contents", "instances", b"instances", "offences", b"offences", "sequence", b"sequence"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -726,6 +735,7 @@ class PlaneMessage(_message.Message):
     LIMITS_FIELD_NUMBER: _builtins.int
     RETURN_CONTENT_FIELD_NUMBER: _builtins.int
     OPEN_CHANNEL_FIELD_NUMBER: _builtins.int
+    COMMANDS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def welcome(self) -> Global___Welcome: ...
     @_builtins.property
@@ -746,6 +756,8 @@ class PlaneMessage(_message.Message):
     def return_content(self) -> _edge_pb2.ReturnContent: ...
     @_builtins.property
     def open_channel(self) -> _channels_pb2.OpenChannel: ...
+    @_builtins.property
+    def commands(self) -> _commands_pb2.Commands: ...
     def __init__(
         self,
         *,
@@ -758,12 +770,13 @@ class PlaneMessage(_message.Message):
         limits: _content_pb2.Limits | None = ...,
         return_content: _edge_pb2.ReturnContent | None = ...,
         open_channel: _channels_pb2.OpenChannel | None = ...,
+        commands: _commands_pb2.Commands | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "changes", b"changes", "limits", b"limits", "open_channel", b"open_channel", "probe", b"probe", "regionals", b"regionals", "reports_ack", b"reports_ack", "return_content", b"return_content", "set", b"set", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "changes", b"changes", "commands", b"commands", "limits", b"limits", "open_channel", b"open_channel", "probe", b"probe", "regionals", b"regionals", "reports_ack", b"reports_ack", "return_content", b"return_content", "set", b"set", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "changes", b"changes", "limits", b"limits", "open_channel", b"open_channel", "probe", b"probe", "regionals", b"regionals", "reports_ack", b"reports_ack", "return_content", b"return_content", "set", b"set", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "changes", b"changes", "commands", b"commands", "limits", b"limits", "open_channel", b"open_channel", "probe", b"probe", "regionals", b"regionals", "reports_ack", b"reports_ack", "return_content", b"return_content", "set", b"set", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["welcome", "set", "changes", "reports_ack", "probe", "regionals", "limits", "return_content", "open_channel"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["welcome", "set", "changes", "reports_ack", "probe", "regionals", "limits", "return_content", "open_channel", "commands"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
@@ -780,6 +793,7 @@ class Welcome(_message.Message):
     CONTENT_URL_FIELD_NUMBER: _builtins.int
     VERIFYING_KEYS_FIELD_NUMBER: _builtins.int
     SMALLEST_SWARM_BYTES_FIELD_NUMBER: _builtins.int
+    PROTOCOL_VERSION_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     heartbeat_seconds: _builtins.float
     host_id: _builtins.str
@@ -788,6 +802,8 @@ class Welcome(_message.Message):
     """base URL of the centre's content routes; empty: the one the agent enrolled at"""
     smallest_swarm_bytes: _builtins.int
     """smaller contents have no swarm: they go by HTTP without asking"""
+    protocol_version: _builtins.int
+    """as in Hello"""
     @_builtins.property
     def verifying_keys(self) -> _containers.RepeatedCompositeFieldContainer[_content_pb2.VerifyingKey]:
         """of content statements"""
@@ -802,10 +818,11 @@ class Welcome(_message.Message):
         content_url: _builtins.str = ...,
         verifying_keys: _abc.Iterable[_content_pb2.VerifyingKey] | None = ...,
         smallest_swarm_bytes: _builtins.int = ...,
+        protocol_version: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_url", b"content_url", "heartbeat_seconds", b"heartbeat_seconds", "host_id", b"host_id", "idc", b"idc", "session_id", b"session_id", "smallest_swarm_bytes", b"smallest_swarm_bytes", "verifying_keys", b"verifying_keys"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_url", b"content_url", "heartbeat_seconds", b"heartbeat_seconds", "host_id", b"host_id", "idc", b"idc", "protocol_version", b"protocol_version", "session_id", b"session_id", "smallest_swarm_bytes", b"smallest_swarm_bytes", "verifying_keys", b"verifying_keys"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -937,6 +954,7 @@ class Assignment(_message.Message):
     CONTAINER_FIELD_NUMBER: _builtins.int
     RESTART_NONCE_FIELD_NUMBER: _builtins.int
     EFFORT_FIELD_NUMBER: _builtins.int
+    STOP_WHEN_CUT_OFF_SECONDS_FIELD_NUMBER: _builtins.int
     AGENT_UPDATE_FIELD_NUMBER: _builtins.int
     instance_id: _builtins.str
     generation: _builtins.int
@@ -950,6 +968,8 @@ class Assignment(_message.Message):
     """a change asks for one restart"""
     effort: _content_pb2.Effort.ValueType
     """of fetching; a content that another assignment wants ordinarily is ordinary"""
+    stop_when_cut_off_seconds: _builtins.int
+    """0: never. It may run elsewhere once this host is cut off for longer"""
     @_builtins.property
     def image(self) -> Global___Image: ...
     @_builtins.property
@@ -971,11 +991,12 @@ class Assignment(_message.Message):
         container: Global___ContainerSpec | None = ...,
         restart_nonce: _builtins.int = ...,
         effort: _content_pb2.Effort.ValueType = ...,
+        stop_when_cut_off_seconds: _builtins.int = ...,
         agent_update: Global___AgentUpdate | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["agent_update", b"agent_update", "container", b"container", "image", b"image"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_update", b"agent_update", "container", b"container", "desired_state", b"desired_state", "effort", b"effort", "generation", b"generation", "image", b"image", "instance_id", b"instance_id", "name", b"name", "restart_nonce", b"restart_nonce", "tenant", b"tenant", "tenant_id", b"tenant_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_update", b"agent_update", "container", b"container", "desired_state", b"desired_state", "effort", b"effort", "generation", b"generation", "image", b"image", "instance_id", b"instance_id", "name", b"name", "restart_nonce", b"restart_nonce", "stop_when_cut_off_seconds", b"stop_when_cut_off_seconds", "tenant", b"tenant", "tenant_id", b"tenant_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

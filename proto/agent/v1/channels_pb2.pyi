@@ -370,6 +370,7 @@ class ChannelDown(_message.Message):
     INPUT_END_FIELD_NUMBER: _builtins.int
     RESIZE_FIELD_NUMBER: _builtins.int
     CREDIT_FIELD_NUMBER: _builtins.int
+    ACCEPTED_FIELD_NUMBER: _builtins.int
     input: _builtins.bytes
     """at most 64 KiB"""
     credit: _builtins.int
@@ -378,6 +379,10 @@ class ChannelDown(_message.Message):
     def input_end(self) -> Global___ChannelInputEnd: ...
     @_builtins.property
     def resize(self) -> Global___TerminalSize: ...
+    @_builtins.property
+    def accepted(self) -> Global___ChannelAccepted:
+        """the first message: somebody waits, so the work may begin"""
+
     def __init__(
         self,
         *,
@@ -385,16 +390,32 @@ class ChannelDown(_message.Message):
         input_end: Global___ChannelInputEnd | None = ...,
         resize: Global___TerminalSize | None = ...,
         credit: _builtins.int = ...,
+        accepted: Global___ChannelAccepted | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "credit", b"credit", "input", b"input", "input_end", b"input_end", "resize", b"resize"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "body", b"body", "credit", b"credit", "input", b"input", "input_end", b"input_end", "resize", b"resize"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "credit", b"credit", "input", b"input", "input_end", b"input_end", "resize", b"resize"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "body", b"body", "credit", b"credit", "input", b"input", "input_end", b"input_end", "resize", b"resize"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["input", "input_end", "resize", "credit"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["input", "input_end", "resize", "credit", "accepted"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
 Global___ChannelDown: _TypeAlias = ChannelDown  # noqa: Y015
+
+@_typing.final
+class ChannelAccepted(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChannelAccepted: _TypeAlias = ChannelAccepted  # noqa: Y015
 
 @_typing.final
 class ChannelInputEnd(_message.Message):

@@ -45,8 +45,8 @@ class ChannelsServicer:
     """Missing associated documentation comment in .proto file."""
 
     def Serve(self, request_iterator, context):
-        """The first message up is ChannelHello, the second ChannelOpened or, if it failed, ChannelEnd. After ChannelEnd nothing
-        follows. The plane ends the call when nobody is at its end any more; the agent then ends what runs for it.
+        """The first message up is ChannelHello, which ChannelAccepted answers; then ChannelOpened or, if it failed, ChannelEnd,
+        after which nothing follows. The plane ends the call when nobody is at its end any more; the agent then ends what runs for it.
         NOT_FOUND: nobody waits for this channel (any more, or not at this replica). PERMISSION_DENIED: another host's.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

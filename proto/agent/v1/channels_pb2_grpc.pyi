@@ -40,8 +40,8 @@ class ChannelsStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ChannelsAsyncStub: ...
     Serve: _grpc.StreamStreamMultiCallable[_channels_pb2.ChannelUp, _channels_pb2.ChannelDown]
-    """The first message up is ChannelHello, the second ChannelOpened or, if it failed, ChannelEnd. After ChannelEnd nothing
-    follows. The plane ends the call when nobody is at its end any more; the agent then ends what runs for it.
+    """The first message up is ChannelHello, which ChannelAccepted answers; then ChannelOpened or, if it failed, ChannelEnd,
+    after which nothing follows. The plane ends the call when nobody is at its end any more; the agent then ends what runs for it.
     NOT_FOUND: nobody waits for this channel (any more, or not at this replica). PERMISSION_DENIED: another host's.
     """
 
@@ -49,8 +49,8 @@ class ChannelsStub:
 class ChannelsAsyncStub(ChannelsStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Serve: _aio.StreamStreamMultiCallable[_channels_pb2.ChannelUp, _channels_pb2.ChannelDown]  # type: ignore[assignment]
-    """The first message up is ChannelHello, the second ChannelOpened or, if it failed, ChannelEnd. After ChannelEnd nothing
-    follows. The plane ends the call when nobody is at its end any more; the agent then ends what runs for it.
+    """The first message up is ChannelHello, which ChannelAccepted answers; then ChannelOpened or, if it failed, ChannelEnd,
+    after which nothing follows. The plane ends the call when nobody is at its end any more; the agent then ends what runs for it.
     NOT_FOUND: nobody waits for this channel (any more, or not at this replica). PERMISSION_DENIED: another host's.
     """
 
@@ -61,8 +61,8 @@ class ChannelsServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_channels_pb2.ChannelUp],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_channels_pb2.ChannelDown], _abc.AsyncIterator[_channels_pb2.ChannelDown]]:
-        """The first message up is ChannelHello, the second ChannelOpened or, if it failed, ChannelEnd. After ChannelEnd nothing
-        follows. The plane ends the call when nobody is at its end any more; the agent then ends what runs for it.
+        """The first message up is ChannelHello, which ChannelAccepted answers; then ChannelOpened or, if it failed, ChannelEnd,
+        after which nothing follows. The plane ends the call when nobody is at its end any more; the agent then ends what runs for it.
         NOT_FOUND: nobody waits for this channel (any more, or not at this replica). PERMISSION_DENIED: another host's.
         """
 

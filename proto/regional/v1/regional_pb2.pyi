@@ -90,6 +90,7 @@ class Hello(_message.Message):
     SWARM_URL_FIELD_NUMBER: _builtins.int
     PEER_ADDRESS_FIELD_NUMBER: _builtins.int
     GENERATION_FIELD_NUMBER: _builtins.int
+    PROTOCOL_VERSION_FIELD_NUMBER: _builtins.int
     process_id: _builtins.str
     version: _builtins.str
     content_url: _builtins.str
@@ -99,6 +100,8 @@ class Hello(_message.Message):
     peer_address: _builtins.str
     """BitTorrent peer"""
     generation: _builtins.int
+    protocol_version: _builtins.int
+    """0: 1, of before it was said (common/protocol_version.py)"""
     def __init__(
         self,
         *,
@@ -108,10 +111,11 @@ class Hello(_message.Message):
         swarm_url: _builtins.str = ...,
         peer_address: _builtins.str = ...,
         generation: _builtins.int = ...,
+        protocol_version: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_url", b"content_url", "generation", b"generation", "peer_address", b"peer_address", "process_id", b"process_id", "swarm_url", b"swarm_url", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_url", b"content_url", "generation", b"generation", "peer_address", b"peer_address", "process_id", b"process_id", "protocol_version", b"protocol_version", "swarm_url", b"swarm_url", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -278,6 +282,7 @@ class Welcome(_message.Message):
     CONTENT_URL_FIELD_NUMBER: _builtins.int
     VERIFYING_KEYS_FIELD_NUMBER: _builtins.int
     SMALLEST_SWARM_BYTES_FIELD_NUMBER: _builtins.int
+    PROTOCOL_VERSION_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     heartbeat_seconds: _builtins.float
     regional_id: _builtins.str
@@ -286,6 +291,8 @@ class Welcome(_message.Message):
     """base URL of the centre's content routes; empty: the one it enrolled at"""
     smallest_swarm_bytes: _builtins.int
     """smaller contents have no swarm"""
+    protocol_version: _builtins.int
+    """as in Hello"""
     @_builtins.property
     def verifying_keys(self) -> _containers.RepeatedCompositeFieldContainer[_content_pb2.VerifyingKey]: ...
     def __init__(
@@ -298,10 +305,11 @@ class Welcome(_message.Message):
         content_url: _builtins.str = ...,
         verifying_keys: _abc.Iterable[_content_pb2.VerifyingKey] | None = ...,
         smallest_swarm_bytes: _builtins.int = ...,
+        protocol_version: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_url", b"content_url", "heartbeat_seconds", b"heartbeat_seconds", "idc", b"idc", "regional_id", b"regional_id", "session_id", b"session_id", "smallest_swarm_bytes", b"smallest_swarm_bytes", "verifying_keys", b"verifying_keys"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_url", b"content_url", "heartbeat_seconds", b"heartbeat_seconds", "idc", b"idc", "protocol_version", b"protocol_version", "regional_id", b"regional_id", "session_id", b"session_id", "smallest_swarm_bytes", b"smallest_swarm_bytes", "verifying_keys", b"verifying_keys"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
