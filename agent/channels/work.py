@@ -1,0 +1,122 @@
+"""What a channel is for: reading a container's logs, running a command inside, holding its console.
+
+Invariant: whatever ends a channel (the command, the client, the network, this process being stopped) leaves the
+context that the driver gave, which ends what runs for it in the container.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from typing import NoReturn
+
+import structlog
+
+from agent.channels.line import HostLine
+from agent.channels.orders import work_of
+from agent.model import LIVE_STATES
+from agent.runtimes import ExecOrder, LogQuery, RuntimeDriver, Session, Size
+from common.errors import Conflict, Failure, Internal, NotFound
+from common.lifecycle import being_cancelled
+from common.rpc_failures import pack
+from proto.agent.v1 import channels_pb2
+
+log = structlog.get_logger()
+
+
+class NothingOnHost(NotFound):
+    """The instance has no container on this host (yet, or any more)."""
+
+    code = "nothing_on_host"
+
+
+class NoEngine(Conflict):
+    code = "no_engine"
+
+
+class TooManyOnHost(Conflict):
+    code = "too_many_channels_on_host"
+
+
+class ChannelWork:
+    def __init__(self, driver: Callable[[], RuntimeDriver | None], order: channels_pb2.OpenChannel) -> None:
+        self._driver = driver
+        self._order = order
+
+    async def __call__(self, line: HostLine) -> channels_pb2.ChannelEnd:
+        """The last word. Raises nothing but what ends `line` itself."""
+        try:
+            return await self._done(line)
+        except* Failure as group:
+            failure = _first(group)
+        except* Exception as group:
+            # A defect of a driver or a library must not end the agent because somebody looked at logs.
+            log.error("a channel failed unexpectedly", instance=self._order.instance_id, exc_info=group)
+            failure = Internal("the host's agent failed", action="see its log")
+        if being_cancelled():
+            raise asyncio.CancelledError
+        return channels_pb2.ChannelEnd(failure=pack(failure))
+
+    async def _done(self, line: HostLine) -> channels_pb2.ChannelEnd:
+        work = work_of(self._order)
+        driver = self._driver()
+        if driver is None:
+            raise NoEngine("this host has no container engine", action="see `longshore host show`")
+        runtime_id = await _container(driver, self._order.instance_id)
+        match work:
+            case LogQuery():
+                async with driver.logs(runtime_id, work) as pieces:
+                    await line.opened()
+                    async for piece in pieces:
+                        await line.send(piece)
+                return channels_pb2.ChannelEnd()
+            case ExecOrder():
+                return await _converse(line, driver.execute(runtime_id, work))
+            case Size():
+                return await _converse(line, driver.console(runtime_id, work))
+
+
+async def _container(driver: RuntimeDriver, instance_id: str) -> str:
+    """The one that runs; of several (an update under way) the newest. Raises `NothingOnHost`."""
+    found = [one for one in await driver.containers() if one.instance_id == instance_id]
+    if not found:
+        raise NothingOnHost(
+            "the instance has no container on its host",
+            action="wait until it is created; see `longshore instance show`",
+        )
+    return max(found, key=lambda one: (one.state in LIVE_STATES, one.generation)).runtime_id
+
+
+async def _converse(line: HostLine, opening: AbstractAsyncContextManager[Session]) -> channels_pb2.ChannelEnd:
+    async with opening as session:
+        await line.opened()
+        async with asyncio.TaskGroup() as group:
+            others = [group.create_task(_type(line, session)), group.create_task(_resize(line, session))]
+            while (piece := await session.read()) is not None:
+                await line.send(piece)
+            for other in others:
+                other.cancel()
+        code = await session.exit_code()
+    # -1: the engine does not say.
+    return channels_pb2.ChannelEnd(exit_code=code) if code >= 0 else channels_pb2.ChannelEnd()
+
+
+async def _type(line: HostLine, session: Session) -> None:
+    while (data := await line.input()) is not None:
+        await session.write(data)
+        await line.taken(len(data))
+    await session.end_input()
+
+
+async def _resize(line: HostLine, session: Session) -> NoReturn:
+    while True:
+        await session.resize(await line.resized())
+
+
+def _first(group: BaseExceptionGroup[Failure]) -> Failure:
+    found: BaseException = group
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    assert isinstance(found, Failure)  # noqa: S101  the group holds nothing else
+    return found

@@ -1,0 +1,67 @@
+"""The channels in one piece.
+
+channels = build_channels(database, bus, fleet, reading, trail, clock, random.random, ChannelLimits())
+fleet.listeners(..., further=[channels.register])
+lifecycle.spawn("channels", channels.calls.run())
+await lifecycle.enter(channels)      # after the listeners: open channels end first, while they can still say why
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+import grpc.aio
+from prometheus_client import CollectorRegistry, Gauge
+
+from common.clock import Clock
+from control_plane.audit.service import AuditTrail
+from control_plane.channels.calls import Calls
+from control_plane.channels.exchange import Exchange
+from control_plane.channels.model import ChannelLimits
+from control_plane.channels.rpc import ChannelsService
+from control_plane.channels.service import ChannelService
+from control_plane.database import Database
+from control_plane.events import EventBus
+from control_plane.fleet.service import Fleet
+from control_plane.instances.reading import InstanceReading
+from proto.agent.v1 import channels_pb2_grpc
+
+
+@dataclass(frozen=True)
+class Channels:
+    service: ChannelService
+    exchange: Exchange
+    calls: Calls
+    rpc: ChannelsService
+
+    def register(self, server: grpc.aio.Server) -> None:
+        channels_pb2_grpc.add_ChannelsServicer_to_server(self.rpc, server)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.exchange.close()
+
+
+def build_channels(
+    database: Database,
+    bus: EventBus,
+    fleet: Fleet,
+    reading: InstanceReading,
+    trail: AuditTrail,
+    clock: Clock,
+    random: Callable[[], float],
+    limits: ChannelLimits,
+    metrics: CollectorRegistry,
+) -> Channels:
+    exchange, calls = Exchange(limits, clock), Calls(bus, fleet.sessions, clock, random)
+    service = ChannelService(database, reading, fleet.members, exchange, calls, trail)
+    gauge = Gauge("control_plane_channels", "Channels to instances that are open here.", registry=metrics)
+    gauge.set_function(lambda: exchange.open_count)
+    return Channels(service, exchange, calls, ChannelsService(exchange, fleet.members))
