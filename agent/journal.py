@@ -15,7 +15,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import structlog
 from google.protobuf.message import DecodeError, Message
@@ -36,9 +36,36 @@ def failed_write_is_logged(what: str) -> Iterator[None]:
         log.warning("journal not written", what=what, error=str(error))
 
 
+class Disk(Protocol):
+    """Where records lie. Blocking: called in a thread."""
+
+    def read(self, path: Path) -> bytes:
+        """Raises `FileNotFoundError`."""
+        ...
+
+    def write(self, path: Path, data: bytes) -> None:
+        """As a whole and durably; readable by the owner alone."""
+        ...
+
+    def move(self, path: Path, to: Path) -> None: ...
+
+
+class LocalDisk:
+    def read(self, path: Path) -> bytes:
+        return path.read_bytes()
+
+    def write(self, path: Path, data: bytes) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        write_file(path, data)
+
+    def move(self, path: Path, to: Path) -> None:
+        path.replace(to)
+
+
 class Journal:
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, disk: Disk | None = None) -> None:
         self._directory = directory
+        self._disk = disk or LocalDisk()
         self._locks: dict[str, asyncio.Lock] = {}
 
     async def save(self, record: str, payload: Callable[[], bytes]) -> None:
@@ -78,12 +105,11 @@ class Journal:
         return self._directory / f"{record}.journal"
 
     def _write(self, record: str, payload: bytes) -> None:
-        self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        write_file(self._path(record), hashlib.sha256(payload).hexdigest().encode() + payload)
+        self._disk.write(self._path(record), hashlib.sha256(payload).hexdigest().encode() + payload)
 
     def _read(self, record: str) -> bytes | None:
         try:
-            data = self._path(record).read_bytes()
+            data = self._disk.read(self._path(record))
         except FileNotFoundError:
             return None
         payload = data[_HASH_LENGTH:]
@@ -94,7 +120,7 @@ class Journal:
 
     def _set_aside(self, record: str, reason: str) -> None:
         aside = self._path(record).with_suffix(".damaged")
-        self._path(record).replace(aside)
+        self._disk.move(self._path(record), aside)
         log.error(
             "journal damaged, set aside",
             record=record,

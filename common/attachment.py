@@ -37,6 +37,7 @@ from common.clock import Clock
 from common.errors import Failure, Internal, Unauthenticated, Unavailable
 from common.lifecycle import being_cancelled
 from common.patience import OutboxOverflow, Patience, RoundEnded
+from common.protocol_version import require_spoken
 from common.rpc_failures import failure_of
 from common.tls import Identity
 
@@ -67,6 +68,8 @@ class Dialect(Generic[Up, Down]):
     """The period if the message is the Welcome, None otherwise."""
     probe_nonce: Callable[[Down], str | None]
     """The nonce if the message is a Probe, None otherwise."""
+    protocol_version: Callable[[Any], int] = lambda down: int(down.welcome.protocol_version)
+    """Of the control plane, as its Welcome says; 0 if it does not."""
 
 
 class Sender(Protocol[Up_contra]):
@@ -143,13 +146,16 @@ class Attachment(Generic[Up, Down]):
         self._refuse_expired(identity)
         target = await self.address()
         async with identified_channel(target, identity) as channel:
-            call = self.dialect.open(channel)
-            try:
-                await self._serve(call, target)
-            except BaseExceptionGroup as group:
-                raise _reason(group, f"the attachment to {target}") from None
-            finally:
-                call.cancel()
+            await self.serve(self.dialect.open(channel), target)
+
+    async def serve(self, call: grpc.aio.StreamStreamCall[Up, Down], target: str) -> NoReturn:
+        """The round on a stream that is open already; raises like `run_round`. `target` is for people."""
+        try:
+            await self._serve(call, target)
+        except BaseExceptionGroup as group:
+            raise _reason(group, f"the attachment to {target}") from None
+        finally:
+            call.cancel()
 
     async def _serve(self, call: grpc.aio.StreamStreamCall[Up, Down], target: str) -> NoReturn:
         outbox = _Outbox[Up]()
@@ -184,6 +190,7 @@ class Attachment(Generic[Up, Down]):
         period = self.dialect.heartbeat_seconds(message)
         if period is None or period <= 0:
             raise Internal(f"{target} did not begin with Welcome", action="update this service or the control plane")
+        require_spoken(self.dialect.protocol_version(message), f"the control plane at {target}")
         return message, period
 
     async def _read(self, call: grpc.aio.StreamStreamCall[Up, Down], outbox: _Outbox[Up]) -> None:

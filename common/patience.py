@@ -1,8 +1,8 @@
 """How long an edge process waits before it attaches again; pure.
 
 Full jitter from 0.5 to 60 s, and up to 8 min after a refusal that only an operator can mend (a revoked, unknown or
-copied identity). Only a round that lasted 60 s starts the count anew, so that a plane that accepts and drops is not
-hammered.
+copied identity, a version of the protocol that is not understood). Only a round that lasted 60 s starts the count anew,
+so that a plane that accepts and drops is not hammered.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from common.backoff import Backoff
 from common.errors import Conflict, Denied, Failure, RateLimited, Unauthenticated, Unavailable
+from common.protocol_version import ProtocolUnsupported
 
 # The code of the refusal that a second process with a copied certificate gets (control_plane/fleet).
 IDENTITY_IN_USE = "identity_in_use"
@@ -59,5 +60,5 @@ class Patience:
 
 def is_refusal(failure: Failure) -> bool:
     """Whether trying again soon is pointless, because an operator has to act."""
-    copied = isinstance(failure, Conflict) and failure.code == IDENTITY_IN_USE
-    return copied or isinstance(failure, Unauthenticated | Denied)
+    hopeless = isinstance(failure, Conflict) and failure.code in (IDENTITY_IN_USE, ProtocolUnsupported.code)
+    return hopeless or isinstance(failure, Unauthenticated | Denied)

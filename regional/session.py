@@ -20,6 +20,7 @@ from common.content_statement import StatementVerifier
 from common.content_token import ContentVerifier
 from common.limit_messages import rules_from
 from common.patience import OutboxOverflow, RoundEnded
+from common.protocol_version import VERSION, NotUnderstood
 from proto.content.v1 import content_pb2
 from proto.edge.v1 import edge_pb2
 from proto.regional.v1 import regional_pb2, regional_pb2_grpc
@@ -72,6 +73,7 @@ class Session:
         self._reports = UnacknowledgedReports()
         self._due = asyncio.Event()
         self._sender: Sender[regional_pb2.RegionalMessage] | None = None
+        self.not_understood = NotUnderstood("the control plane")
         self._welcome: regional_pb2.Welcome | None = None
         # Told each content that the centre wants back.
         self.returning: Callable[[edge_pb2.ReturnContent], None] = lambda _: None
@@ -127,8 +129,8 @@ class Session:
                 self._due.set()
             case "return_content":
                 self.returning(message.return_content)
-            case other:
-                log.debug("message ignored", body=other)
+            case _:
+                self.not_understood.note(message)
 
     async def _limit(self, limits: content_pb2.Limits) -> None:
         rules = rules_from(limits)
@@ -191,6 +193,7 @@ def dialect(
                 swarm_url=swarm_url,
                 peer_address=peer_address,
                 generation=book.generation,
+                protocol_version=VERSION,
             )
         )
 
