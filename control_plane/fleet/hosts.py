@@ -6,7 +6,7 @@ its live stream is ended by the message that commits with it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 import structlog
@@ -63,6 +63,12 @@ class Members:
         if found is None:
             raise _unknown(kind, name)
         return Seen(found, state_of(found, self.look()))
+
+    async def labels(self, host_ids: Collection[str]) -> dict[str, str]:
+        """`idc/name` of those hosts, by id."""
+        async with self._database.reading() as connection:
+            found = await store_members.hosts_by_id(connection, host_ids)
+        return {host.id: f"{host.idc}/{host.name}" for host in found}
 
     async def revoke(self, kind: IdentityKind, name: str) -> None:
         """Harmless to repeat. Raises `HostUnknown`, `RegionalUnknown`."""

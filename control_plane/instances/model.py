@@ -70,7 +70,10 @@ class HealthCheck:
 
 @dataclass(frozen=True, slots=True)
 class InstanceSpec:
-    """How to run it. Empty command and entrypoint: the image's. Zero limits: none. Zero grace: 10 seconds."""
+    """How to run it. Empty command and entrypoint: the image's. Zero limits: none. Zero grace: 10 seconds.
+
+    stop_when_cut_off_seconds: after how long its host stops it when nobody reaches the host; 0: never.
+    """
 
     command: tuple[str, ...] = ()
     entrypoint: tuple[str, ...] = ()
@@ -82,6 +85,7 @@ class InstanceSpec:
     memory_bytes: int = 0
     health_check: HealthCheck | None = None
     stop_grace_seconds: int = 0
+    stop_when_cut_off_seconds: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,7 @@ def spec_of(record: Record) -> InstanceSpec:
         memory_bytes=int(record.get("memory_bytes", 0)),
         health_check=None if check is None else HealthCheck(**{**check, "test": tuple(check["test"])}),
         stop_grace_seconds=int(record.get("stop_grace_seconds", 0)),
+        stop_when_cut_off_seconds=int(record.get("stop_when_cut_off_seconds", 0)),
     )
 
 

@@ -16,12 +16,10 @@ from common.errors import Conflict, NotFound
 from common.identifiers import is_id, new_id
 from common.reference import Reference
 from control_plane.database import Database, UnitOfWork
-from control_plane.fleet import store as fleet_store
-from control_plane.fleet.messages import AssignmentsChanged
 from control_plane.fleet.model import HostUnknown, IdcUnknown
-from control_plane.instances import places, rules, store, transitions
+from control_plane.fleet.placement import store as placement_store
+from control_plane.instances import places, placing, rules, store, transitions
 from control_plane.instances.forgetting import forget
-from control_plane.instances.messages import InstanceChanged, InstanceRequested
 from control_plane.instances.model import (
     ImageContent,
     Instance,
@@ -32,7 +30,6 @@ from control_plane.instances.model import (
 )
 from control_plane.instances.reading import InstanceReading, require_visible, unknown
 from control_plane.registry.model import Descriptor, ResolvedImage
-from control_plane.swarm.model import WantedContent
 from control_plane.swarm.service import SwarmService
 from control_plane.swarm.visibility import TenantDirectory
 from control_plane.tenants.access import Permission, Principal
@@ -42,12 +39,6 @@ Transition = Callable[[Instance, datetime], Instance]
 
 class HostRevoked(Conflict):
     code = "host_revoked"
-
-
-class NameTaken(Conflict):
-    """Somebody else asked for an instance of that name at the same moment."""
-
-    code = "instance_name_taken"
 
 
 class ImageResolver(Protocol):
@@ -79,8 +70,8 @@ class InstanceService:
         """One instance on each host. Harmless to repeat: what runs already as asked stays as it is.
 
         Raises `InstanceDiffers` if the name has another specification on one of the hosts, `InstanceBeingRemoved`,
-        `HostRevoked`, `NameTaken`, and `Invalid`, `Denied` or `NotFound` for what their texts say; then nothing
-        changed.
+        `HostRevoked`, `HostClosed`, `NoRoom`, `NameTaken`, and `Invalid`, `Denied` or `NotFound` for what their texts
+        say; then nothing changed.
         """
         principal.require(Permission.INSTANCE_WRITE, request.tenant)
         rules.check_name(request.name)
@@ -123,7 +114,7 @@ class InstanceService:
             if force or place is None or place.revoked:
                 await forget(unit, instance, self._swarm, host_exists=place is not None)
                 return None
-            await self._put_desired(unit, instance, transitions.removed(instance, unit.clock.now()))
+            await placing.put_desired(unit, instance, transitions.removed(instance, unit.clock.now()))
         return next(iter(await self._reading.shown([instance_id])), None)
 
     async def sweep(self) -> int:
@@ -152,23 +143,10 @@ class InstanceService:
                 added.append(self._new(request, tenant_id, place, images[place], now))
                 continue
             again = transitions.asked_again(known, images[place], request.spec, request.desired_state, now)
-            await self._put_desired(unit, known, again)
-        await self._add(unit, added)
+            await placing.put_desired(unit, known, again)
+        await placing.require_room(unit, [one.host_id for one in added], placing.resources_of(request.spec))
+        await placing.add(unit, self._swarm, added)
         return [instance.id for instance in (*there.values(), *added)]
-
-    async def _add(self, unit: UnitOfWork, added: Sequence[Instance]) -> None:
-        if not await store.add(unit.connection, added):
-            raise NameTaken("an instance of that name appeared on one of the hosts", action="ask again")
-        for instance in added:
-            await self._wake(unit, instance.host_id)
-        for instance in sorted(added, key=lambda one: one.idc_id):
-            await self._swarm.want(
-                unit, instance.idc_id, instance.tenant_id, instance.id, wanted_contents(instance.image)
-            )
-            digest = str(instance.image.manifest.digest)
-            await unit.announce(
-                InstanceRequested(instance.id, instance.tenant_id, instance.host_id, instance.name, digest)
-            )
 
     def _new(self, request: RunRequest, tenant_id: str, place: Place, image: InstanceImage, now: datetime) -> Instance:
         return Instance(
@@ -190,7 +168,7 @@ class InstanceService:
     async def _change(self, principal: Principal, instance_id: str, transition: Transition) -> InstanceView:
         async with self._database.transaction() as unit:
             instance = await self._writable(unit, principal, instance_id)
-            await self._put_desired(unit, instance, transition(instance, unit.clock.now()))
+            await placing.put_desired(unit, instance, transition(instance, unit.clock.now()))
         shown = await self._reading.shown([instance_id])
         if not shown:
             raise unknown(instance_id)
@@ -205,17 +183,6 @@ class InstanceService:
         principal.require(Permission.INSTANCE_WRITE, instance.tenant)
         return instance
 
-    async def _put_desired(self, unit: UnitOfWork, known: Instance, wanted: Instance) -> None:
-        if wanted == known:
-            return
-        await store.put_desired(unit.connection, wanted)
-        await self._wake(unit, wanted.host_id)
-        await unit.announce(InstanceChanged(wanted.id, wanted.tenant_id, wanted.generation, wanted.desired_state.value))
-
-    async def _wake(self, unit: UnitOfWork, host_id: str) -> None:
-        await fleet_store.bump_assignments(unit.connection, host_id)
-        await unit.announce(AssignmentsChanged(host_id))
-
     async def _tenant_id(self, tenant: str) -> str:
         found = (await self._tenants.ids_of([tenant])).get(tenant)
         if found is None:
@@ -223,7 +190,7 @@ class InstanceService:
         return found
 
     async def _places(self, request: RunRequest) -> list[Place]:
-        """The hosts that the request names; of an IDC or of everywhere, those that are not revoked."""
+        """The hosts that the request names; of an IDC or of everywhere, those that take new instances."""
         async with self._database.reading() as connection:
             if request.hosts:
                 found = await places.named(connection, request.hosts)
@@ -233,10 +200,11 @@ class InstanceService:
                 found = await places.of_idc(connection, request.idc)
             else:
                 found = await places.everywhere(connection)
+            shut = await placement_store.standings(connection)
         if request.hosts:
             _require_all(request.hosts, found)
             return found
-        usable = [place for place in found if not place.revoked]
+        usable = [place for place in found if not place.revoked and place.host_id not in shut]
         if not usable:
             where = f"in IDC {request.idc!r}" if request.idc is not None else "in any IDC"
             raise HostUnknown(f"there is no host {where}", action="list them with `longshore host list`")
@@ -267,7 +235,3 @@ def image_meant(written: str, reference: Reference, resolved: ResolvedImage) -> 
 
 def _content(descriptor: Descriptor) -> ImageContent:
     return ImageContent(descriptor.digest, descriptor.size, descriptor.media_type)
-
-
-def wanted_contents(image: InstanceImage) -> list[WantedContent]:
-    return [WantedContent(content.digest, content.size_bytes, content.media_type) for content in image.all_contents()]

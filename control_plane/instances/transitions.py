@@ -26,14 +26,14 @@ class InstanceDiffers(Conflict):
 
 
 def started(instance: Instance, now: datetime) -> Instance:
-    return _towards(instance, DesiredState.RUNNING, now)
+    return towards(instance, DesiredState.RUNNING, now)
 
 
 def stopped(instance: Instance, now: datetime) -> Instance:
     """A held instance stays held: nothing of it runs."""
     if instance.desired_state is DesiredState.HELD:
         return instance
-    return _towards(instance, DesiredState.STOPPED, now)
+    return towards(instance, DesiredState.STOPPED, now)
 
 
 def restarted(instance: Instance, now: datetime) -> Instance:
@@ -64,10 +64,10 @@ def asked_again(
             instance_id=instance.id,
             host_id=instance.host_id,
         )
-    return _towards(instance, desired_state, now)
+    return towards(instance, desired_state, now)
 
 
-def _towards(instance: Instance, desired_state: DesiredState, now: datetime) -> Instance:
+def towards(instance: Instance, desired_state: DesiredState, now: datetime) -> Instance:
     if instance.desired_state is DesiredState.REMOVED:
         raise InstanceBeingRemoved(
             f"{instance.name} is being removed from its host",

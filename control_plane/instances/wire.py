@@ -69,6 +69,7 @@ def assignment_of(instance: Instance, mint: Mint) -> agent_pb2.Assignment:
         ),
         container=_container(instance.spec),
         restart_nonce=instance.restart_nonce,
+        stop_when_cut_off_seconds=instance.spec.stop_when_cut_off_seconds,
     )
 
 

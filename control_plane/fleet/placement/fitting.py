@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from control_plane.fleet.placement.model import (
     BY_IDC,
+    NOTHING,
     Capacity,
     CapacityPolicy,
     Offer,
@@ -33,7 +34,7 @@ def capacity_of(facts: Mapping[str, object], policies: Sequence[CapacityPolicy])
     )
 
 
-def lacking(offer: Offer, ask: Resources, taken: Resources = Resources()) -> str:
+def lacking(offer: Offer, ask: Resources, taken: Resources = NOTHING) -> str:
     """What the host has too little of for `ask` beside what is used and `taken`; empty if it has room. What is not
     asked for is not looked at, so a host that is overfull still takes what asks for nothing.
     """

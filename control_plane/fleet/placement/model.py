@@ -73,7 +73,10 @@ class Resources:
 
     @property
     def nothing(self) -> bool:
-        return self == Resources()
+        return self == NOTHING
+
+
+NOTHING = Resources()
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,9 +123,9 @@ class Scope:
 class Offer:
     """One host, as a place to run something.
 
-    used, instances: of everything that is assigned to it, whatever its state. present: names of the asking tenant's instances and
-    deployments that are there. being_removed: names of its instances that are still to be removed there. absent_since:
-    when it was last heard of, of a host that is away: it gets nothing new.
+    used, instances: of everything that is assigned to it, whatever its state. present: names of the asking tenant's
+    instances and deployments that are there. being_removed: names of its instances that are still to be removed there.
+    absent_since: when it was last heard of, of a host that is away: it gets nothing new.
     """
 
     host_id: str
@@ -133,7 +136,7 @@ class Offer:
     labels: Mapping[str, str] = field(default_factory=dict)
     engines: frozenset[str] = frozenset()
     capacity: Capacity = Capacity()
-    used: Resources = Resources()
+    used: Resources = NOTHING
     instances: int = 0
     standing: Standing = Standing.OPEN
     absent_since: datetime | None = None

@@ -62,9 +62,7 @@ def plan(
     return Plan(stay, place, tuple(sorted(surplus)), unplaced, board.explained() if unplaced else Explanation())
 
 
-def _everywhere(
-    rules: Rules, ask: Resources, held: Mapping[int, str], known: Mapping[str, Offer], name: str
-) -> Plan:
+def _everywhere(rules: Rules, ask: Resources, held: Mapping[int, str], known: Mapping[str, Offer], name: str) -> Plan:
     """One on each host that fits. A drained host keeps its own: it would have to come back anyway."""
     stay = {slot: host for slot, host in sorted(held.items()) if host in known and not misfit(known[host], rules)}
     surplus = tuple(sorted(held.keys() - stay.keys()))
@@ -183,9 +181,7 @@ class _Board:
 
     def _level(self, domains: _Domains) -> bool:
         """Whether one more there keeps every skew."""
-        for counts, known, spread, domain in zip(
-            self._counts, self._domains, self._rules.spread, domains, strict=True
-        ):
+        for counts, known, spread, domain in zip(self._counts, self._domains, self._rules.spread, domains, strict=True):
             poorest = min((counts[each] for each in known), default=0)
             if counts[domain] + 1 - poorest > spread.max_skew:
                 return False
@@ -240,5 +236,3 @@ def _load(offer: Offer, taken: Resources) -> float:
         (offer.used.memory_bytes + taken.memory_bytes, offer.capacity.memory_bytes),
     )
     return max((used / total for used, total in parts if total), default=0.0)
-
-

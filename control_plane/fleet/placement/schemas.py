@@ -46,7 +46,7 @@ class StandingView(BaseModel):
 
 
 class CapacityBody(_Body):
-    """What is left out is as the wider scope says: host, IDC, platform, then nothing kept back and all promised once."""
+    """What is left out is as the wider scope says: IDC, then platform, then nothing kept back, all promised once."""
 
     reserve_cpus: float | None = Field(default=None, description="cores kept back from instances")
     reserve_memory_bytes: _Count

@@ -88,9 +88,7 @@ class HostPlaces:
         order = list(ScopeKind)
         return sorted(shown, key=lambda one: (order.index(one.kind), one.name))
 
-    async def put_policy(
-        self, principal: Principal, kind: ScopeKind, name: str, policy: CapacityPolicy
-    ) -> ScopePolicy:
+    async def put_policy(self, principal: Principal, kind: ScopeKind, name: str, policy: CapacityPolicy) -> ScopePolicy:
         """All of it at once; an empty one takes it back. What runs already stays. Raises `PlacementInvalid`,
         `IdcUnknown`, `HostUnknown`, `Denied`; then nothing changed.
         """

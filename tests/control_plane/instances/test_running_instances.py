@@ -13,9 +13,10 @@ from control_plane.database import Database
 from control_plane.fleet.model import HostUnknown, IdcUnknown
 from control_plane.instances.assignments import InstanceAssignments
 from control_plane.instances.model import DesiredState, Phase, PortMapping, RunRequest
+from control_plane.instances.placing import NameTaken
 from control_plane.instances.reading import InstanceReading, InstanceUnknown
 from control_plane.instances.rules import InstanceNameInvalid, SpecInvalid
-from control_plane.instances.service import HostRevoked, InstanceService, NameTaken
+from control_plane.instances.service import HostRevoked, InstanceService
 from control_plane.instances.transitions import InstanceBeingRemoved, InstanceDiffers
 from control_plane.instances.views import InstanceFilter
 from control_plane.swarm.service import SwarmService

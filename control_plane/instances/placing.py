@@ -1,0 +1,93 @@
+"""Putting instances on hosts and changing what is wanted of them, inside the caller's unit of work.
+
+Invariant: rows, wants of contents, a new generation of each host concerned and the messages that wake its stream commit
+together. Hosts are touched in the order of their ids, here and everywhere: transactions that touch several never wait
+in a circle.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from common.errors import Conflict
+from control_plane.database import UnitOfWork
+from control_plane.database.locks import hold_rows
+from control_plane.fleet import store as fleet_store
+from control_plane.fleet.messages import AssignmentsChanged
+from control_plane.fleet.placement.fitting import lacking
+from control_plane.fleet.placement.model import HostClosed, NoRoom, Resources, Standing
+from control_plane.fleet.tables import hosts
+from control_plane.instances import store
+from control_plane.instances.messages import InstanceChanged, InstanceRequested
+from control_plane.instances.model import Instance, InstanceImage, InstanceSpec
+from control_plane.instances.offers import offers
+from control_plane.swarm.model import WantedContent
+from control_plane.swarm.service import SwarmService
+
+_MOST_NAMED = 10
+
+
+class NameTaken(Conflict):
+    """Somebody else asked for an instance of that name at the same moment."""
+
+    code = "instance_name_taken"
+
+
+def resources_of(spec: InstanceSpec) -> Resources:
+    """What of a host is promised to such an instance."""
+    return Resources(round(spec.cpus * 1000), spec.memory_bytes, int(getattr(spec, "disk_bytes", 0)))
+
+
+async def require_room(unit: UnitOfWork, host_ids: Sequence[str], ask: Resources) -> None:
+    """Raises `HostClosed` or `NoRoom`, naming the hosts, unless each takes one such instance more, or as many as
+    it is named times. Hosts of whom something is asked are held until the unit of work ends, so nobody else takes the
+    same room.
+    """
+    if not host_ids:
+        return
+    if not ask.nothing:
+        await hold_rows(unit.connection, hosts, [(host_id,) for host_id in set(host_ids)])
+    times = Counter(host_ids)
+    found = await offers(unit.connection, host_ids=set(host_ids))
+    shut = [f"{one.label} is {one.standing.value}" for one in found if one.standing is not Standing.OPEN]
+    if shut:
+        raise HostClosed(_listed(shut), action="choose other hosts, or `longshore host uncordon` them")
+    full = [f"{one.label}: {short}" for one in found if (short := lacking(one, ask, ask.times(times[one.host_id] - 1)))]
+    if full:
+        raise NoRoom(_listed(full), action="ask for less, choose other hosts, or see `longshore host capacity`")
+
+
+async def add(unit: UnitOfWork, swarm: SwarmService, added: Sequence[Instance]) -> None:
+    """New instances, in the order of their hosts' ids. Raises `NameTaken`."""
+    if not await store.add(unit.connection, added):
+        raise NameTaken("an instance of that name appeared on one of the hosts", action="ask again")
+    for instance in added:
+        await wake(unit, instance.host_id)
+    for instance in sorted(added, key=lambda one: one.idc_id):
+        await swarm.want(unit, instance.idc_id, instance.tenant_id, instance.id, wanted_contents(instance.image))
+        digest = str(instance.image.manifest.digest)
+        await unit.announce(InstanceRequested(instance.id, instance.tenant_id, instance.host_id, instance.name, digest))
+
+
+async def put_desired(unit: UnitOfWork, known: Instance, wanted: Instance) -> None:
+    """`known` is there and locked."""
+    if wanted == known:
+        return
+    await store.put_desired(unit.connection, wanted)
+    await wake(unit, wanted.host_id)
+    await unit.announce(InstanceChanged(wanted.id, wanted.tenant_id, wanted.generation, wanted.desired_state.value))
+
+
+async def wake(unit: UnitOfWork, host_id: str) -> None:
+    await fleet_store.bump_assignments(unit.connection, host_id)
+    await unit.announce(AssignmentsChanged(host_id))
+
+
+def wanted_contents(image: InstanceImage) -> list[WantedContent]:
+    return [WantedContent(content.digest, content.size_bytes, content.media_type) for content in image.all_contents()]
+
+
+def _listed(reasons: Sequence[str]) -> str:
+    more = len(reasons) - _MOST_NAMED
+    return "; ".join(reasons[:_MOST_NAMED]) + (f"; and {more} more" if more > 0 else "")
