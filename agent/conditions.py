@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from agent.adoption import offered
 from agent.health import verdict
 from agent.model import (
     LIVE_STATES,
@@ -13,11 +14,12 @@ from agent.model import (
     Effort,
     Health,
     InstanceReport,
-    Observation,
     Phase,
 )
+from agent.observation import Observation
 from agent.steps import FetchContents, Step
 
+_RUNS = (DesiredState.RUNNING, DesiredState.PAUSED)
 NO_ENGINE = "the content is held; this host has no container engine to run it"
 STANDS_STILL = "it stands still outside its window; what is there stays"
 NOT_UNDERSTOOD = "this agent does not know the desired state; update the agent"
@@ -53,15 +55,19 @@ def _condition(
     doing: Step | None,
     failure: str,
 ) -> tuple[Phase, Health, str]:
+    wished = shown if shown and shown.spec_hash == assignment.spec_hash else None
     match assignment.desired_state:
         case DesiredState.UNKNOWN:
             return Phase.FAILED, Health.UNKNOWN, NOT_UNDERSTOOD
         case DesiredState.REMOVED if observation.containers is not None and not mine:
             return Phase.REMOVED, Health.UNKNOWN, ""
-        case DesiredState.RUNNING | DesiredState.STOPPED if shown and shown.spec_hash == assignment.spec_hash:
-            found = verdict(shown, wanted=assignment.desired_state is DesiredState.RUNNING)
+        case DesiredState.RUNNING | DesiredState.PAUSED | DesiredState.STOPPED if wished is not None:
+            found = verdict(wished, wanted=assignment.desired_state is not DesiredState.STOPPED)
             troubled = bool(failure) and found.phase is Phase.CREATING
             return Phase.FAILED if troubled else found.phase, found.health, found.detail or failure
+    offer = offered(assignment, observation) if not mine and assignment.desired_state in _RUNS else None
+    if offer is not None and offer.obstacle:
+        return Phase.FAILED, Health.UNKNOWN, offer.obstacle
     content = _of_content(assignment, observation, doing, failure)
     if content is not None:
         return content[0], Health.UNKNOWN, content[1]

@@ -7,20 +7,26 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
 import structlog
 
+from agent.adoptions import Adoptions
+from agent.allowance import Allowance
 from agent.ledger import Ledger
 from agent.model import Content
-from agent.runtimes import ContainerOrder, EngineAway, RuntimeDriver
+from agent.runtimes import Adoption, ContainerOrder, EngineAway, EngineRefused, RuntimeDriver
 from agent.steps import (
+    AdoptContainer,
     CreateContainer,
     FetchContents,
+    PauseContainer,
     PullImage,
     RemoveContainer,
     RenameContainer,
     RestartContainer,
+    ResumeContainer,
     StartContainer,
     Step,
     StopContainer,
@@ -28,6 +34,9 @@ from agent.steps import (
 from common.errors import Failure
 
 log = structlog.get_logger()
+
+Metered = Callable[[str], AbstractContextManager[None]]
+"""Entered around a step, with its kind."""
 
 
 class ContentFetcher(Protocol):
@@ -55,7 +64,13 @@ class Execution:
         *,
         at_once: int = 4,
         ahead_at_once: int = 2,
+        metered: Metered = lambda _: nullcontext(),
+        adoptions: Adoptions | None = None,
+        allowance: Allowance | None = None,
     ) -> None:
+        self._metered = metered
+        self._adoptions = adoptions
+        self._allowance = allowance or Allowance()
         self._driver = driver
         self._fetcher = fetcher
         self._ledger = ledger
@@ -63,6 +78,10 @@ class Execution:
         self._ahead_turn = asyncio.Semaphore(ahead_at_once)
 
     async def carry_out(self, instance_id: str, step: Step) -> None:
+        with self._metered(type(step).__name__):
+            await self._carry_out(instance_id, step)
+
+    async def _carry_out(self, instance_id: str, step: Step) -> None:
         if isinstance(step, FetchContents):
             await self._fetch(step)
         elif (driver := self._driver()) is None:
@@ -101,26 +120,48 @@ class Execution:
         match step:
             case PullImage():
                 await driver.pull(step.repository, step.manifest)
-            case CreateContainer(assignment):
-                await driver.create(
-                    ContainerOrder(
-                        name=assignment.container_name,
-                        instance_id=assignment.instance_id,
-                        generation=assignment.generation,
-                        spec_hash=assignment.spec_hash,
-                        manifest=assignment.image.manifest.digest,
-                        spec=assignment.container,
-                    )
-                )
+            case CreateContainer():
+                await driver.create(await asyncio.to_thread(self._order, step))
+            case AdoptContainer():
+                await self._adopt(instance_id, step)
             case StartContainer():
                 await driver.start(step.runtime_id)
                 await self._ledger.honour(instance_id, step.restart_nonce)
             case RestartContainer():
                 await driver.restart(step.runtime_id, step.grace_seconds)
                 await self._ledger.honour(instance_id, step.restart_nonce)
-            case StopContainer():
-                await driver.stop(step.runtime_id, step.grace_seconds)
-            case RenameContainer():
-                await driver.rename(step.runtime_id, step.name)
-            case RemoveContainer():
-                await driver.remove(step.runtime_id)
+            case _:
+                await _move(driver, step)
+
+    def _order(self, step: CreateContainer) -> ContainerOrder:
+        assignment = step.assignment
+        return ContainerOrder(
+            name=assignment.container_name,
+            instance_id=assignment.instance_id,
+            generation=assignment.generation,
+            spec_hash=assignment.spec_hash,
+            manifest=assignment.image.manifest.digest,
+            spec=self._allowance.bounded(assignment, adopted=bool(step.successor_of)),
+            successor_of=step.successor_of,
+        )
+
+    async def _adopt(self, instance_id: str, step: AdoptContainer) -> None:
+        if self._adoptions is None:
+            raise EngineRefused("this agent adopts no containers", action="remove the wish to adopt one")
+        await self._adoptions.adopt(step.runtime_id, Adoption(instance_id, step.generation, step.spec_hash))
+        log.info("container adopted", instance=instance_id, container=step.runtime_id)
+
+
+async def _move(driver: RuntimeDriver, step: Step) -> None:
+    """Steps that leave nothing to be remembered."""
+    match step:
+        case StopContainer():
+            await driver.stop(step.runtime_id, step.grace_seconds)
+        case PauseContainer():
+            await driver.pause(step.runtime_id)
+        case ResumeContainer():
+            await driver.resume(step.runtime_id)
+        case RenameContainer():
+            await driver.rename(step.runtime_id, step.name)
+        case RemoveContainer():
+            await driver.remove(step.runtime_id)

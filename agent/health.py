@@ -20,9 +20,7 @@ def verdict(container: Container, *, wanted: bool) -> Verdict:
         case ContainerState.RUNNING:
             return Verdict(Phase.RUNNING, container.health, _unhealthy(container))
         case ContainerState.PAUSED:
-            return Verdict(
-                Phase.RUNNING, container.health, "the container is paused; unpause it with the engine's own tool"
-            )
+            return Verdict(Phase.PAUSED, container.health)
         case ContainerState.CREATED:
             return Verdict(Phase.CREATING if wanted else Phase.STOPPED, Health.UNKNOWN)
         case ContainerState.EXITED if not wanted:

@@ -148,6 +148,16 @@ class AdoptionWish:
 
 
 @dataclass(frozen=True, slots=True)
+class AgentUpdate:
+    """The held image is the agent that this host shall run (agent/updates). `order` grows over the whole fleet."""
+
+    order: int
+    version: str
+    healthy_seconds: float
+    patience_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Assignment:
     instance_id: str
     generation: int
@@ -160,6 +170,7 @@ class Assignment:
     restart_nonce: int = 0
     effort: Effort = Effort.ORDINARY
     adopt: AdoptionWish | None = None
+    agent_update: AgentUpdate | None = None
 
     @property
     def container_name(self) -> str:
@@ -233,27 +244,6 @@ class Container:
     detail: str = ""
     stop_grace_seconds: int = 10
     adopted: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Observation:
-    """One look at the host.
-
-    held: digests that are verified in the cache.
-    has_engine: whether this host is to run anything at all.
-    containers: None when the engine does not answer (`engine_detail` says why).
-    images: manifest digests that the engine holds.
-    restarts: the restart nonce that each instance's container has honoured.
-    refused: by instance, a spec hash that the engine refused or that would not stay up, while it must not be tried.
-    """
-
-    held: frozenset[Digest] = frozenset()
-    has_engine: bool = True
-    containers: tuple[Container, ...] | None = None
-    images: frozenset[Digest] = frozenset()
-    restarts: Mapping[str, int] = field(default_factory=dict)
-    refused: Mapping[str, str] = field(default_factory=dict)
-    engine_detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,9 @@
 """(assignments, observation) -> the next step of each instance; pure.
 
-Invariants: only containers in the observation (ours by label) are touched; nothing is removed for being absent from a
-set that was never received; while a spec changes, the old container runs until the new image is in the engine, at most
-one container of an instance runs at any time, and if the new one is refused or does not stay up, the old one returns.
+Invariants: only containers in the observation (ours by label or by adoption) are touched; nothing is removed for being
+absent from a set that was never received; while a spec changes, the old container runs until the new image is in the
+engine, at most one container of an instance runs at any time, and if the new one is refused or does not stay up, the
+old one returns.
 
 While contents are missing, the engine may already take in what has come (`PullAhead`), and nothing else: a container is
 made only when every content was verified on this host, whatever the engine holds.
@@ -17,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from agent.adoption import Offer, offered
 from agent.model import (
     LIVE_STATES,
     Assignment,
@@ -25,16 +27,19 @@ from agent.model import (
     ContainerState,
     DesiredState,
     Effort,
-    Observation,
 )
+from agent.observation import Observation
 from agent.steps import (
+    AdoptContainer,
     CreateContainer,
     FetchContents,
+    PauseContainer,
     PullAhead,
     PullImage,
     RemoveContainer,
     RenameContainer,
     RestartContainer,
+    ResumeContainer,
     StartContainer,
     Step,
     StopContainer,
@@ -66,7 +71,7 @@ def orphans(assignments: Assignments, observation: Observation) -> list[str]:
 def next_step(assignment: Assignment, observation: Observation) -> Step | None:
     mine = _of(assignment.instance_id, observation)
     match assignment.desired_state:
-        case DesiredState.RUNNING:
+        case DesiredState.RUNNING | DesiredState.PAUSED:
             return _towards_running(assignment, observation, mine)
         case DesiredState.STOPPED:
             return _towards_stopped(assignment, mine) or _fetch(assignment, observation)
@@ -119,6 +124,8 @@ def _towards_stopped(assignment: Assignment, mine: Sequence[Container]) -> Step 
 
 
 def _towards_running(assignment: Assignment, observation: Observation, mine: Sequence[Container]) -> Step | None:
+    if not mine and (offer := offered(assignment, observation)) is not None:
+        return _adopt(assignment, observation, offer)
     wished, others = _split(assignment, mine)
     if wished[1:]:
         return _take_away(wished[1], assignment.container.stop_grace_seconds)
@@ -141,7 +148,18 @@ def _replace(assignment: Assignment, observation: Observation, others: Sequence[
     for other in others:
         if other.name == assignment.container_name:
             return RenameContainer(other.runtime_id, aside_name(assignment, other))
-    return CreateContainer(assignment)
+    adopted = next((other for other in others if other.adopted), None)
+    return CreateContainer(assignment, adopted.runtime_id if adopted else "")
+
+
+def _adopt(assignment: Assignment, observation: Observation, offer: Offer) -> Step | None:
+    """What does not fit is adopted once its replacement could be made at once, and only if that is wished."""
+    if offer.stranger is not None and not offer.differences:
+        return AdoptContainer(offer.stranger.runtime_id, assignment.generation, assignment.spec_hash)
+    step = _prepare(assignment, observation)
+    if step is not None or offer.stranger is None or not offer.replace:
+        return step
+    return AdoptContainer(offer.stranger.runtime_id, assignment.generation, "")
 
 
 def _prepare(assignment: Assignment, observation: Observation) -> Step | None:
@@ -194,6 +212,15 @@ def _keep(assignment: Assignment, observation: Observation, wished: Container) -
     honoured = observation.restarts.get(assignment.instance_id, assignment.restart_nonce)
     if honoured != assignment.restart_nonce:
         return RestartContainer(wished.runtime_id, assignment.container.stop_grace_seconds, assignment.restart_nonce)
+    return _stand_still_or_not(assignment, wished)
+
+
+def _stand_still_or_not(assignment: Assignment, wished: Container) -> Step | None:
+    match assignment.desired_state, wished.state:
+        case DesiredState.PAUSED, ContainerState.RUNNING:
+            return PauseContainer(wished.runtime_id)
+        case DesiredState.RUNNING, ContainerState.PAUSED:
+            return ResumeContainer(wished.runtime_id)
     return None
 
 

@@ -11,15 +11,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import structlog
 
+from agent.adoption import name_asked_for
+from agent.adoptions import Adoptions
+from agent.allowance import Allowance
 from agent.attempts import Attempts
 from agent.conditions import report_of
 from agent.desired import DesiredBook
-from agent.execution import ContentFetcher, Execution
+from agent.execution import ContentFetcher, Execution, Metered
 from agent.health import verdict
 from agent.ledger import Ledger
 from agent.model import (
@@ -31,18 +35,19 @@ from agent.model import (
     DesiredState,
     Effort,
     InstanceReport,
-    Observation,
     Phase,
 )
+from agent.observation import Observation
 from agent.planner import orphans, plan
 from agent.reporter import Reporter
-from agent.runtimes import EngineRefused, RuntimeDriver
+from agent.runtimes import EngineRefused, RuntimeDriver, Stranger
 from agent.steps import CreateContainer, FetchContents, RemoveContainer, StartContainer, Step
 from common.clock import Clock
 from common.digest import Digest
 from common.errors import Failure, Internal, Unavailable
 
 log = structlog.get_logger()
+_RUNS = (DesiredState.RUNNING, DesiredState.PAUSED)
 
 
 @dataclass
@@ -67,6 +72,9 @@ class Reconciler:
         *,
         poll_seconds: float = 3.0,
         progress_seconds: float = 0.5,
+        metered: Metered = lambda _: nullcontext(),
+        adoptions: Adoptions | None = None,
+        allowance: Allowance | None = None,
     ) -> None:
         self._book = book
         self._driver = driver
@@ -77,7 +85,8 @@ class Reconciler:
         self._clock = clock
         self._poll_seconds = poll_seconds
         self._progress_seconds = progress_seconds
-        self._execution = Execution(driver, fetcher, ledger)
+        self._execution = Execution(driver, fetcher, ledger, metered=metered, adoptions=adoptions, allowance=allowance)
+        self._adoptions = adoptions
         self._attempts = Attempts(clock, random)
         self._running: dict[str, _Running] = {}
         self._orphans: dict[str, int] = {}
@@ -113,14 +122,15 @@ class Reconciler:
     async def _observe(self, assignments: Assignments) -> Observation:
         wanted = {one.image.manifest.digest for one in assignments.items.values()}
         containers: tuple[Container, ...] | None = None
-        images, detail = frozenset[Digest](), ""
+        images, strangers, detail = frozenset[Digest](), tuple[Stranger, ...](), ""
         driver = self._driver()
         if driver is None:
             containers = ()
         else:
             try:
-                containers = tuple(await driver.containers())
+                containers = await self._containers(driver, assignments)
                 images = await driver.images(wanted) if wanted else images
+                strangers = await self._strangers(driver, assignments, containers)
             except Failure as failure:
                 detail = str(failure)
                 containers = None
@@ -132,9 +142,31 @@ class Reconciler:
             restarts=self._ledger.restarts,
             refused=self._attempts.refused,
             engine_detail=detail,
+            strangers=strangers,
+            adopted_once=self._adoptions.instances if self._adoptions else frozenset(),
         )
         await self._learn(assignments, observation)
         return observation
+
+    async def _containers(self, driver: RuntimeDriver, assignments: Assignments) -> tuple[Container, ...]:
+        if self._adoptions is None:
+            return tuple(await driver.containers())
+        claimed = self._adoptions.claim()
+        found = tuple(await driver.containers())
+        if assignments.known:
+            await self._adoptions.tidy(claimed, found, assignments.items.keys() | assignments.unreadable.keys())
+        return found
+
+    async def _strangers(
+        self, driver: RuntimeDriver, assignments: Assignments, containers: Collection[Container]
+    ) -> tuple[Stranger, ...]:
+        """Only while an instance has nothing here yet: afterwards nobody asks for them."""
+        there = {one.instance_id for one in containers}
+        wanting = [one for key, one in assignments.items.items() if key not in there and one.desired_state in _RUNS]
+        if self._adoptions is None or not wanting or not driver.capabilities.adoption:
+            return ()
+        names = {name for one in wanting if (name := name_asked_for(one))}
+        return tuple(await driver.strangers(sorted(names)))
 
     async def _learn(self, assignments: Assignments, observation: Observation) -> None:
         """Containers that run as wished: their spec is good, and an unknown history of restarts begins here."""

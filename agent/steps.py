@@ -40,7 +40,21 @@ class PullImage:
 
 @dataclass(frozen=True, slots=True)
 class CreateContainer:
+    """`successor_of`: engine id of an adopted container, whose settings that no specification names it takes over."""
+
     assignment: Assignment
+    successor_of: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AdoptContainer:
+    """Count somebody else's container as ours from now on; nothing in the engine changes. `spec_hash` is empty if it is
+    adopted in order to be replaced.
+    """
+
+    runtime_id: str
+    generation: int
+    spec_hash: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +80,16 @@ class StopContainer:
 
 
 @dataclass(frozen=True, slots=True)
+class PauseContainer:
+    runtime_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeContainer:
+    runtime_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class RenameContainer:
     """Put an older container aside so that its successor can have the name."""
 
@@ -85,9 +109,12 @@ Step: TypeAlias = (
     FetchContents
     | PullImage
     | CreateContainer
+    | AdoptContainer
     | StartContainer
     | RestartContainer
     | StopContainer
+    | PauseContainer
+    | ResumeContainer
     | RenameContainer
     | RemoveContainer
 )

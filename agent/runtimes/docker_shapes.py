@@ -11,7 +11,15 @@ from docker.types import Healthcheck
 from docker.types import Mount as DockerMount
 
 from agent.model import Container, ContainerState, Health
-from agent.runtimes import LABEL_GENERATION, LABEL_INSTANCE, LABEL_SPEC, ContainerOrder
+from agent.runtimes.orders import (
+    LABEL_ADOPTED,
+    LABEL_GENERATION,
+    LABEL_INSTANCE,
+    LABEL_SPEC,
+    Adoption,
+    ContainerOrder,
+    Sample,
+)
 
 _STATES = {
     "created": ContainerState.CREATED,
@@ -33,11 +41,10 @@ _LONGEST_DETAIL = 300
 
 
 def container_arguments(order: ContainerOrder, image: str, labels: Mapping[str, str]) -> dict[str, Any]:
-    """For `APIClient.create_container`, without `host_config`."""
+    """For `APIClient.create_container_config`, without `host_config`."""
     spec = order.spec
     arguments: dict[str, Any] = {
         "image": image,
-        "name": order.name,
         "environment": [f"{key}={value}" for key, value in sorted(spec.environment.items())],
         "labels": dict(labels),
         "ports": [(port.container_port, port.protocol or "tcp") for port in spec.ports],
@@ -48,6 +55,8 @@ def container_arguments(order: ContainerOrder, image: str, labels: Mapping[str, 
         arguments["command"] = list(spec.command)
     if spec.entrypoint:
         arguments["entrypoint"] = list(spec.entrypoint)
+    named = {"hostname": spec.hostname, "user": spec.user, "working_dir": spec.working_dir}
+    arguments.update({key: value for key, value in named.items() if value})
     if spec.health_check is not None:
         check = spec.health_check
         arguments["healthcheck"] = Healthcheck(
@@ -61,7 +70,7 @@ def container_arguments(order: ContainerOrder, image: str, labels: Mapping[str, 
 
 
 def host_arguments(order: ContainerOrder, network_mode: str) -> dict[str, Any]:
-    """For `APIClient.create_host_config`. Never privileged; ports are on loopback unless the order says otherwise."""
+    """For `APIClient.create_host_config`. Ports are on loopback unless the order says otherwise."""
     spec = order.spec
     bindings: dict[str, list[tuple[str, int] | tuple[str]]] = {}
     for port in spec.ports:
@@ -71,7 +80,12 @@ def host_arguments(order: ContainerOrder, network_mode: str) -> dict[str, Any]:
     arguments: dict[str, Any] = {
         "port_bindings": bindings,
         "mounts": [
-            DockerMount(target=mount.target, source=mount.volume, type="volume", read_only=mount.read_only)
+            DockerMount(
+                target=mount.target,
+                source=mount.host_path or mount.volume,
+                type="bind" if mount.host_path else "volume",
+                read_only=mount.read_only,
+            )
             for mount in spec.mounts
         ],
         # The engine keeps it running while the agent is away; what the policy forgets (after kill -9 of dockerd) the
@@ -82,12 +96,20 @@ def host_arguments(order: ContainerOrder, network_mode: str) -> dict[str, Any]:
         arguments["nano_cpus"] = int(spec.cpus * _NANOSECONDS)
     if spec.memory_bytes:
         arguments["mem_limit"] = spec.memory_bytes
-    if network_mode:
-        arguments["network_mode"] = network_mode
+    if spec.cpu_set:
+        arguments["cpuset_cpus"] = spec.cpu_set
+    if spec.disk_bytes:
+        # Only some storage drivers can; the others refuse it in clear words.
+        arguments["storage_opt"] = {"size": str(spec.disk_bytes)}
+    if spec.privileged:
+        arguments["privileged"] = True
+    if spec.network or network_mode:
+        arguments["network_mode"] = spec.network or network_mode
     return arguments
 
 
-def container_of(inspected: Mapping[str, Any]) -> Container:
+def container_of(inspected: Mapping[str, Any], adoption: Adoption | None = None) -> Container:
+    """`adoption`: what we know of it beside labels, if it was adopted."""
     state = inspected.get("State") or {}
     labels = labels_in(inspected)
     health = state.get("Health") or {}
@@ -95,16 +117,44 @@ def container_of(inspected: Mapping[str, Any]) -> Container:
     return Container(
         runtime_id=inspected["Id"],
         name=str(inspected.get("Name", "")).removeprefix("/"),
-        instance_id=labels.get(LABEL_INSTANCE, ""),
-        generation=int(generation) if generation.isdecimal() else 0,
-        spec_hash=labels.get(LABEL_SPEC, ""),
-        state=_STATES.get(state.get("Status", ""), ContainerState.DEAD),
+        instance_id=adoption.instance_id if adoption else labels.get(LABEL_INSTANCE, ""),
+        generation=adoption.generation if adoption else int(generation) if generation.isdecimal() else 0,
+        spec_hash=adoption.spec_hash if adoption else labels.get(LABEL_SPEC, ""),
+        state=state_of(inspected),
         health=_HEALTH.get(health.get("Status", "none"), Health.UNKNOWN),
         exit_code=int(state.get("ExitCode") or 0),
         restart_count=int(inspected.get("RestartCount") or 0),
         detail=_detail(state, health),
         stop_grace_seconds=_stop_grace(inspected),
+        adopted=adoption is not None or LABEL_ADOPTED in labels,
     )
+
+
+def sample_of(stats: Mapping[str, Any], memory_limit_bytes: int) -> Sample:
+    """Memory without what the kernel would give back at once, as `docker stats` counts it: the name of that figure is
+    one in the first and another in the second version of control groups.
+    """
+    memory = stats.get("memory_stats") or {}
+    details = memory.get("stats") or {}
+    reclaimable = int(details.get("total_inactive_file", details.get("inactive_file", 0)) or 0)
+    used = int(memory.get("usage") or 0)
+    networks = (stats.get("networks") or {}).values()
+    blocks = (stats.get("blkio_stats") or {}).get("io_service_bytes_recursive") or ()
+    cpu = ((stats.get("cpu_stats") or {}).get("cpu_usage") or {}).get("total_usage") or 0
+    return Sample(
+        cpu_seconds=int(cpu) / _NANOSECONDS,
+        memory_bytes=max(0, used - reclaimable),
+        memory_limit_bytes=memory_limit_bytes,
+        received_bytes=sum(int(one.get("rx_bytes") or 0) for one in networks),
+        sent_bytes=sum(int(one.get("tx_bytes") or 0) for one in networks),
+        read_bytes=sum(int(one["value"]) for one in blocks if one["op"].lower() == "read"),
+        written_bytes=sum(int(one["value"]) for one in blocks if one["op"].lower() == "write"),
+        processes=int((stats.get("pids_stats") or {}).get("current") or 0),
+    )
+
+
+def state_of(inspected: Mapping[str, Any]) -> ContainerState:
+    return _STATES.get((inspected.get("State") or {}).get("Status", ""), ContainerState.DEAD)
 
 
 def _stop_grace(inspected: Mapping[str, Any]) -> int:

@@ -34,8 +34,8 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class LogQuery:
-    """since_ns: only what was written at or after (nanoseconds since 1970; 0: from the beginning). tail: at most so many
-    last lines of that; None: all. follow: go on until the container ends.
+    """since_ns: only what was written then or later (nanoseconds since 1970; 0: from the beginning). tail: at most so
+    many last lines of that; None: all. follow: go on until the container ends.
     """
 
     follow: bool = False

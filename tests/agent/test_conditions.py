@@ -4,7 +4,8 @@ import pytest
 
 from agent.conditions import report_of
 from agent.health import verdict
-from agent.model import Container, ContainerState, DesiredState, Health, Observation, Phase
+from agent.model import Container, ContainerState, DesiredState, Health, Phase
+from agent.observation import Observation
 from agent.steps import FetchContents, PullImage
 from common.digest import Digest
 from tests.agent.samples import INSTANCE, assignment, sample
@@ -25,7 +26,7 @@ def one(state: ContainerState, **changes: object) -> Container:
     [
         (one(ContainerState.RUNNING, health=Health.HEALTHY), Phase.RUNNING, ""),
         (one(ContainerState.RUNNING, health=Health.UNHEALTHY, detail="refused"), Phase.RUNNING, "refused"),
-        (one(ContainerState.PAUSED), Phase.RUNNING, "paused"),
+        (one(ContainerState.PAUSED), Phase.PAUSED, ""),
         (one(ContainerState.CREATED), Phase.CREATING, ""),
         (one(ContainerState.EXITED, exit_code=137, detail="it used more memory"), Phase.FAILED, "code 137: it used"),
         (one(ContainerState.RESTARTING, exit_code=1, restart_count=4), Phase.FAILED, "after 4 restarts"),

@@ -20,9 +20,9 @@ from agent.model import (
     ContainerState,
     Content,
     DesiredState,
-    Observation,
     Unreadable,
 )
+from agent.observation import Observation
 from agent.planner import next_step, plan
 from agent.runtimes import ContainerOrder, EngineRefused, labels_of
 from agent.runtimes.memory import MemoryContainer, MemoryEngine, MemoryRuntimeDriver

@@ -3,23 +3,36 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 import docker
 import pytest
+from docker.models.networks import Network
+from docker.types import IPAMConfig, IPAMPool, Ulimit
+from docker.types import Mount as DockerMount
 
 from agent.cache import ContentCache
 from agent.mirror import Mirror
-from agent.model import ContainerState
-from agent.runtimes import EngineAway
+from agent.model import ContainerSpec, ContainerState
+from agent.runtimes import LABEL_ADOPT, Channel, EngineAway, RuntimeDriver
 from agent.runtimes.docker import DockerRuntimeDriver
 from common.digest import Digest
 from tests.agent.samples import Sample, assignment, assignments, sample
 from tests.agent.sockets import loopback_socket
 from tests.conformance.runtime_driver import SLEEPER, RuntimeDriverContract, order, shown, state_of, until
+from tests.conformance.runtime_driver_adoption import AdoptionContract
+from tests.conformance.runtime_driver_states import (
+    CapabilityContract,
+    PauseContract,
+    SampleContract,
+    SnapshotContract,
+)
+from tests.conformance.runtime_driver_streams import ExecContract, ExportContract, LogContract
 from tests.engines.busybox import root_file_system
 from tests.engines.dockerd import IMAGE, DockerEngine
+
+SUBNET = IPAMConfig(pool_configs=[IPAMPool(subnet="10.234.7.0/24")])
 
 
 class DockerWorld:
@@ -28,10 +41,14 @@ class DockerWorld:
     def __init__(self, engine: DockerEngine, mirror: Mirror, image: Sample) -> None:
         self.engine = engine
         self.manifest = image.image.manifest.digest
-        self.driver = DockerRuntimeDriver(engine.host, "host-1", lambda: mirror.address)
-        self.neighbour = DockerRuntimeDriver(engine.host, "host-2", lambda: mirror.address)
-        self.unreachable = DockerRuntimeDriver("unix:///nowhere/docker.sock", "host-1", lambda: mirror.address)
+        self.driver: RuntimeDriver = DockerRuntimeDriver(engine.host, "host-1", lambda: mirror.address)
+        self.neighbour: RuntimeDriver = DockerRuntimeDriver(engine.host, "host-2", lambda: mirror.address)
+        self.unreachable: RuntimeDriver = DockerRuntimeDriver(
+            "unix:///nowhere/docker.sock", "host-1", lambda: mirror.address
+        )
         self.client = engine.client()
+        self.network: Network | None = None
+        self.nameless = ""
 
     async def foreign_container(self, name: str) -> str:
         run = self.client.containers.run
@@ -40,6 +57,61 @@ class DockerWorld:
 
     async def foreign_is_running(self, runtime_id: str) -> bool:
         return bool((await asyncio.to_thread(self.client.containers.get, runtime_id)).status == "running")
+
+    async def offered_container(self, name: str, spec: ContainerSpec, labels: Mapping[str, str]) -> str:
+        return await asyncio.to_thread(self._offer, name, spec, labels)
+
+    def _offer(self, name: str, spec: ContainerSpec, labels: Mapping[str, str]) -> str:
+        images = [held for image in self.client.images.list() for held in image.attrs["RepoDigests"]]
+        container = self.client.containers.create(
+            next(held for held in images if held.endswith(str(self.manifest))),
+            list(spec.command),
+            name=name,
+            labels=dict(labels),
+            environment=dict(spec.environment),
+            mem_limit=spec.memory_bytes,
+            mounts=[DockerMount(one.target, one.volume) for one in spec.mounts] + [DockerMount("/nameless", None)],
+            cap_add=["NET_ADMIN"],
+            ulimits=[Ulimit(name="nofile", soft=1234, hard=2345)],
+            restart_policy={"Name": "on-failure", "MaximumRetryCount": 4},
+        )
+        self.network = self.client.networks.create("longshore-test-net", ipam=SUBNET)
+        self.network.connect(container, aliases=["frontend"], ipv4_address="10.234.7.9")
+        container.start()
+        self.nameless = next(
+            one["Name"]
+            for one in self.client.api.inspect_container(str(container.id))["Mounts"]
+            if one["Destination"] == "/nameless"
+        )
+        return str(container.id)
+
+    async def kept_beyond(self, runtime_id: str) -> bool:
+        inspected = await asyncio.to_thread(self.client.api.inspect_container, runtime_id)
+        config, host = inspected["Config"], inspected["HostConfig"]
+        endpoint = inspected["NetworkSettings"]["Networks"].get("longshore-test-net", {})
+        volumes = {one["Destination"]: one["Name"] for one in inspected["Mounts"]}
+        found = {
+            "capabilities": [one.removeprefix("CAP_") for one in host["CapAdd"] or ()] == ["NET_ADMIN"],
+            "limits": host["Ulimits"] == [{"Name": "nofile", "Soft": 1234, "Hard": 2345}],
+            "restart policy": host["RestartPolicy"]["Name"] == "on-failure",
+            "environment": "COLOUR=red" in config["Env"],
+            "labels": config["Labels"].get("team") == "blue" and LABEL_ADOPT not in config["Labels"],
+            "memory": host["Memory"] == 64 << 20,
+            "volumes": volumes == {"/data": "longshore-test-data", "/nameless": self.nameless},
+            "alias": "frontend" in (endpoint.get("Aliases") or ()),
+            "address": (endpoint.get("IPAMConfig") or {}).get("IPv4Address") == "10.234.7.9",
+            "first network": "bridge" in inspected["NetworkSettings"]["Networks"],
+        }
+        assert all(found.values()), found
+        return True
+
+    async def speak(self, runtime_id: str, channel: Channel, text: str) -> None:
+        script = f"echo {text} > /proc/1/fd/{1 if channel is Channel.OUTPUT else 2}"
+        container = await asyncio.to_thread(self.client.containers.get, runtime_id)
+        assert (await asyncio.to_thread(container.exec_run, ["sh", "-c", script])).exit_code == 0
+
+    async def commands(self, runtime_id: str) -> str:
+        return str((await asyncio.to_thread(self.client.api.top, runtime_id))["Processes"])
 
     async def forget_image(self) -> None:
         with contextlib.suppress(docker.errors.ImageNotFound):
@@ -62,9 +134,13 @@ class DockerWorld:
             "memory_bytes": host["Memory"],
             "command": config["Cmd"],
             "privileged": host["Privileged"],
+            "disk_bytes": 0,
         }
 
     async def close(self) -> None:
+        if self.network is not None:
+            await asyncio.to_thread(self.engine.remove_containers)
+            await asyncio.to_thread(self.network.remove)
         self.client.close()
         for driver in (self.driver, self.neighbour, self.unreachable):
             await driver.close()
@@ -88,6 +164,46 @@ async def world(docker_engine: DockerEngine, tmp_path: Path) -> AsyncIterator[Do
 
 @pytest.mark.engine("docker")
 class TestDockerRuntimeDriver(RuntimeDriverContract):
+    pass
+
+
+@pytest.mark.engine("docker")
+class TestDockerExec(ExecContract):
+    pass
+
+
+@pytest.mark.engine("docker")
+class TestDockerLogs(LogContract):
+    pass
+
+
+@pytest.mark.engine("docker")
+class TestDockerExport(ExportContract):
+    pass
+
+
+@pytest.mark.engine("docker")
+class TestDockerPause(PauseContract):
+    pass
+
+
+@pytest.mark.engine("docker")
+class TestDockerSample(SampleContract):
+    pass
+
+
+@pytest.mark.engine("docker")
+class TestDockerSnapshots(SnapshotContract):
+    pass
+
+
+@pytest.mark.engine("docker")
+class TestDockerCapabilities(CapabilityContract):
+    pass
+
+
+@pytest.mark.engine("docker")
+class TestDockerAdoption(AdoptionContract):
     pass
 
 

@@ -1,12 +1,22 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
 
-from agent.model import ContainerState
-from agent.runtimes import ContainerOrder
+from agent.model import ContainerSpec, ContainerState
+from agent.runtimes import Channel, ContainerOrder
 from agent.runtimes.memory import MemoryContainer, MemoryEngine, MemoryRuntimeDriver
 from common.digest import Digest
 from tests.conformance.runtime_driver import RuntimeDriverContract
+from tests.conformance.runtime_driver_adoption import AdoptionContract
+from tests.conformance.runtime_driver_states import (
+    CapabilityContract,
+    PauseContract,
+    SampleContract,
+    SnapshotContract,
+)
+from tests.conformance.runtime_driver_streams import ExecContract, ExportContract, LogContract
 
 
 class MemoryWorld:
@@ -27,6 +37,21 @@ class MemoryWorld:
     async def foreign_is_running(self, runtime_id: str) -> bool:
         return self.engine.containers[runtime_id].state is ContainerState.RUNNING
 
+    async def offered_container(self, name: str, spec: ContainerSpec, labels: Mapping[str, str]) -> str:
+        order = ContainerOrder(name, "", 0, "", self.manifest, spec)
+        self.engine.put(MemoryContainer(name, order, labels, ContainerState.RUNNING, beyond=("CapAdd",)))
+        return name
+
+    async def kept_beyond(self, runtime_id: str) -> bool:
+        return self.engine.containers[runtime_id].beyond == ("CapAdd",)
+
+    async def speak(self, runtime_id: str, channel: Channel, text: str) -> None:
+        self.engine.say(runtime_id, text, channel)
+
+    async def commands(self, runtime_id: str) -> str:
+        argv = self.engine.containers[runtime_id].order.spec.command
+        return str([argv, *(session.order.argv for session in self.engine.sessions.get(runtime_id, ()))])
+
     async def forget_image(self) -> None:
         self.engine.images.clear()
 
@@ -42,6 +67,7 @@ class MemoryWorld:
             "memory_bytes": spec.memory_bytes,
             "command": list(spec.command),
             "privileged": False,
+            "disk_bytes": spec.disk_bytes,
         }
 
 
@@ -51,4 +77,36 @@ def world() -> MemoryWorld:
 
 
 class TestMemoryRuntimeDriver(RuntimeDriverContract):
+    pass
+
+
+class TestMemoryExec(ExecContract):
+    pass
+
+
+class TestMemoryLogs(LogContract):
+    pass
+
+
+class TestMemoryExport(ExportContract):
+    pass
+
+
+class TestMemoryPause(PauseContract):
+    pass
+
+
+class TestMemorySample(SampleContract):
+    pass
+
+
+class TestMemorySnapshots(SnapshotContract):
+    pass
+
+
+class TestMemoryCapabilities(CapabilityContract):
+    pass
+
+
+class TestMemoryAdoption(AdoptionContract):
     pass

@@ -9,16 +9,25 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
 
 import pytest
 
 from agent.model import Container, ContainerSpec, ContainerState, Health, HealthCheck, Mount, PortMapping
-from agent.runtimes import ContainerOrder, ContainerUnknown, EngineAway, EngineRefused, NotOurs, RuntimeDriver
+from agent.runtimes import (
+    Channel,
+    ContainerOrder,
+    ContainerUnknown,
+    EngineAway,
+    EngineRefused,
+    NotOurs,
+    RuntimeDriver,
+)
 from common.digest import Digest
 
 REPOSITORY = "acme/web"
+AT_ONCE = 0  # seconds of grace: what sleeps as the first process of a container does not heed the asking
 SLEEPER = ContainerSpec(command=("/bin/sleep", "3600"), stop_grace_seconds=1)
 
 
@@ -39,6 +48,22 @@ class World(Protocol):
 
     async def forget_image(self) -> None: ...
 
+    async def offered_container(self, name: str, spec: ContainerSpec, labels: Mapping[str, str]) -> str:
+        """Somebody else's running container of the image `manifest`, with what no specification can say; its id."""
+        ...
+
+    async def speak(self, runtime_id: str, channel: Channel, text: str) -> None:
+        """The running container writes a line."""
+        ...
+
+    async def commands(self, runtime_id: str) -> str:
+        """What runs inside now."""
+        ...
+
+    async def kept_beyond(self, runtime_id: str) -> bool:
+        """Whether it has what `offered_container` gave it beyond its specification."""
+        ...
+
     async def details(self, runtime_id: str) -> dict[str, object]:
         """What the engine really set: environment, labels, ports, mounts, cpus, memory_bytes, command, privileged."""
         ...
@@ -55,6 +80,14 @@ def order(world: World, **changes: object) -> ContainerOrder:
         spec=SLEEPER,
     )
     return dataclasses.replace(made, **changes)  # type: ignore[arg-type]
+
+
+async def started(world: World, **changes: object) -> str:
+    """A running container of ours."""
+    await world.driver.pull(REPOSITORY, world.manifest)
+    runtime_id = await world.driver.create(order(world, **changes))
+    await world.driver.start(runtime_id)
+    return runtime_id
 
 
 async def shown(driver: RuntimeDriver, runtime_id: str) -> Container | None:
@@ -109,13 +142,13 @@ class RuntimeDriverContract:
         assert container.state is ContainerState.CREATED
         await world.driver.start(runtime_id)
         assert await state_of(world.driver, runtime_id) is ContainerState.RUNNING
-        await world.driver.restart(runtime_id, 1)
+        await world.driver.restart(runtime_id, AT_ONCE)
         assert await state_of(world.driver, runtime_id) is ContainerState.RUNNING
         await world.driver.stop(runtime_id, 1)
         assert await state_of(world.driver, runtime_id) is ContainerState.EXITED
         await world.driver.start(runtime_id)
         assert await state_of(world.driver, runtime_id) is ContainerState.RUNNING
-        await world.driver.stop(runtime_id, 1)
+        await world.driver.stop(runtime_id, AT_ONCE)
         await world.driver.remove(runtime_id)
         assert await shown(world.driver, runtime_id) is None
 
@@ -124,11 +157,11 @@ class RuntimeDriverContract:
         wanted = order(world)
         runtime_id = await world.driver.create(wanted)
         assert await world.driver.create(wanted) == runtime_id
-        await world.driver.stop(runtime_id, 1)
+        await world.driver.stop(runtime_id, AT_ONCE)
         for _ in range(2):
             await world.driver.start(runtime_id)
         for _ in range(2):
-            await world.driver.stop(runtime_id, 1)
+            await world.driver.stop(runtime_id, AT_ONCE)
         for _ in range(2):
             await world.driver.rename(runtime_id, f"{wanted.name}.old")
         for _ in range(2):
@@ -144,8 +177,8 @@ class RuntimeDriverContract:
     async def test_what_is_not_there_cannot_be_started(self, world: World) -> None:
         for call in (
             world.driver.start("0" * 64),
-            world.driver.stop("0" * 64, 1),
-            world.driver.restart("0" * 64, 1),
+            world.driver.stop("0" * 64, AT_ONCE),
+            world.driver.restart("0" * 64, AT_ONCE),
             world.driver.rename("0" * 64, "anything"),
         ):
             with pytest.raises(ContainerUnknown):
@@ -209,8 +242,8 @@ class RuntimeDriverContract:
         for other in (foreign, neighbours):
             for call in (
                 world.driver.start(other),
-                world.driver.stop(other, 1),
-                world.driver.restart(other, 1),
+                world.driver.stop(other, AT_ONCE),
+                world.driver.restart(other, AT_ONCE),
                 world.driver.rename(other, "stolen"),
                 world.driver.remove(other),
             ):
@@ -235,7 +268,7 @@ class RuntimeDriverContract:
         old = order(world)
         old_id = await world.driver.create(old)
         await world.driver.start(old_id)
-        await world.driver.stop(old_id, 1)
+        await world.driver.stop(old_id, AT_ONCE)
         await world.driver.rename(old_id, f"{old.name}.old-{old_id[:12]}")
         new_id = await world.driver.create(dataclasses.replace(old, spec_hash="b" * 32, generation=4))
         await world.driver.start(new_id)
