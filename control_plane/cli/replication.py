@@ -30,7 +30,11 @@ Namespace = Annotated[str | None, typer.Option(help="Put in front of the names a
 Strip = Annotated[int | None, typer.Option(help="Components of names left out; -1: all but the last.")]
 OnEvent = Annotated[bool | None, typer.Option("--on-event/--no-event", help="Copy what is pushed, when it is.")]
 EveryHours = Annotated[float | None, typer.Option(help="Copy everything so often.")]
-AlsoDelete = Annotated[bool | None, typer.Option("--also-delete/--never-delete", help="By event, delete there too.")]
+Cron = Annotated[str | None, typer.Option(help="Or at these times: '30 2 * * 1-5'.")]
+TimeZone = Annotated[str | None, typer.Option(help="Of --cron, like Europe/Berlin; UTC if absent.")]
+AlsoDelete = Annotated[
+    bool | None, typer.Option("--also-delete/--never-delete", help="What it copied and is gone here goes there too.")
+]
 Override = Annotated[bool | None, typer.Option("--override/--keep-tags", help="Move tags that mean something else.")]
 Referrers = Annotated[bool | None, typer.Option("--referrers/--no-referrers", help="With signatures and SBOMs.")]
 Rate = Annotated[int | None, typer.Option(help="Most bytes a second of one process.")]
@@ -119,6 +123,8 @@ def rule_create(
     strip: Strip = None,
     on_event: OnEvent = None,
     every_hours: EveryHours = None,
+    cron: Cron = None,
+    time_zone: TimeZone = None,
     also_delete: AlsoDelete = None,
     override: Override = None,
     referrers: Referrers = None,
@@ -141,6 +147,8 @@ def rule_create(
         strip=strip,
         on_event=on_event,
         every_hours=every_hours,
+        cron=cron,
+        time_zone=time_zone,
         also_delete=also_delete,
         override=override,
         referrers=referrers,
@@ -160,6 +168,8 @@ def rule_update(
     tag: Tags = None,
     on_event: OnEvent = None,
     every_hours: EveryHours = None,
+    cron: Cron = None,
+    time_zone: TimeZone = None,
     unscheduled: Annotated[bool, typer.Option("--unscheduled", help="Take its schedule away.")] = False,
     also_delete: AlsoDelete = None,
     override: Override = None,
@@ -173,13 +183,14 @@ def rule_update(
         tags=tag,
         on_event=on_event,
         every_hours=every_hours,
+        cron=cron,
+        time_zone=time_zone,
         also_delete=also_delete,
         override=override,
         bytes_per_second=bytes_per_second,
         enabled=enabled,
     )
-    if unscheduled:
-        body["every_hours"] = None
+    body |= _in_place_of_its_schedule(every_hours, cron, unscheduled)
     if not body:
         raise Invalid("there is nothing to change", action="see `longshore replication rule update --help`")
     changed = session.client.call("PATCH", _found(session, "rules", name, tenant), body=body)["data"]
@@ -200,6 +211,7 @@ def rule_list(context: typer.Context, tenant: Tenant = None) -> None:
             "repositories": "REPOSITORIES",
             "on_event": "EVENT",
             "every_hours": "HOURS",
+            "cron": "CRON",
             "enabled": "ENABLED",
         },
     )
@@ -268,6 +280,18 @@ def _credentials(username: str | None, password_stdin: bool) -> dict[str, str]:
     if username is None or not password_stdin:
         raise Invalid("credentials are a user name and a password", action="give --username and --password-stdin")
     return {"username": username, "password": sys.stdin.readline().rstrip("\n")}
+
+
+def _in_place_of_its_schedule(every_hours: float | None, cron: str | None, unscheduled: bool) -> dict[str, None]:
+    """What a rule has no more, for it has one schedule."""
+    gone: dict[str, None] = {}
+    if unscheduled or cron is not None:
+        gone["every_hours"] = None
+    if unscheduled or every_hours is not None:
+        gone["cron"] = None
+    if every_hours is not None and cron is not None:
+        raise Invalid("these are two schedules", action="give --every-hours or --cron")
+    return gone
 
 
 def _wishes(**wishes: Any) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import shutil
 import ssl
 import urllib.error
 import urllib.request
@@ -62,6 +63,10 @@ class DockerRegistry:
 
     def start(self) -> None:
         self.process = self._launch()
+
+    def forget(self) -> None:
+        """What is stored is gone; while it is stopped."""
+        shutil.rmtree(self._directory / "storage", ignore_errors=True)
 
     def requests(self, word: str) -> list[str]:
         """Lines of the access log that hold the word."""

@@ -79,6 +79,14 @@ class RegistryClient:
         async with self._transport.exchange("HEAD", path, _pull(repository), headers={"Accept": ACCEPT}) as answer:
             return self._named(answer)
 
+    async def meaning(self, repository: str, reference: str | Digest) -> Digest | None:
+        """The manifest that it names; None if there is none."""
+        try:
+            named = await self.manifest_digest(repository, reference)
+            return named or (await self.manifest(repository, reference)).digest
+        except RemoteMissing:
+            return None
+
     async def blob_size(self, repository: str, digest: Digest) -> int | None:
         """None if the registry has no such blob."""
         path = f"/v2/{repository}/blobs/{digest}"

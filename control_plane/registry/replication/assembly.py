@@ -15,6 +15,7 @@ from control_plane.jobs.running import Handler
 from control_plane.registry.collaborators import TenantDirectory
 from control_plane.registry.remote.model import Patience
 from control_plane.registry.replication.connections import Connections
+from control_plane.registry.replication.copies import Copies
 from control_plane.registry.replication.endpoints import EndpointService
 from control_plane.registry.replication.executions import ExecutionService
 from control_plane.registry.replication.hearing import Hearing
@@ -62,7 +63,8 @@ def build_replication(
     limits = RunnerLimits(settings.at_once, settings.at_once_per_endpoint, settings.lease_seconds)
     connections = Connections(box, outbound, clock, chance, patience)
     local = LocalImages(database)
-    working = Working(registry, local, Listing(database, clock, local))
+    copies = Copies(database)
+    working = Working(registry, local, Listing(database, clock, local, copies), copies)
     runner = Runner(database, clock, connections, working, ReplicationMetrics(metrics), chance, limits)
     executions = ExecutionService(database, clock, runner.wake)
     return Replication(

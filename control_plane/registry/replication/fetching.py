@@ -16,6 +16,7 @@ from control_plane.registry.model import Descriptor
 from control_plane.registry.remote.failures import RemoteMissing, RemoteRejected, RemoteUntrue
 from control_plane.registry.remote.model import RemoteManifest
 from control_plane.registry.replication.attached import MAX_DEPTH, companion_tags
+from control_plane.registry.replication.copies import Copies
 from control_plane.registry.replication.course import Course, Outcome
 from control_plane.registry.replication.failures import Unwanted
 from control_plane.registry.replication.local import LocalImages
@@ -28,8 +29,9 @@ _RESUMED_FROM = 8 << 20
 class Fetching:
     """One task's. Every method raises what the other registry fails with, and what a push here is refused with."""
 
-    def __init__(self, course: Course, local: LocalImages, registry: RegistryService) -> None:
+    def __init__(self, course: Course, local: LocalImages, registry: RegistryService, copies: Copies) -> None:
         self._course = course
+        self._copies = copies
         self._local = local
         self._registry = registry
         self._there = course.task.repository
@@ -39,7 +41,7 @@ class Fetching:
         self._seen: set[Digest] = set()
 
     async def tag(self, tag: str) -> Outcome:
-        wanted = await self._meaning(tag)
+        wanted = await self._client.meaning(self._there, tag)
         if wanted is None:
             return Outcome("it is not there any more", changed=False)
         present = await self._local.manifest(self._here, tag)
@@ -51,17 +53,12 @@ class Fetching:
         copied = await self._tree(manifest, 0)
         if self._course.rule.referrers:
             copied |= await self._attachments(manifest.digest, 0)
-        if present is not None and present.digest == wanted:
+        is_here = present is not None and present.digest == wanted
+        await self._copies.note(self._course, tag, wanted, made=not is_here)
+        if is_here:
             return Outcome("its attachments were copied" if copied else "it is here already", changed=copied)
         await self._store(manifest, tag)
         return Outcome(str(wanted))
-
-    async def _meaning(self, tag: str) -> Digest | None:
-        try:
-            named = await self._client.manifest_digest(self._there, tag)
-            return named or (await self._client.manifest(self._there, tag)).digest
-        except RemoteMissing:
-            return None
 
     async def _tree(self, manifest: RemoteManifest, depth: int) -> bool:
         if manifest.digest in self._seen:
@@ -156,7 +153,7 @@ class Fetching:
     async def _attachments(self, subject: Digest, depth: int) -> bool:
         copied = False
         for tag in companion_tags(subject):
-            wanted = await self._meaning(tag)
+            wanted = await self._client.meaning(self._there, tag)
             present = await self._local.manifest(self._here, tag)
             if wanted is not None and (present is None or present.digest != wanted):
                 manifest = await self._client.manifest(self._there, wanted)

@@ -110,8 +110,8 @@ def _what(announcement: Announcement, rule: Rule) -> tuple[Work, str] | None:
     payload = announcement.payload
     tag, digest = payload.get("tag"), payload.get("digest")
     if announcement.topic == ManifestDeleted.topic:
-        # A rule for some tags cannot know whether it copied the manifest.
-        return (Work.DELETE, str(digest)) if rule.also_delete and rule.source.takes_every_tag else None
+        # Whether the rule copied it is seen when the task begins.
+        return (Work.DELETE, str(digest)) if rule.also_delete else None
     if tag is None:
         return (Work.COPY, str(digest)) if rule.referrers else None
     if not (rule.source.takes_tag(tag) or (is_companion(tag) and rule.referrers)):

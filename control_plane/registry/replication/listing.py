@@ -1,4 +1,4 @@
-"""What a whole run of a rule copies: a task for each tag. Repeated, it lists nothing twice."""
+"""What a whole run of a rule copies and deletes: a task for each tag. Repeated, it lists nothing twice."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from control_plane.database import Database
 from control_plane.registry.remote.client import RegistryClient
 from control_plane.registry.replication import task_store
 from control_plane.registry.replication.attached import is_companion
+from control_plane.registry.replication.copies import Copies
 from control_plane.registry.replication.course import Outcome
 from control_plane.registry.replication.local import LocalImages
 from control_plane.registry.replication.making import new_task
@@ -19,10 +20,11 @@ _BATCH = 200
 
 
 class Listing:
-    def __init__(self, database: Database, clock: Clock, local: LocalImages) -> None:
+    def __init__(self, database: Database, clock: Clock, local: LocalImages, copies: Copies) -> None:
         self._database = database
         self._clock = clock
         self._local = local
+        self._copies = copies
 
     async def run(self, claimed: Claimed, client: RegistryClient) -> Outcome:
         """Raises `RuleInvalid`, and what the other registry fails with."""
@@ -35,7 +37,20 @@ class Listing:
                     await self._add(batch)
                     batch = []
         await self._add(batch)
-        return Outcome(f"{count} tags", changed=False)
+        gone = await self._gone(claimed) if rule.also_delete else 0
+        return Outcome(f"{count} tags" + (f", {gone} to delete" if gone else ""), changed=False)
+
+    async def _gone(self, claimed: Claimed) -> int:
+        """What the rule copied and is not at the source any more. Only after the whole source was listed."""
+        rule, execution_id, batch, count = claimed.rule, claimed.task.execution_id, list[Task](), 0
+        async for copied in self._copies.maybe_gone(rule, execution_id):
+            batch.append(new_task(self._clock, execution_id, rule, Work.DELETE, copied.repository, copied.reference))
+            count += 1
+            if len(batch) >= _BATCH:
+                await self._add(batch)
+                batch = []
+        await self._add(batch)
+        return count
 
     async def _add(self, batch: list[Task]) -> None:
         async with self._database.transaction() as unit:

@@ -1,27 +1,23 @@
-"""Endpoints, rules, executions and tasks; what a rule wants and where it goes; pure."""
+"""Endpoints, rules, executions and tasks; pure."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from common.reference import NameInvalid, check_repository_name
-from control_plane.registry.manifests import ParsedManifest
-from control_plane.registry.patterns import check_patterns, compile_patterns
+from common.reference import NameInvalid
+from control_plane.jobs.cron import next_time
+from control_plane.registry.patterns import check_patterns
+from control_plane.registry.replication.attached import is_companion
 from control_plane.registry.replication.failures import RuleInvalid
+from control_plane.registry.replication.selection import Filter, Naming, check_any_name
 from control_plane.tenants.access import Principal, Role
 
 # The owner of the platform's endpoints and rules; no tenant has this id or name.
 PLATFORM = ""
-ALL = -1
-_LITERAL = re.compile(r"[^*?\[\]]*")
-# Config types of what container runtimes run; everything else is an artifact.
-_IMAGE_CONFIGS = frozenset(
-    {"application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json"}
-)
+HERE = ""
 _RETRY_CAP_SECONDS = 900.0
 GIVE_UP_AFTER = timedelta(hours=24)
 
@@ -81,78 +77,10 @@ class OtherRegistry:
 
 
 @dataclass(frozen=True, slots=True)
-class Filter:
-    """What is copied. `kinds`: "image", "artifact"; `platforms` ("linux/arm64"): of an index only these images, empty
-    for all; `annotations`: what the manifest must say.
-    """
-
-    repositories: tuple[str, ...]
-    tags: tuple[str, ...] = ("*",)
-    kinds: tuple[str, ...] = ()
-    platforms: tuple[str, ...] = ()
-    annotations: Mapping[str, str] = field(default_factory=dict)
-
-    def takes_name(self, repository: str) -> bool:
-        return compile_patterns(self.repositories).match(repository)
-
-    def takes_tag(self, tag: str) -> bool:
-        return compile_patterns(self.tags).match(tag)
-
-    @property
-    def takes_every_tag(self) -> bool:
-        return "*" in self.tags
-
-    def takes(self, parsed: ParsedManifest) -> bool:
-        if self.kinds and kind_of(parsed) not in self.kinds:
-            return False
-        return all(parsed.annotations.get(key) == value for key, value in self.annotations.items())
-
-    def takes_platform(self, operating_system: str, architecture: str, variant: str) -> bool:
-        if not self.platforms or operating_system == "unknown":  # attestations of builds: they belong to all
-            return True
-        plain = f"{operating_system}/{architecture}"
-        return plain in self.platforms or f"{plain}/{variant}" in self.platforms
-
-    @property
-    def literal_names(self) -> tuple[str, ...] | None:
-        """The repositories, if no pattern has a wildcard."""
-        if all(_LITERAL.fullmatch(text) for text in self.repositories):
-            return self.repositories
-        return None
-
-
-@dataclass(frozen=True, slots=True)
-class Naming:
-    """What a repository is called at the destination: its first `strip` components are left out (`ALL`: all but the
-    last one), then `namespace` is put in front.
-    """
-
-    namespace: str = ""
-    strip: int = 0
-
-    def of(self, repository: str) -> str:
-        """Raises `RuleInvalid` if nothing of a name is left."""
-        parts = repository.split("/")
-        kept = parts[-1:] if self.strip == ALL else parts[self.strip :]
-        name = "/".join(part for part in (self.namespace, *kept) if part)
-        try:
-            return check_any_name(name)
-        except NameInvalid as error:
-            raise RuleInvalid(
-                f"{repository} cannot be named {name!r} at the destination", action="change the namespace or strip less"
-            ) from error
-
-
-def check_any_name(name: str) -> str:
-    """Of a repository anywhere: other registries have names of one component. Raises `NameInvalid`."""
-    check_repository_name(name if "/" in name else f"any/{name}")
-    return name
-
-
-@dataclass(frozen=True, slots=True)
 class Rule:
-    """`override`: whether a tag that means something else at the destination is moved. `also_delete`: events delete
-    there too. `next_run_at` is of its schedule.
+    """`override`: whether a tag that means something else at the destination is moved. `also_delete`: what the rule
+    copied and is gone at the source goes at the destination. Its schedule is `every_hours`, or `cron` in its
+    `time_zone`; `next_run_at` is of that.
     """
 
     rule_id: str
@@ -173,17 +101,17 @@ class Rule:
     created_at: datetime
     created_by: str
     next_run_at: datetime | None = None
+    cron: str | None = None
+    time_zone: str = "UTC"
 
     def checked(self) -> Rule:
-        """Itself. Raises `PatternInvalid`, `RuleInvalid`."""
+        """Itself. Raises `PatternInvalid`, `CronInvalid`, `RuleInvalid`."""
         check_patterns(self.source.repositories)
         check_patterns(self.source.tags)
         if not self.source.repositories or not self.source.tags:
             raise RuleInvalid("nothing would be copied", action="give patterns of repositories and tags")
-        if self.direction is Direction.PULL and (self.on_event or self.also_delete):
+        if self.direction is Direction.PULL and self.on_event:
             raise RuleInvalid("a rule that pulls hears of no events there", action="give it a schedule instead")
-        if self.also_delete and not self.on_event:
-            raise RuleInvalid("deletions are copied by event only", action="let it run on events too")
         if self.naming.namespace:
             try:
                 check_any_name(self.naming.namespace)
@@ -193,6 +121,9 @@ class Rule:
             raise RuleInvalid(
                 f"what it pulls would not go to {self.tenant}", action=f"give the namespace {self.tenant}"
             )
+        if self.every_hours is not None and self.cron is not None:
+            raise RuleInvalid("it has two schedules", action="give it hours or a cron expression")
+        next_time(self.cron or "0 0 * * *", self.time_zone, self.created_at)
         return self
 
     def _stays_home(self) -> bool:
@@ -200,9 +131,33 @@ class Rule:
             return self.naming.namespace.partition("/")[0] == self.tenant
         return self.naming.strip == 0 and all(text.startswith(f"{self.tenant}/") for text in self.source.repositories)
 
+    @property
+    def schedule(self) -> tuple[object, ...]:
+        """What decides when it runs."""
+        return self.enabled, self.every_hours, self.cron, self.time_zone
+
     def scheduled(self, now: datetime) -> datetime | None:
         """When it is due next, if it is due now or newly scheduled."""
-        return None if self.every_hours is None or not self.enabled else now + timedelta(hours=self.every_hours)
+        if not self.enabled:
+            return None
+        if self.cron is not None:
+            return next_time(self.cron, self.time_zone, now)
+        return None if self.every_hours is None else now + timedelta(hours=self.every_hours)
+
+    def first_run(self, now: datetime) -> datetime | None:
+        """Of a new rule: hours count from now, a time of day is waited for."""
+        following = self.scheduled(now)
+        return now if following is not None and self.cron is None else following
+
+    def covers(self, copied: Copied) -> bool:
+        """Whether the rule would still copy what has this name."""
+        tag = copied.reference
+        try:
+            named = self.naming.of(copied.repository) == copied.destination
+        except RuleInvalid:
+            return False
+        taken = ":" in tag or self.source.takes_tag(tag) or (self.referrers and is_companion(tag))
+        return named and taken and self.source.takes_name(copied.repository)
 
     def keeper(self, repository: str) -> Principal:
         """Who stores what is pulled: nobody's account, with the rights of an administrator of the repository's tenant.
@@ -261,6 +216,21 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
+class Copied:
+    """What stands for `reference` of `repository` at the destination. `made`: by the rule; otherwise it was there.
+    `place`: the endpoint that has it, `HERE` for us.
+    """
+
+    rule_id: str
+    destination: str
+    repository: str
+    reference: str
+    place: str
+    digest: str
+    made: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Claimed:
     """A task to do now, with what it needs; `lease` names this attempt."""
 
@@ -268,12 +238,6 @@ class Claimed:
     rule: Rule
     endpoint: OtherRegistry
     lease: str
-
-
-def kind_of(parsed: ParsedManifest) -> str:
-    if parsed.is_index:
-        return "artifact" if parsed.artifact_type else "image"
-    return "image" if parsed.artifact_type in _IMAGE_CONFIGS else "artifact"
 
 
 def retry_seconds(attempts: int, wait: float, chance: float) -> float:

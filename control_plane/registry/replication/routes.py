@@ -7,16 +7,15 @@ from typing import Annotated
 from fastapi import APIRouter, Query, status
 
 from control_plane.registry.replication.assembly import Replication
+from control_plane.registry.replication.execution_schemas import ExecutionView, TaskView
 from control_plane.registry.replication.model import State
 from control_plane.registry.replication.schemas import (
     Credentials,
     EndpointBody,
     EndpointView,
-    ExecutionView,
     RuleBody,
     RuleUpdate,
     RuleView,
-    TaskView,
 )
 from control_plane.tenants.principals import CurrentPrincipal
 from control_plane.web.envelope import Envelope, Listing

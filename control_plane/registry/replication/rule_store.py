@@ -10,7 +10,8 @@ from sqlalchemy import Row, delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from control_plane.database.upserts import inserted
-from control_plane.registry.replication.model import Direction, Filter, Naming, Rule
+from control_plane.registry.replication.model import Direction, Rule
+from control_plane.registry.replication.selection import Filter, Naming
 from control_plane.registry.replication.tables import replication_rules as rules
 
 
@@ -48,6 +49,8 @@ def _changeable(rule: Rule) -> dict[str, Any]:
             "namespace": rule.naming.namespace,
             "strip": rule.naming.strip,
             "every_hours": rule.every_hours,
+            "cron": rule.cron,
+            "time_zone": rule.time_zone,
             "also_delete": rule.also_delete,
             "override": rule.override,
             "referrers": rule.referrers,
@@ -123,6 +126,8 @@ def rule_of(row: Row[Any]) -> Rule:
         naming=Naming(wishes["namespace"], wishes["strip"]),
         on_event=row.on_event,
         every_hours=wishes["every_hours"],
+        cron=wishes["cron"],
+        time_zone=wishes["time_zone"],
         also_delete=wishes["also_delete"],
         override=wishes["override"],
         referrers=wishes["referrers"],

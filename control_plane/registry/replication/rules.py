@@ -12,7 +12,8 @@ from control_plane.database import Database
 from control_plane.registry.collaborators import TenantDirectory
 from control_plane.registry.replication import access, endpoint_store, rule_store
 from control_plane.registry.replication.failures import EndpointUnknown, NameTaken, RuleUnknown, TooMany
-from control_plane.registry.replication.model import PLATFORM, Direction, Filter, Naming, Rule
+from control_plane.registry.replication.model import PLATFORM, Direction, Rule
+from control_plane.registry.replication.selection import Filter, Naming
 from control_plane.tenants.access import Principal
 from control_plane.web.paging import Page, PageRequest
 
@@ -31,6 +32,8 @@ class RulePlan:
     naming: Naming = field(default_factory=Naming)
     on_event: bool = False
     every_hours: float | None = None
+    cron: str | None = None
+    time_zone: str = "UTC"
     also_delete: bool = False
     override: bool = True
     referrers: bool = True
@@ -54,8 +57,8 @@ class RuleService:
         self._clock = clock
 
     async def create(self, principal: Principal, plan: RulePlan) -> Rule:
-        """Raises `Denied`, `NotFound`, `EndpointUnknown` (also for somebody else's), `PatternInvalid`, `RuleInvalid`,
-        `NameTaken`, `TooMany`.
+        """Raises `Denied`, `NotFound`, `EndpointUnknown` (also for somebody else's), `PatternInvalid`, `CronInvalid`,
+        `RuleInvalid`, `NameTaken`, `TooMany`.
         """
         owner = await access.owner_id(self._tenants, principal, plan.tenant)
         now = self._clock.now()
@@ -70,6 +73,8 @@ class RuleService:
             naming=plan.naming,
             on_event=plan.on_event,
             every_hours=plan.every_hours,
+            cron=plan.cron,
+            time_zone=plan.time_zone,
             also_delete=plan.also_delete,
             override=plan.override,
             referrers=plan.referrers,
@@ -78,8 +83,7 @@ class RuleService:
             created_at=now,
             created_by=principal.name,
         ).checked()
-        # A new schedule begins with a run.
-        rule = replace(rule, next_run_at=now if rule.scheduled(now) is not None else None)
+        rule = replace(rule, next_run_at=rule.first_run(now))
         async with self._database.transaction() as unit:
             endpoint = await endpoint_store.find(unit.connection, rule.endpoint_id, hold=True)
             if endpoint is None or endpoint.tenant_id != owner:
@@ -105,7 +109,7 @@ class RuleService:
 
     async def change(self, principal: Principal, rule_id: str, change: RuleChange) -> Rule:
         """Tasks that are under way go on; what begins later follows the changed rule. Raises `RuleUnknown`, `Denied`,
-        `PatternInvalid`, `RuleInvalid`.
+        `PatternInvalid`, `CronInvalid`, `RuleInvalid`.
         """
         async with self._database.transaction() as unit:
             before = permitted(principal, await rule_store.find(unit.connection, rule_id, hold=True), rule_id)
@@ -116,7 +120,7 @@ class RuleService:
                 **change.options,
             ).checked()
             now = self._clock.now()
-            if (rule.every_hours, rule.enabled) != (before.every_hours, before.enabled):
+            if rule.schedule != before.schedule:
                 rule = replace(rule, next_run_at=rule.scheduled(now))
             await rule_store.change(unit.connection, rule)
         return rule

@@ -1,4 +1,4 @@
-"""The wire forms of replication."""
+"""The wire forms of endpoints and rules."""
 
 from __future__ import annotations
 
@@ -8,20 +8,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints
 
 from control_plane.registry.replication.endpoints import EndpointPlan
-from control_plane.registry.replication.executions import Tallied
-from control_plane.registry.replication.model import (
-    ALL,
-    Cause,
-    Direction,
-    Filter,
-    Naming,
-    OtherRegistry,
-    Rule,
-    State,
-    Task,
-    Work,
-)
+from control_plane.registry.replication.model import Direction, OtherRegistry, Rule
 from control_plane.registry.replication.rules import RuleChange, RulePlan
+from control_plane.registry.replication.selection import ALL, Filter, Naming
 
 _Printable = Annotated[str, StringConstraints(max_length=255, pattern=r"^[\x20-\x7e]*$")]
 _Name = Annotated[str, StringConstraints(max_length=64, pattern=r"^[a-z0-9][a-z0-9._-]*$")]
@@ -31,12 +20,14 @@ _Pattern = Annotated[str, Field(max_length=255)]
 _Patterns = Annotated[list[_Pattern], Field(min_length=1, max_length=64)]
 _Kind = Literal["image", "artifact"]
 _Platform = Annotated[str, StringConstraints(max_length=64, pattern=r"^[a-z0-9]+/[a-z0-9_]+(/[a-z0-9]+)?$")]
+_Cron = Annotated[str, Field(max_length=120)]
+_Zone = Annotated[str, StringConstraints(max_length=64, pattern=r"^[A-Za-z0-9._+\-/]+$")]
 _Hours = Annotated[float, Field(ge=0.1, le=24 * 366)]
 _Rate = Annotated[int, Field(ge=65536, le=1 << 40)]
 _Annotations = Annotated[dict[_Printable, _Printable], Field(max_length=16)]
 _FILTER = ("repositories", "tags", "kinds", "platforms", "annotations")
 _NAMING = ("namespace", "strip")
-_REMOVABLE = ("every_hours", "bytes_per_second")
+_REMOVABLE = ("every_hours", "cron", "bytes_per_second")
 
 
 class _Body(BaseModel):
@@ -120,7 +111,11 @@ class RuleBody(_Body):
     ] = 0
     on_event: Annotated[bool, Field(description="copy what is pushed, when it is")] = False
     every_hours: Annotated[_Hours | None, Field(description="copy everything so often")] = None
-    also_delete: Annotated[bool, Field(description="by event, delete there what is deleted here")] = False
+    cron: Annotated[_Cron | None, Field(description="or at these times: minute hour day month weekday")] = None
+    time_zone: Annotated[_Zone, Field(description="of cron, like Europe/Berlin")] = "UTC"
+    also_delete: Annotated[
+        bool, Field(description="what the rule copied and is gone at the source goes at the destination")
+    ] = False
     override: Annotated[bool, Field(description="move tags that mean something else at the destination")] = True
     referrers: Annotated[bool, Field(description="with signatures, SBOMs and whatever refers to an image")] = True
     bytes_per_second: Annotated[_Rate | None, Field(description="of each process that copies")] = None
@@ -138,6 +133,8 @@ class RuleBody(_Body):
             naming=Naming(self.namespace, self.strip),
             on_event=self.on_event,
             every_hours=self.every_hours,
+            cron=self.cron,
+            time_zone=self.time_zone,
             also_delete=self.also_delete,
             override=self.override,
             referrers=self.referrers,
@@ -158,6 +155,8 @@ class RuleUpdate(_Body):
     strip: Annotated[int | None, Field(ge=ALL, le=16)] = None
     on_event: bool | None = None
     every_hours: _Hours | None = None
+    cron: _Cron | None = None
+    time_zone: _Zone | None = None
     also_delete: bool | None = None
     override: bool | None = None
     referrers: bool | None = None
@@ -193,6 +192,8 @@ class RuleView(BaseModel):
     strip: int
     on_event: bool
     every_hours: float | None
+    cron: str | None
+    time_zone: str
     also_delete: bool
     override: bool
     referrers: bool
@@ -219,6 +220,8 @@ class RuleView(BaseModel):
             strip=rule.naming.strip,
             on_event=rule.on_event,
             every_hours=rule.every_hours,
+            cron=rule.cron,
+            time_zone=rule.time_zone,
             also_delete=rule.also_delete,
             override=rule.override,
             referrers=rule.referrers,
@@ -227,67 +230,4 @@ class RuleView(BaseModel):
             created_at=rule.created_at,
             created_by=rule.created_by,
             next_run_at=rule.next_run_at,
-        )
-
-
-class ExecutionView(BaseModel):
-    """`bytes_done`: what crossed the wire, repetitions too."""
-
-    id: str
-    rule_id: str
-    tenant: str | None
-    cause: Cause
-    state: State
-    created_at: datetime
-    ended_at: datetime | None
-    tasks: dict[State, int]
-    bytes_done: int
-
-    @classmethod
-    def of(cls, tallied: Tallied) -> ExecutionView:
-        execution = tallied.execution
-        return cls(
-            id=execution.execution_id,
-            rule_id=execution.rule_id,
-            tenant=execution.tenant or None,
-            cause=execution.cause,
-            state=execution.state,
-            created_at=execution.created_at,
-            ended_at=execution.ended_at,
-            tasks=dict(tallied.tally.tasks),
-            bytes_done=tallied.tally.bytes_done,
-        )
-
-
-class TaskView(BaseModel):
-    """`detail`: what came of it, or why the last attempt failed."""
-
-    id: str
-    work: Work
-    repository: str
-    reference: str
-    destination: str
-    state: State
-    attempts: int
-    bytes_done: int
-    detail: str
-    created_at: datetime
-    next_at: datetime
-    ended_at: datetime | None
-
-    @classmethod
-    def of(cls, task: Task) -> TaskView:
-        return cls(
-            id=task.task_id,
-            work=task.work,
-            repository=task.repository,
-            reference=task.reference,
-            destination=task.destination,
-            state=task.state,
-            attempts=task.attempts,
-            bytes_done=task.bytes_done,
-            detail=task.detail,
-            created_at=task.created_at,
-            next_at=task.next_at,
-            ended_at=task.ended_at,
         )

@@ -16,6 +16,7 @@ from control_plane.registry.manifests import OCI_INDEX, ParsedManifest, parse_ma
 from control_plane.registry.model import Descriptor, Manifest
 from control_plane.registry.remote.failures import RemoteDenied, RemoteMissing, RemoteRejected
 from control_plane.registry.replication.attached import MAX_DEPTH, companion_tags, fallback_tag, with_referrers
+from control_plane.registry.replication.copies import Copies
 from control_plane.registry.replication.course import Course, Outcome
 from control_plane.registry.replication.failures import Unwanted
 from control_plane.registry.replication.local import LocalImages
@@ -26,8 +27,9 @@ class Sending:
     like.
     """
 
-    def __init__(self, course: Course, local: LocalImages, contents: ContentService) -> None:
+    def __init__(self, course: Course, local: LocalImages, contents: ContentService, copies: Copies) -> None:
         self._course = course
+        self._copies = copies
         self._local = local
         self._contents = contents
         self._here = course.task.repository
@@ -48,6 +50,7 @@ class Sending:
         copied = await self._tree(manifest, 0)
         if self._course.rule.referrers:
             copied |= await self._attachments(manifest.digest, 0)
+        await self._copies.note(self._course, tag, manifest.digest, made=present != manifest.digest)
         if present == manifest.digest:
             return Outcome("its attachments were copied" if copied else "it is there already", changed=copied)
         await self._client.push.manifest(self._there, tag, manifest.media_type, manifest.payload)
@@ -67,21 +70,12 @@ class Sending:
         await self._list([manifest], subject.digest)
         return Outcome(str(digest) if copied else "it is there already", changed=copied)
 
-    async def deletion(self, reference: str | Digest) -> Outcome:
-        if await self._local.manifest(self._here, reference) is not None:
-            return Outcome("it is here again", changed=False)
-        if await self._meaning(reference) is None:
-            return Outcome("it is not there", changed=False)
-        await self._client.delete(self._there, "manifests", reference)
-        return Outcome("deleted there")
-
     async def _meaning(self, reference: str | Digest) -> Digest | None:
         # To who may not see a repository that is not there yet, registries differ in what they say. Whether we may
         # push is told when we do.
         try:
-            named = await self._client.manifest_digest(self._there, reference)
-            return named or (await self._client.manifest(self._there, reference)).digest
-        except (RemoteMissing, RemoteDenied):
+            return await self._client.meaning(self._there, reference)
+        except RemoteDenied:
             return None
 
     async def _tree(self, manifest: Manifest, depth: int) -> bool:
@@ -92,8 +86,10 @@ class Sending:
         parsed = _parsed(manifest)
         present = await self._meaning(manifest.digest) is not None
         if present and not parsed.is_index:
+            await self._copies.note(self._course, manifest.digest, manifest.digest, made=False)
             return False
         copied = await self._children(parsed, depth)
+        await self._copies.note(self._course, manifest.digest, manifest.digest, made=not present)
         if present:
             return copied
         for descriptor in parsed.required:
@@ -174,6 +170,7 @@ class Sending:
             if manifest is None or await self._meaning(tag) == manifest.digest:
                 continue
             await self._tree(manifest, 0)
+            await self._copies.note(self._course, tag, manifest.digest, made=True)
             await self._client.push.manifest(self._there, tag, manifest.media_type, manifest.payload)
             copied = True
         return copied

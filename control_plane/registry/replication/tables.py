@@ -96,6 +96,21 @@ replication_tasks = Table(
     ),
 )
 
+replication_copies = Table(
+    "replication_copies",
+    metadata,
+    # What a rule copied or found there, so that it deletes nothing else. `reference` is a tag or a digest.
+    Column("rule_id", ForeignKey("replication_rules.id", ondelete="CASCADE"), primary_key=True),
+    Column("destination", String(512), primary_key=True),
+    Column("repository", _NAME, primary_key=True),
+    Column("reference", String(255), primary_key=True),
+    # The endpoint that has it; "" for here.
+    Column("place", String(36), nullable=False),
+    Column("digest", String(140), nullable=False),
+    Column("made", Boolean, nullable=False),
+    Index("ix_replication_copies_what", "place", "destination", "digest"),
+)
+
 replication_messages = Table(
     "replication_messages",
     metadata,

@@ -16,8 +16,9 @@ from control_plane.registry.manifests import OCI_MANIFEST
 from control_plane.registry.replication.assembly import Replication, build_replication
 from control_plane.registry.replication.endpoints import EndpointPlan
 from control_plane.registry.replication.executions import Tallied
-from control_plane.registry.replication.model import Direction, Filter, Naming, OtherRegistry, Rule, Task
+from control_plane.registry.replication.model import Direction, OtherRegistry, Rule, Task
 from control_plane.registry.replication.rules import RulePlan
+from control_plane.registry.replication.selection import Filter, Naming
 from control_plane.sealing import SealedBox
 from control_plane.sealing.keyring import KeyRing
 from control_plane.settings import ReplicationSettings

@@ -14,7 +14,8 @@ import pytest
 from common.digest import Digest
 from common.errors import NotFound
 from control_plane.registry.manifests import OCI_INDEX, OCI_MANIFEST
-from control_plane.registry.replication.model import Direction, Filter, Naming
+from control_plane.registry.replication.model import Direction
+from control_plane.registry.replication.selection import Filter, Naming
 from tests.control_plane.registry.mirroring.sites import proxied
 from tests.control_plane.registry.people import ADA, index_manifest
 from tests.control_plane.registry.pushing import WEB, chunks_of, push_blob, push_image, push_index

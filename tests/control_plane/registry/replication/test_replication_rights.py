@@ -13,6 +13,7 @@ from common.clock import ManualClock
 from common.errors import Denied, Invalid, NotFound
 from control_plane.database import Database
 from control_plane.database.relay import Announcement
+from control_plane.jobs.cron import CronInvalid
 from control_plane.registry.messages import ImagePushed
 from control_plane.registry.replication import task_store
 from control_plane.registry.replication.assembly import Replication, build_replication
@@ -25,8 +26,9 @@ from control_plane.registry.replication.failures import (
     RuleInvalid,
     RuleUnknown,
 )
-from control_plane.registry.replication.model import Direction, Filter, Naming, OtherRegistry, Rule, State
+from control_plane.registry.replication.model import Direction, OtherRegistry, Rule, State
 from control_plane.registry.replication.rules import RuleChange, RulePlan
+from control_plane.registry.replication.selection import Filter, Naming
 from control_plane.registry.service import RegistryService
 from control_plane.sealing import SealedBox
 from control_plane.sealing.keyring import KeyRing
@@ -149,13 +151,15 @@ async def test_what_makes_no_sense_is_refused(replication: Replication) -> None:
         await rule_of(replication, endpoint, direction=Direction.PULL, naming=Naming("birch"))
     with pytest.raises(RuleInvalid, match="hears of no events"):
         await rule_of(replication, endpoint, direction=Direction.PULL, on_event=True)
-    with pytest.raises(RuleInvalid, match="by event only"):
-        await rule_of(replication, endpoint, also_delete=True)
+    with pytest.raises(RuleInvalid, match="two schedules"):
+        await rule_of(replication, endpoint, every_hours=2.0, cron="0 3 * * *")
+    with pytest.raises(CronInvalid):
+        await rule_of(replication, endpoint, cron="0 3 31 2 *")
     rule = await rule_of(replication, endpoint)
     with pytest.raises(EndpointInUse):
         await replication.endpoints.remove(ADA, endpoint.endpoint_id)
     with pytest.raises(RuleInvalid):
-        await replication.rules.change(ADA, rule.rule_id, RuleChange(options={"also_delete": True}))
+        await replication.rules.change(ADA, rule.rule_id, RuleChange(options={"every_hours": 1.0, "cron": "0 3 * * *"}))
     await replication.rules.remove(ADA, rule.rule_id)
     await replication.endpoints.remove(ADA, endpoint.endpoint_id)
 
@@ -184,6 +188,23 @@ async def test_a_schedule_runs_once_a_tick_and_not_twice_at_once(replication: Re
     clock.tick(10 * 3600)
     assert await replication.executions.start_due() == 0
     assert await replication.executions.forget(timedelta(hours=1)) == 1
+
+
+async def test_a_cron_schedule_is_waited_for_in_its_zone(replication: Replication, clock: ManualClock) -> None:
+    rule = await rule_of(replication, await endpoint_of(replication), cron="30 2 * * *", time_zone="Asia/Shanghai")
+    assert rule.next_run_at is not None
+    assert (rule.next_run_at.hour, rule.next_run_at.minute) == (18, 30)
+    assert await replication.executions.start_due() == 0, "a time of day is waited for"
+    clock.tick((rule.next_run_at - clock.now()).total_seconds())
+    assert [await replication.executions.start_due() for _ in range(2)] == [1, 0]
+    again = await replication.rules.get(ADA, rule.rule_id)
+    assert again.next_run_at == rule.next_run_at + timedelta(days=1)
+    changed = await replication.rules.change(ADA, rule.rule_id, RuleChange(options={"time_zone": "UTC"}))
+    assert changed.next_run_at is not None
+    assert changed.next_run_at.hour == 2
+    await replication.rules.change(ADA, rule.rule_id, RuleChange(options={"cron": None}))
+    clock.tick(3 * 86400)
+    assert await replication.executions.start_due() == 0
 
 
 async def test_a_stopped_execution_is_not_worked_on(
