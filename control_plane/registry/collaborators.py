@@ -55,6 +55,14 @@ class RegistryTokens(Protocol):
         """Raises `Unauthenticated` for what is no such token, or one that ended more than `late` ago."""
         ...
 
+    async def open_login(self, principal: Principal, client: str) -> str | None:
+        """A refresh token that `client` may keep in place of its user's credentials; None if it gets none."""
+        ...
+
+    async def resume_login(self, refresh_token: str) -> Principal | None:
+        """Whom it speaks for; None for what is none by its form. Raises `Unauthenticated` for one that ended."""
+        ...
+
 
 class PasswordAuthenticator(Protocol):
     async def authenticate_basic(self, username: str, password: str, client: str) -> Principal:

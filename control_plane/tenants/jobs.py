@@ -8,6 +8,7 @@ from typing import Any
 
 from control_plane.jobs.periodic import Schedule
 from control_plane.jobs.running import Handler, RunningJob
+from control_plane.tenants.registry_logins import RegistryLogins
 from control_plane.tenants.robots import RobotService
 from control_plane.tenants.sessions import SessionService
 from control_plane.tenants.signing_keys import SigningKeys
@@ -22,9 +23,15 @@ SCHEDULES = (
 )
 
 
-def build_handlers(sessions: SessionService, keys: SigningKeys, robots: RobotService) -> Mapping[str, Handler]:
+def build_handlers(
+    sessions: SessionService, keys: SigningKeys, robots: RobotService, logins: RegistryLogins
+) -> Mapping[str, Handler]:
     async def forget_expired(job: RunningJob) -> Mapping[str, Any] | None:
-        return {"rows": await sessions.forget_expired(), "robot_keys": await robots.forget_ended()}
+        return {
+            "rows": await sessions.forget_expired(),
+            "robot_keys": await robots.forget_ended(),
+            "registry_logins": await logins.forget_expired(),
+        }
 
     async def rotate_key(job: RunningJob) -> Mapping[str, Any] | None:
         return {"key_id": await keys.rotate_when_older(_KEY_LIFE)}

@@ -51,6 +51,7 @@ class TenantSettings:
     access_lifetime: timedelta = timedelta(hours=24)
     refresh_lifetime: timedelta = timedelta(days=7)
     registry_lifetime: timedelta = timedelta(minutes=15)
+    registry_login_lifetime: timedelta = timedelta(days=90)
     standing_lifetime: timedelta = timedelta(seconds=30)
     basic_lifetime: timedelta = timedelta(seconds=60)
     login_failures: int = 10
@@ -200,6 +201,24 @@ class RefreshToken:
     expires_at: datetime
     used_at: datetime | None
     revoked_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryLogin:
+    """A refresh token of a registry client. `key_id`: of the API key or the robot's key that it was made with; for a
+    password `generation` is the user's by then. `client`: what the client called itself.
+    """
+
+    id: str
+    user_id: str
+    key_id: str | None
+    robot: bool
+    generation: int
+    secret_hash: str = field(repr=False)
+    client: str
+    created_at: datetime
+    expires_at: datetime
+    last_used_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)

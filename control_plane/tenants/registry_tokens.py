@@ -22,10 +22,9 @@ from common.clock import Clock
 from common.errors import Invalid
 from common.identifiers import new_id
 from control_plane.tenants.access import Principal, RepositoryScope
-from control_plane.tenants.api_keys import ApiKeyService
 from control_plane.tenants.model import RegistryToken, TenantSettings
-from control_plane.tenants.robot_keys import RobotKeys
-from control_plane.tenants.standings import Standings
+from control_plane.tenants.owners import Owners, Shown
+from control_plane.tenants.registry_logins import LOGIN_PREFIX, RegistryLogins
 from control_plane.tenants.tokens import TokenCodec, TokenInvalid, check_not_expired, moment_of
 
 # Verifying a signature takes 66 us and finding a token that was verified before less than one.
@@ -52,16 +51,14 @@ class RegistryTokens:
         self,
         codec: TokenCodec,
         clock: Clock,
-        standings: Standings,
-        api_keys: ApiKeyService,
-        robot_keys: RobotKeys,
+        owners: Owners,
+        logins: RegistryLogins,
         settings: TenantSettings,
     ) -> None:
         self._codec = codec
         self._clock = clock
-        self._standings = standings
-        self._api_keys = api_keys
-        self._robot_keys = robot_keys
+        self._owners = owners
+        self._logins = logins
         self._settings = settings
         self._verified: OrderedDict[str, RegistryToken] = OrderedDict()
 
@@ -74,22 +71,19 @@ class RegistryTokens:
         """For `scopes`, which the caller has cut down to what the principal may. Raises `ServiceUnknown`."""
         if service != self.service:
             raise ServiceUnknown(f"{service[:80]!r} is not this registry", action=f"ask for service {self.service}")
-        generation = 0
-        if principal.user_id is not None and principal.key_id is None:
-            standing = await self._standings.get(principal.user_id)
-            generation = standing.token_generation if standing is not None else 0
+        shown = await self._owners.shown_by(principal)
         now = self._clock.now()
         lifetime = int(self._settings.registry_lifetime.total_seconds())
         claims = {
-            "sub": principal.user_id or "",
+            "sub": shown.user_id,
             "name": principal.name,
             "jti": new_id(self._clock),
             "iat": int(now.timestamp()),
             "nbf": int(now.timestamp()),
             "exp": int(now.timestamp()) + lifetime,
-            "gen": generation,
-            "key": principal.key_id,
-            "robot": principal.robot is not None,
+            "gen": shown.generation,
+            "key": shown.key_id,
+            "robot": shown.robot,
             "access": [_entry(scope) for scope in scopes],
         }
         return IssuedToken(await self._codec.sign(service, claims), lifetime, now)
@@ -108,15 +102,20 @@ class RegistryTokens:
         check_not_expired(found.expires_at, self._clock, late)
         return replace(await self._owner(found), scopes=found.scopes, limited=True)
 
+    async def open_login(self, principal: Principal, client: str) -> str | None:
+        """`RegistryLogins.open`."""
+        return await self._logins.open(principal, client)
+
+    async def resume_login(self, refresh_token: str) -> Principal | None:
+        """`RegistryLogins.resume`; None for what is something else by its form."""
+        return await self._logins.resume(refresh_token) if refresh_token.startswith(LOGIN_PREFIX) else None
+
     async def _owner(self, found: RegistryToken) -> Principal:
-        if found.user_id is None:
-            return Principal()
-        if found.key_id is not None:
-            return await (self._robot_keys if found.robot else self._api_keys).principal(found.key_id)
-        standing = await self._standings.get(found.user_id)
-        if standing is None or standing.disabled or standing.token_generation != found.generation:
+        shown = Shown(found.user_id or "", found.key_id, found.robot, found.generation)
+        principal = await self._owners.principal(shown)
+        if principal is None:
             raise _invalid()
-        return standing.principal()
+        return principal
 
 
 def _entry(scope: RepositoryScope) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from control_plane.tenants.access import Permission
 from control_plane.tenants.account_routes import ApiKeyRoutes, UserRoutes
 from control_plane.tenants.auth_routes import AuthRoutes
 from control_plane.tenants.principals import CurrentPrincipal
+from control_plane.tenants.registry_login_routes import RegistryLoginRoutes
 from control_plane.tenants.robot_routes import GroupRoutes, RobotRoutes
 from control_plane.tenants.schemas import MemberView, RoleBody, TenantBody, TenantView
 from control_plane.tenants.service import TenantService
@@ -76,6 +77,7 @@ def build_router(tenancy: Tenancy) -> APIRouter:
     AuthRoutes(tenancy.sessions, tenancy.accounts, tenancy.signing_keys).add_to(router)
     UserRoutes(tenancy.accounts).add_to(router)
     ApiKeyRoutes(tenancy.api_keys).add_to(router)
+    RegistryLoginRoutes(tenancy.registry_logins).add_to(router)
     TenantRoutes(tenancy.tenants).add_to(router)
     RobotRoutes(tenancy.robots).add_to(router)
     GroupRoutes(tenancy.groups).add_to(router)

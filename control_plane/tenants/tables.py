@@ -141,6 +141,22 @@ refresh_tokens = Table(
     Index("ix_refresh_tokens_expires_at", "expires_at"),
 )
 
+registry_logins = Table(
+    "registry_logins",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    # A user or a robot: who is gone is found out when it is shown.
+    Column("user_id", _ID, nullable=False, index=True),
+    Column("key_id", _ID, nullable=True),
+    Column("robot", Boolean, nullable=False),
+    Column("generation", Integer, nullable=False),
+    Column("secret_hash", String(64), nullable=False),
+    Column("client", String(64), nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("expires_at", UtcDateTime, nullable=False, index=True),
+    Column("last_used_at", UtcDateTime, nullable=True),
+)
+
 revoked_tokens = Table(
     "revoked_tokens",
     metadata,

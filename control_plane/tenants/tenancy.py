@@ -17,7 +17,9 @@ from control_plane.tenants.credentials import Credentials
 from control_plane.tenants.directory import TenantDirectory
 from control_plane.tenants.groups import GroupService
 from control_plane.tenants.model import TenantSettings
+from control_plane.tenants.owners import Owners
 from control_plane.tenants.passwords import Passwords
+from control_plane.tenants.registry_logins import RegistryLogins
 from control_plane.tenants.registry_tokens import RegistryTokens
 from control_plane.tenants.robot_keys import RobotKeys
 from control_plane.tenants.robots import RobotService
@@ -39,6 +41,7 @@ class Tenancy:
     api_keys: ApiKeyService
     auth: AuthService
     registry_tokens: RegistryTokens
+    registry_logins: RegistryLogins
     signing_keys: SigningKeys
     directory: TenantDirectory
     robots: RobotService
@@ -66,13 +69,16 @@ def build_tenancy(
     tokens = AccessTokens(codec, clock, settings)
     api_keys = ApiKeyService(database, clock, cache, standings, settings, trail)
     robot_keys = RobotKeys(database, clock, cache, settings)
+    owners = Owners(standings, api_keys, robot_keys)
+    logins = RegistryLogins(database, clock, owners, settings, trail)
     return Tenancy(
         accounts=AccountService(database, clock, passwords, credentials, standings, settings, trail),
         tenants=TenantService(database, clock, standings, directory, robot_keys, trail, in_use),
         sessions=SessionService(database, clock, credentials, standings, tokens, settings, trail),
         api_keys=api_keys,
         auth=AuthService(cache, credentials, standings, tokens, api_keys, robot_keys, throttle, trail, settings),
-        registry_tokens=RegistryTokens(codec, clock, standings, api_keys, robot_keys, settings),
+        registry_tokens=RegistryTokens(codec, clock, owners, logins, settings),
+        registry_logins=logins,
         signing_keys=signing_keys,
         directory=directory,
         robots=RobotService(database, clock, robot_keys, trail),

@@ -37,6 +37,18 @@ def test_docker_logs_in(client: docker.DockerClient, served: ServedRegistry) -> 
         client.login("ada", "wrong", registry=served.address, reauth=True)
 
 
+def test_docker_keeps_a_token_and_pulls_without_the_password(
+    client: docker.DockerClient, served: ServedRegistry
+) -> None:
+    name = f"{served.address}/acme/kept"
+    assert pushed(client, name, "1") == []
+    client.images.remove(f"{name}:1")
+    answer = client.login("vera", "secret", registry=served.address, reauth=True)
+    assert answer["IdentityToken"] == "kept-vera"
+    client.images.pull(name, "1", auth_config={"identitytoken": answer["IdentityToken"]})
+    client.images.remove(f"{name}:1")
+
+
 def test_docker_pulls_what_it_pushed(client: docker.DockerClient, served: ServedRegistry) -> None:
     name = f"{served.address}/acme/busybox"
     assert pushed(client, name, "1") == []

@@ -1,9 +1,9 @@
 """`/v2/token`: credentials in, a token for some repositories out.
 
 GET as the Docker token specification has it (token.md: Basic credentials, several `scope`s), POST as its OAuth2
-variant (oauth.md: form fields, `grant_type` password or refresh_token). We issue no refresh tokens: `offline_token` and
-`access_type` are accepted and answered without one; an API key serves as `refresh_token`, which is what clients keep
-after a login with it.
+variant (oauth.md: form fields, `grant_type` password or refresh_token). Who shows a password or key and asks for
+`offline_token=true` or `access_type=offline` gets a refresh token to keep in its place; it stays the same when it is
+used. An API key serves as `refresh_token` too.
 
 Who asks without credentials gets a token for the public repositories among those it asks for: clients fetch a token
 before they pull, whether or not they have a login.
@@ -47,9 +47,14 @@ class TokenEndpoints:
         self._options = options
 
     async def get(self, exchange: Exchange, principal: Principal) -> None:
-        self._check_service(exchange.query.get("service"))
-        issued, _ = await self._issue(principal, exchange.query.getlist("scope"))
+        query = exchange.query
+        self._check_service(query.get("service"))
+        issued, _ = await self._issue(principal, query.getlist("scope"))
         document = {"token": issued.token, "access_token": issued.token}
+        # Only for who showed a password or key now: a short token must not become a long one.
+        shown = exchange.headers.get("authorization", "").lower().startswith("basic ")
+        if shown and query.get("offline_token", "").lower() == "true":
+            document |= await self._opened(principal, query.get("client_id") or query.get("account") or "")
         await _answer(exchange, issued, document)
 
     async def post(self, exchange: Exchange, _principal: Principal) -> None:
@@ -57,7 +62,17 @@ class TokenEndpoints:
         self._check_service(_one(form, "service"))
         principal = await self._grantee(form, client_of(HTTPConnection(exchange.scope)))
         issued, scopes = await self._issue(principal, form.get("scope", []))
-        await _answer(exchange, issued, {"access_token": issued.token, "scope": show_scopes(scopes)})
+        document = {"access_token": issued.token, "scope": show_scopes(scopes)}
+        if _one(form, "access_type") == "offline":
+            kept = _one(form, "refresh_token") if _one(form, "grant_type") == "refresh_token" else None
+            document |= (
+                {"refresh_token": kept} if kept else await self._opened(principal, _one(form, "client_id") or "")
+            )
+        await _answer(exchange, issued, document)
+
+    async def _opened(self, principal: Principal, client: str) -> dict[str, str]:
+        opened = await self._tokens.open_login(principal, client)
+        return {} if opened is None else {"refresh_token": opened}
 
     async def _grantee(self, form: dict[str, list[str]], client: str) -> Principal:
         match _one(form, "grant_type"):
@@ -66,6 +81,9 @@ class TokenEndpoints:
                     _one(form, "username") or "", _one(form, "password") or "", client
                 )
             case "refresh_token":
+                found = await self._tokens.resume_login(_one(form, "refresh_token") or "")
+                if found is not None:
+                    return found
                 return await self._gate.authenticate(f"Bearer {_one(form, 'refresh_token') or ''}", client)
         raise RequestInvalid("the grant type is not known", action="use grant_type password or refresh_token")
 

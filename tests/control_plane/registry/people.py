@@ -85,6 +85,16 @@ class Credentials:
         self._tokens[token] = replace(principal, scopes=tuple(scopes))
         return IssuedToken(token, 300, datetime(2026, 1, 1, tzinfo=UTC))
 
+    async def open_login(self, principal: Principal, client: str) -> str | None:
+        return f"kept-{principal.name}"
+
+    async def resume_login(self, refresh_token: str) -> Principal | None:
+        if not refresh_token.startswith("kept-"):
+            return None
+        if refresh_token[5:] not in PEOPLE:
+            raise Unauthenticated("the login has ended", action="log in again")
+        return PEOPLE[refresh_token[5:]]
+
 
 def descriptor(content: bytes, media_type: str = "application/octet-stream", **more: Any) -> dict[str, Any]:
     return {"mediaType": media_type, "digest": str(Digest.of(content)), "size": len(content), **more}

@@ -146,11 +146,52 @@ async def test_a_token_that_is_not_genuine_is_said_to_be_invalid(nobody: httpx.A
     assert answer.headers["WWW-Authenticate"].endswith(',error="invalid_token"')
 
 
+async def test_docker_login_keeps_a_token_and_later_pulls_without_the_password(
+    nobody: httpx.AsyncClient, local_registry: RegistryService
+) -> None:
+    """As dockerd does it: `offline_token` at login, then `grant_type=refresh_token` before each pull."""
+    image = await push_image(local_registry)
+    asked = {"account": "vera", "client_id": "docker", "service": "longshore"}
+    plain = (await nobody.get("/v2/token", params=asked, headers=basic("vera"))).json()
+    assert "refresh_token" not in plain, "only who asks for one"
+    kept = (await nobody.get("/v2/token", params=asked | {"offline_token": "true"}, headers=basic("vera"))).json()
+    form = {
+        "grant_type": "refresh_token",
+        "refresh_token": kept["refresh_token"],
+        "service": "longshore",
+        "client_id": "docker",
+        "scope": f"repository:{WEB}:pull",
+    }
+    for access_type in ("online", "offline"):
+        answer = await nobody.post("/v2/token", data=form | {"access_type": access_type})
+        assert answer.headers["Cache-Control"] == "no-store"
+        document = answer.json()
+        assert document.get("refresh_token") == (kept["refresh_token"] if access_type == "offline" else None)
+        bearer = {"Authorization": f"Bearer {document['access_token']}"}
+        assert (await nobody.get(f"/v2/{WEB}/manifests/latest", headers=bearer)).content == image.payload
+
+
+async def test_a_short_token_does_not_become_a_long_one(nobody: httpx.AsyncClient) -> None:
+    offline = {"offline_token": "true", "client_id": "docker"}
+    answer = await nobody.get("/v2/token", params=offline, headers={"Authorization": "Bearer ada"})
+    assert answer.status_code == 200
+    assert "refresh_token" not in answer.json()
+
+
+async def test_a_password_grant_with_offline_access_gets_a_refresh_token(nobody: httpx.AsyncClient) -> None:
+    form = {"grant_type": "password", "username": "ada", "password": "secret", "client_id": "containerd"}
+    assert "refresh_token" not in (await nobody.post("/v2/token", data=form)).json()
+    document = (await nobody.post("/v2/token", data=form | {"access_type": "offline", "refresh_token": "mine"})).json()
+    assert document["refresh_token"] == "kept-ada"
+
+
 @pytest.mark.parametrize(
     ("form", "status"),
     [
         ({"grant_type": "password", "username": "ada", "password": "secret", "access_type": "offline"}, 200),
         ({"grant_type": "refresh_token", "refresh_token": "ada"}, 200),
+        ({"grant_type": "refresh_token", "refresh_token": "kept-ada"}, 200),
+        ({"grant_type": "refresh_token", "refresh_token": "kept-nobody"}, 401),
         ({"grant_type": "password", "username": "ada", "password": "wrong"}, 401),
         ({"grant_type": "password"}, 401),
         ({"grant_type": "refresh_token"}, 401),

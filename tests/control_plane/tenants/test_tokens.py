@@ -201,7 +201,7 @@ async def test_after_a_rotation_new_tokens_have_the_new_key_and_old_ones_last_th
 
 
 async def test_a_key_is_rotated_when_it_is_old(tenancy: Tenancy, clock: ManualClock) -> None:
-    handlers = build_handlers(tenancy.sessions, tenancy.signing_keys, tenancy.robots)
+    handlers = build_handlers(tenancy.sessions, tenancy.signing_keys, tenancy.robots, tenancy.registry_logins)
     assert set(handlers) == {schedule.kind for schedule in SCHEDULES}
     first = (await tenancy.signing_keys.signing()).id
     clock.tick(89 * 24 * 3600)
