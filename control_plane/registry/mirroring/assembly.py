@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.clock import Clock
+from control_plane.cache import Cache
 from control_plane.database import Database
 from control_plane.registry.collaborators import TenantDirectory
 from control_plane.registry.mirroring.directory import PATIENCE, MirrorDirectory
 from control_plane.registry.mirroring.healing import UpstreamHealer
 from control_plane.registry.mirroring.pull_through import PullThrough
 from control_plane.registry.mirroring.service import MirrorService
+from control_plane.registry.mirroring.turns import Turns
 from control_plane.registry.remote.model import Patience
 from control_plane.registry.service import RegistryService
 from control_plane.sealing import SealedBox
@@ -40,11 +42,15 @@ def open_mirroring(
     box: SealedBox,
     outbound: Outbound,
     clock: Clock,
+    cache: Cache,
     spools: Path,
     random: Callable[[], float] = random.random,
     patience: Patience = PATIENCE,
 ) -> Mirroring:
-    """`spools`: directory of what is being fetched, as large as all fetches of a moment."""
+    """`cache` is shared by the replicas. `spools`: directory of what is being fetched, as large as all fetches of a
+    moment.
+    """
     directory = MirrorDirectory(database, box, outbound, clock, random, patience)
     service = MirrorService(database, tenants, box, outbound, directory, clock)
-    return Mirroring(service, PullThrough(directory, database, clock, spools), UpstreamHealer(directory))
+    turns = Turns(cache, clock, random)
+    return Mirroring(service, PullThrough(directory, database, clock, spools, turns), UpstreamHealer(directory))

@@ -25,6 +25,7 @@ from control_plane.registry.mirroring.directory import Mirrored
 from control_plane.registry.mirroring.failures import UpstreamAway
 from control_plane.registry.mirroring.spool import Spool
 from control_plane.registry.mirroring.troubles import translated
+from control_plane.registry.mirroring.turns import Turns
 from control_plane.registry.model import Pushed
 from control_plane.registry.remote.downloads import Download
 from control_plane.tenants.access import Principal
@@ -124,10 +125,11 @@ class Fetch:
 class Fetches:
     """`directory` holds the spools; it is made if need be."""
 
-    def __init__(self, directory: Path, shelf: Shelf, lifecycle: Lifecycle) -> None:
+    def __init__(self, directory: Path, shelf: Shelf, lifecycle: Lifecycle, turns: Turns) -> None:
         self._directory = directory
         self._shelf = shelf
         self._lifecycle = lifecycle
+        self._turns = turns
         self._running: dict[tuple[str, Digest], Fetch] = {}
 
     @contextlib.asynccontextmanager
@@ -157,7 +159,7 @@ class Fetches:
         published = False
         try:
             async with asyncio.timeout(_GRACE_SECONDS) as limit:
-                published = await self._shelf.has(mirrored, digest) or await self._fetch(fetch, mirrored, digest, limit)
+                published = await self._brought(fetch, mirrored, digest, limit)
         except (Failure, TimeoutError) as error:
             failure = translated(error, mirrored)
             log.warning("fetch failed", mirror=mirrored.mirror.name, digest=str(digest), failure=str(failure))
@@ -171,6 +173,13 @@ class Fetches:
             # In this order: who comes now finds the blob, or begins anew.
             del self._running[mirrored.repository, digest]
             fetch.end(failure, published=published)
+
+    async def _brought(self, fetch: Fetch, mirrored: Mirrored, digest: Digest, limit: asyncio.Timeout) -> bool:
+        async def stored() -> bool:
+            return await self._shelf.has(mirrored, digest)
+
+        async with self._turns.turn(f"{mirrored.repository}@{digest}", stored) as mine:
+            return not mine or await stored() or await self._fetch(fetch, mirrored, digest, limit)
 
     async def _fetch(self, fetch: Fetch, mirrored: Mirrored, digest: Digest, limit: asyncio.Timeout) -> bool:
         async with mirrored.client.download(mirrored.there, digest, verify=False) as download:

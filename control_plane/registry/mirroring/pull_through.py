@@ -24,6 +24,7 @@ from control_plane.registry.mirroring.fetches import Fetch, Fetches
 from control_plane.registry.mirroring.freshness import Freshness
 from control_plane.registry.mirroring.model import is_keeper
 from control_plane.registry.mirroring.troubles import translated
+from control_plane.registry.mirroring.turns import Turns
 from control_plane.registry.model import Manifest, Pushed
 from control_plane.registry.remote.model import RemoteManifest
 from control_plane.registry.service import RegistryService
@@ -89,12 +90,14 @@ class RegistryShelf:
 class PullThrough:
     """Use as an async context manager: leaving it ends what is being fetched."""
 
-    def __init__(self, directory: MirrorDirectory, database: Database, clock: Clock, spools: Path) -> None:
+    def __init__(
+        self, directory: MirrorDirectory, database: Database, clock: Clock, spools: Path, turns: Turns
+    ) -> None:
         self._directory = directory
         self._lifecycle = Lifecycle(stop_seconds=5)
         self._shelf = RegistryShelf(database)
         self._freshness = Freshness(self._shelf, clock, self._lifecycle)
-        self._fetches = Fetches(spools, self._shelf, self._lifecycle)
+        self._fetches = Fetches(spools, self._shelf, self._lifecycle, turns)
 
     def attach(self, registry: RegistryService) -> None:
         self._shelf.attach(registry)

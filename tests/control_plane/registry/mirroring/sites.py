@@ -17,6 +17,8 @@ from starlette.applications import Starlette
 from common.clock import SystemClock
 from control_plane.blobs import BlobStore
 from control_plane.blobs.filesystem import FilesystemBlobStore
+from control_plane.cache import Cache
+from control_plane.cache.memory import MemoryCache
 from control_plane.database import Database
 from control_plane.registry.mirroring.assembly import Mirroring, open_mirroring
 from control_plane.registry.mirroring.service import MirrorPlan
@@ -79,7 +81,12 @@ class Site:
 
 @contextlib.asynccontextmanager
 async def open_site(
-    root: Path, sqlite_url: str, *, blobs: BlobStore | None = None, policy: AddressPolicy | None = None
+    root: Path,
+    sqlite_url: str,
+    *,
+    blobs: BlobStore | None = None,
+    policy: AddressPolicy | None = None,
+    cache: Cache | None = None,
 ) -> AsyncIterator[Site]:
     clock = ShiftedClock()
     database = Database(sqlite_url, clock)
@@ -87,7 +94,9 @@ async def open_site(
     outbound = Outbound(policy or AddressPolicy.of(["127.0.0.1"]))
     tenants, people = Directory("acme", "birch"), Credentials()
     box = SealedBox(KeyRing.load_or_create(root / "keys"))
-    mirroring = open_mirroring(database, tenants, box, outbound, clock, root / "spools", random.Random(3).random, HASTY)
+    shared = cache or MemoryCache(clock)
+    chance = random.Random(3).random
+    mirroring = open_mirroring(database, tenants, box, outbound, clock, shared, root / "spools", chance, HASTY)
     registry = RegistryService(database, store, tenants, clock, Hooks(upstreams=mirroring.pull_through))
     mirroring.pull_through.attach(registry)
     application = Starlette(routes=build_routes(registry, people, people, people, Options()))

@@ -12,6 +12,7 @@ from sqlalchemy import select
 from common.clock import ManualClock
 from common.errors import Denied, Invalid, NotFound
 from control_plane.blobs.memory import MemoryBlobStore
+from control_plane.cache.memory import MemoryCache
 from control_plane.database import Database
 from control_plane.registry.mirroring.assembly import Mirroring, open_mirroring
 from control_plane.registry.mirroring.failures import MirrorExists, MirrorUnknown
@@ -38,7 +39,9 @@ HUB = MirrorPlan("acme/hub", "docker.io/library", 60, "robot", "a very secret pa
 def mirroring(database: Database, clock: ManualClock, tmp_path: Path) -> Mirroring:
     box = SealedBox(KeyRing.load_or_create(tmp_path / "keys"))
     outbound = Outbound(AddressPolicy.of(["10.9.0.0/16"]))
-    return open_mirroring(database, Directory("acme", "birch"), box, outbound, clock, tmp_path / "spools")
+    return open_mirroring(
+        database, Directory("acme", "birch"), box, outbound, clock, MemoryCache(clock), tmp_path / "spools"
+    )
 
 
 @pytest.fixture
