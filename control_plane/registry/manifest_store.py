@@ -14,7 +14,7 @@ from control_plane.database.upserts import insert_or_ignore, insert_or_replace, 
 from control_plane.registry.failures import ManifestDamaged
 from control_plane.registry.manifests import ParsedManifest
 from control_plane.registry.model import Manifest, Tag
-from control_plane.registry.tables import manifest_references, manifests, repositories, tags
+from control_plane.registry.tables import manifest_references, manifests, repositories, repository_blobs, tags
 
 _PAGE = 1000
 # Made once: building a statement costs more than executing it on SQLite (60 against 45 us of CPU).
@@ -227,3 +227,26 @@ async def tags_of(connection: AsyncConnection, repository_ids: Sequence[str]) ->
 
 def _tag(row: Row[tuple[object, ...]]) -> Tag:
     return Tag(row.name, Digest.parse(row.digest), row.media_type, row.total_size, row.updated_at)
+
+
+async def large_blobs(
+    connection: AsyncConnection, repository: str, manifest: Digest, smallest_bytes: int
+) -> list[Digest]:
+    """Those of the manifest's blobs that the repository holds and that are no smaller."""
+    query = (
+        select(manifest_references.c.digest)
+        .distinct()
+        .join(repositories, repositories.c.id == manifest_references.c.repository_id)
+        .join(
+            repository_blobs,
+            (repository_blobs.c.repository_id == manifest_references.c.repository_id)
+            & (repository_blobs.c.digest == manifest_references.c.digest),
+        )
+        .where(
+            repositories.c.name == repository,
+            manifest_references.c.manifest == str(manifest),
+            manifest_references.c.kind == "blob",
+            manifest_references.c.size >= smallest_bytes,
+        )
+    )
+    return [Digest.parse(text) for text in (await connection.execute(query)).scalars()]

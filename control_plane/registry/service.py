@@ -133,6 +133,13 @@ class RegistryService:
         """See `ContentService.content`."""
         return await self.contents.content(digest)
 
+    async def large_contents(self, repository: str, manifest: Digest, smallest_bytes: int) -> list[Digest]:
+        """Blobs of the image that the repository holds and that are no smaller; none of an index or of one that is
+        gone.
+        """
+        async with self._database.reading() as connection:
+            return await manifest_store.large_blobs(connection, repository, manifest, smallest_bytes)
+
     async def repositories(
         self, visible: Visible, page: PageRequest, wanted: Filter | None = None
     ) -> Page[RepositoryContents]:

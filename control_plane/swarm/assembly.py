@@ -18,6 +18,7 @@ from control_plane.jobs.service import JobService
 from control_plane.registry.service import RegistryService
 from control_plane.sealing import SealedBox
 from control_plane.swarm.access import ContentAccess
+from control_plane.swarm.ahead import DescribeAhead
 from control_plane.swarm.authorities import SwarmAuthorities
 from control_plane.swarm.bad_peers import BadPeers
 from control_plane.swarm.describe import Describer
@@ -39,12 +40,14 @@ from control_plane.swarm.visibility import TenantDirectory
 class SwarmOptions:
     """`smallest_bytes`: below it a content goes by HTTP. `metainfo_patience_seconds`: how long a request waits for a
     description that is being made. `certificate_life`: of peers' certificates; None: swarms speak plainly.
+    `describe_ahead`: large contents are described when they are pushed.
     """
 
     smallest_bytes: int
     metainfo_patience_seconds: float
     egress_flush_seconds: float
     certificate_life: timedelta | None = None
+    describe_ahead: bool = True
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,7 @@ class Swarm:
     mint: CertificateMint | None
     gates: Gates
     forgetting: Forgetting
+    ahead: DescribeAhead | None
 
 
 async def build_swarm(
@@ -107,4 +111,7 @@ async def build_swarm(
         mint=CertificateMint(access, authorities, fleet_authority, clock, life) if life else None,
         gates=Gates(database),
         forgetting=Forgetting(database, registry.contents),
+        ahead=DescribeAhead(database, clock, registry, jobs, options.smallest_bytes)
+        if options.describe_ahead
+        else None,
     )

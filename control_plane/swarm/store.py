@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, and_, delete, exists, func, select, tuple_
+from sqlalchemy import ColumnElement, and_, delete, exists, func, or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from common.digest import Digest
 from control_plane.database.upserts import insert_or_replace
 from control_plane.fleet.tables import idcs
 from control_plane.swarm.model import Effort, Order, WantedContent
-from control_plane.swarm.tables import wants
+from control_plane.swarm.tables import metainfo, wants
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +22,17 @@ class OrderedSet:
     generation: int
     idc: str
     orders: tuple[Order, ...]
+
+
+async def spreads(connection: AsyncConnection, tenant_id: str) -> bool:
+    """Whether anything of the tenant is wanted anywhere, or was spread within a day (`forgetting`)."""
+    query = select(
+        or_(
+            exists().where(wants.c.tenant_id == tenant_id),
+            exists().where(metainfo.c.tenant_id == tenant_id),
+        )
+    )
+    return bool((await connection.execute(query)).scalar_one())
 
 
 async def add_wants(
