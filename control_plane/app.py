@@ -14,11 +14,18 @@ from datetime import timedelta
 from prometheus_client import CollectorRegistry
 
 from common.clock import Clock
+from control_plane.agent_rollouts import jobs as agent_rollout_jobs
+from control_plane.agent_rollouts.assembly import AgentRollouts, build_agent_rollouts
 from control_plane.audit import jobs as audit_jobs
 from control_plane.audit.auditing import Auditing, build_auditing
 from control_plane.audit.service import TrailOptions
 from control_plane.backing import Backing
+from control_plane.channels.assembly import Channels, build_channels
+from control_plane.channels.model import ChannelLimits
+from control_plane.commands import jobs as command_jobs
+from control_plane.commands.assembly import Commands, build_commands
 from control_plane.database import Database, UnitOfWork
+from control_plane.deployments.assembly import Deployments, build_deployments
 from control_plane.fleet.conversation import Tempo
 from control_plane.fleet.service import Fleet, FleetOptions, open_fleet
 from control_plane.instances import jobs as instance_jobs
@@ -79,7 +86,19 @@ class Instances:
 
 
 @dataclass(frozen=True)
-class ControlPlane:
+class Workloads:
+    """What runs on hosts, what is brought there, and what they are asked."""
+
+    instances: Instances
+    preheats: Preheats
+    deployments: Deployments
+    commands: Commands
+    channels: Channels
+    agent_rollouts: AgentRollouts
+
+
+@dataclass(frozen=True)
+class ControlPlane(Workloads):
     """Everything, wired. `metrics` is what /metrics shows."""
 
     settings: Settings
@@ -97,15 +116,16 @@ class ControlPlane:
     fleet: Fleet
     swarm: Swarm
     edge_desk: EdgeDesk
-    instances: Instances
-    preheats: Preheats
     worker: Worker
     periodic: Periodic
     metrics: CollectorRegistry
 
 
 def _identities(settings: Settings) -> TenantSettings:
-    return TenantSettings(registry_service=settings.registry.service)
+    return TenantSettings(
+        registry_service=settings.registry.service,
+        registry_login_lifetime=timedelta(days=settings.registry.login_days),
+    )
 
 
 async def build(settings: Settings, clock: Clock, backing: Backing) -> ControlPlane:
@@ -126,7 +146,9 @@ async def build(settings: Settings, clock: Clock, backing: Backing) -> ControlPl
     metrics, pace = CollectorRegistry(), _pace(settings)
     quota = _quota(settings, clock, backing, tenancy, metrics)
     gate, pulls = SignatureGate(database, backing.blobs, tenancy.directory, clock), PullTimes(database, clock)
-    mirroring = open_mirroring(database, tenancy.directory, box, backing.outbound, clock, settings.data / "spool")
+    mirroring = open_mirroring(
+        database, tenancy.directory, box, backing.outbound, clock, backing.cache, settings.data / "spool"
+    )
     participants = (Immutability(), quota.book, RegistryAuditing(auditing.trail), gate, pulls)
     takers = Hooks(participants=participants, meter=quota.meter, gate=gate, upstreams=mirroring.pull_through)
     hooks = hooked(takers, database, pace)
@@ -135,8 +157,8 @@ async def build(settings: Settings, clock: Clock, backing: Backing) -> ControlPl
     fleet = await _fleet(settings, clock, backing, box)
     trail, options = auditing.trail, _swarm_options(settings)
     swarm = await build_swarm(database, clock, box, registry, jobs, fleet, tenants, options, trail, metrics)
-    instances = _instances(clock, database, registry, tenancy, swarm, fleet)
-    preheats = build_preheats(database, clock, registry, tenants, swarm, instances.assignments)
+    workloads = _workloads(settings, clock, backing, auditing, tenancy, registry, swarm, fleet, metrics)
+    instances = workloads.instances
     replication = build_replication(database, tenants, box, backing.outbound, registry, metrics, settings.replication)
     policies = build_policies(database, tenants, registry, jobs, instances.reading, gate, pulls, replication)
     collection = open_collection(database, blobs, registry, hooks, jobs, pace, wishes=swarm.service, metrics=metrics)
@@ -144,7 +166,7 @@ async def build(settings: Settings, clock: Clock, backing: Backing) -> ControlPl
     kept, healers = options_of(settings.placement), (mirroring.healer, desk.healer)
     stores = build_stores(database, blobs, jobs, trail, metrics, clock, kept, healers)
     handlers = dict(_handlers(settings, clock, jobs, auditing, tenancy, registry, swarm, instances))
-    handlers |= {**_further_handlers(settings, collection, stores, quota, policies, webhooks), **preheats.handlers}
+    handlers |= _further_handlers(settings, collection, stores, quota, policies, webhooks, workloads)
     schedules = (*_SCHEDULES, *collection_jobs.schedules(timedelta(days=settings.collection.sweep_days)))
     return ControlPlane(
         settings=settings,
@@ -162,8 +184,7 @@ async def build(settings: Settings, clock: Clock, backing: Backing) -> ControlPl
         fleet=fleet,
         swarm=swarm,
         edge_desk=desk,
-        instances=instances,
-        preheats=preheats,
+        **vars(workloads),
         worker=Worker(database, backing.queue, handlers, clock),
         periodic=Periodic(database, jobs, schedules, clock),
         metrics=metrics,
@@ -184,6 +205,8 @@ _SCHEDULES = (
     *spread_jobs.SCHEDULES,
     *instance_jobs.SCHEDULES,
     *preheat_jobs.SCHEDULES,
+    *agent_rollout_jobs.SCHEDULES,
+    *command_jobs.SCHEDULES,
 )
 
 
@@ -201,7 +224,7 @@ def _handlers(
     return {
         **housekeeping.build_handlers(jobs, clock),
         **audit_jobs.build_handlers(auditing.retention),
-        **tenant_jobs.build_handlers(tenancy.sessions, tenancy.signing_keys, tenancy.robots),
+        **tenant_jobs.build_handlers(tenancy.sessions, tenancy.signing_keys, tenancy.robots, tenancy.registry_logins),
         **registry_jobs.build_handlers(registry, expiry),
         **swarm_jobs.build_handlers(swarm.describer, swarm.keys, swarm.bad_peers, swarm.forgetting),
         **spread_jobs.build_handlers(swarm.spreads),
@@ -210,15 +233,47 @@ def _handlers(
 
 
 def _further_handlers(
-    settings: Settings, collection: Collection, stores: Stores, quota: Quota, policies: Policies, webhooks: Webhooks
+    settings: Settings,
+    collection: Collection,
+    stores: Stores,
+    quota: Quota,
+    policies: Policies,
+    webhooks: Webhooks,
+    workloads: Workloads,
 ) -> Mapping[str, Handler]:
     return {
+        **workloads.preheats.handlers,
+        **workloads.agent_rollouts.handlers,
+        **workloads.commands.handlers,
         **collection_jobs.build_handlers(collection.service),
         **stores.handlers,
         **quota_jobs.build_handlers(quota.recount),
         **policies.handlers,
         **webhook_jobs.build_handlers(webhooks.service, timedelta(days=settings.webhooks.keep_days)),
     }
+
+
+def _channels(
+    settings: Settings,
+    clock: Clock,
+    backing: Backing,
+    auditing: Auditing,
+    fleet: Fleet,
+    instances: Instances,
+    metrics: CollectorRegistry,
+) -> Channels:
+    chosen, (database, events) = settings.channels, (backing.database, backing.events)
+    limits = ChannelLimits(
+        chosen.per_host,
+        chosen.per_tenant,
+        chosen.per_user,
+        open_seconds=chosen.open_seconds,
+        idle_seconds=chosen.idle_seconds,
+        longest_seconds=chosen.longest_seconds,
+    )
+    return build_channels(
+        database, events, fleet, instances.reading, auditing.trail, clock, random.random, limits, metrics
+    )
 
 
 def _pace(settings: Settings) -> Pace:
@@ -278,6 +333,7 @@ def _swarm_options(settings: Settings) -> SwarmOptions:
         metainfo_patience_seconds=chosen.metainfo_patience_seconds,
         egress_flush_seconds=chosen.egress_flush_seconds,
         certificate_life=timedelta(hours=chosen.certificate_hours) if chosen.tls else None,
+        describe_ahead=chosen.describe_ahead,
     )
 
 
@@ -296,6 +352,32 @@ def _edge_desk(
     database, members, tokens = backing.database, backing.blobs.members, tenancy.registry_tokens
     return build_edge_desk(
         database, backing.events, members, registry, tokens, swarm.tokens, fleet, clock, random.random
+    )
+
+
+def _workloads(
+    settings: Settings,
+    clock: Clock,
+    backing: Backing,
+    auditing: Auditing,
+    tenancy: Tenancy,
+    registry: RegistryService,
+    swarm: Swarm,
+    fleet: Fleet,
+    metrics: CollectorRegistry,
+) -> Workloads:
+    database, tenants, trail, chance = backing.database, tenancy.directory, auditing.trail, random.random
+    instances = _instances(clock, database, registry, tenancy, swarm, fleet)
+    preheats = build_preheats(database, clock, registry, tenants, swarm, instances.assignments)
+    return Workloads(
+        instances=instances,
+        preheats=preheats,
+        deployments=build_deployments(database, clock, registry, tenants, swarm.service, fleet, trail, chance),
+        commands=build_commands(database, backing.events, fleet, instances.reading, trail, clock, chance),
+        channels=_channels(settings, clock, backing, auditing, fleet, instances, metrics),
+        agent_rollouts=build_agent_rollouts(
+            database, clock, registry, tenants, swarm, fleet.look, preheats.assignments
+        ),
     )
 
 

@@ -25,6 +25,7 @@ from common.lifecycle import Lifecycle
 from control_plane.app import ControlPlane, build
 from control_plane.backing import Backing, open_backing
 from control_plane.database.relay import one_after_another, relay_forever
+from control_plane.fleet.host_looks import HostLooks
 from control_plane.fleet.leases import follow_leases
 from control_plane.fleet.service import Places
 from control_plane.http_api import build_http
@@ -34,6 +35,7 @@ from control_plane.web.zero_copy import ZeroCopyProtocol
 
 log = structlog.get_logger()
 _GRACE_SECONDS = 5
+_LARGEST_FRAME = 256 << 10
 
 
 class AddressTaken(Conflict):
@@ -98,6 +100,8 @@ async def _closing(backing: Backing) -> AsyncIterator[None]:
 async def _listen(lifecycle: Lifecycle, plane: ControlPlane) -> dict[str, str]:
     settings = plane.settings
     public = (settings.public.host, *settings.public.names) if settings.public.host else settings.public.names
+    if settings.channels.address is not None:
+        public = (*public, settings.channels.address.rpartition(":")[0].strip("[]"))
     places = Places(
         settings.listeners.enrolment,
         settings.listeners.attach,
@@ -107,14 +111,18 @@ async def _listen(lifecycle: Lifecycle, plane: ControlPlane) -> dict[str, str]:
     )
     enrolment, attach = plane.fleet.listeners(
         places,
-        plane.preheats.assignments,
+        plane.agent_rollouts.assignments,
         plane.swarm.service,
         plane.swarm.tokens.verifying_keys,
         plane.swarm.bad_peers.accept,
-        plane.edge_desk.services,
+        (*plane.edge_desk.services, plane.channels.register),
+        HostLooks(plane.backing.database, plane.backing.cache),
+        plane.commands.service.accept,
     )
     lifecycle.spawn("fleet", plane.fleet.watch.run())
     lifecycle.spawn("returns", plane.edge_desk.messenger.run())
+    lifecycle.spawn("channels", plane.channels.calls.run())
+    lifecycle.spawn("commands", plane.commands.messenger.run())
     if settings.etcd.endpoints:
         lifecycle.spawn("directory", follow_leases(plane.backing.directory, plane.fleet.sessions))
     await lifecycle.enter(enrolment)
@@ -128,18 +136,22 @@ async def _listen(lifecycle: Lifecycle, plane: ControlPlane) -> dict[str, str]:
     await lifecycle.enter(plane.mirroring.pull_through)
     http = build_http(plane, lambda: advertised(enrolment.address), lambda: advertised(attach.address))
     address = await lifecycle.enter(_http_listener(settings.listeners.http, http, plane))
+    plane.channels.service.address = lambda: settings.channels.address or advertised(attach.address)
     await lifecycle.enter(plane.fleet)
+    await lifecycle.enter(plane.channels)  # ended first, and told so
     return {"http": address, "enrolment": enrolment.address, "attach": attach.address}
 
 
 def _work(lifecycle: Lifecycle, plane: ControlPlane, *, jobs: bool) -> None:
     backing = plane.backing
-    tap = one_after_another(plane.webhooks.tap, plane.policies.replication.tap)
+    ahead = [plane.swarm.ahead] if plane.swarm.ahead is not None else []
+    tap = one_after_another(plane.webhooks.tap, plane.policies.replication.tap, *ahead)
     lifecycle.spawn("outbox relay", relay_forever(backing.database, backing.events, tap=tap))
     if jobs:
         lifecycle.spawn("jobs", plane.worker.run())
         lifecycle.spawn("webhooks", plane.webhooks.dispatcher.run())
         lifecycle.spawn("replication", plane.policies.replication.runner.run())
+        lifecycle.spawn("deployments", plane.deployments.converging.run())
     lifecycle.spawn("periodic", plane.periodic.run())
     lifecycle.spawn("audit trail", plane.auditing.trail.run(random.random))
     lifecycle.spawn("audit sealer", plane.auditing.sealer.run(random.random))
@@ -185,6 +197,10 @@ async def _http_listener(address: str, application: object, plane: ControlPlane)
         access_log=False,
         server_header=False,
         http=ZeroCopyProtocol,
+        # Channels are the only WebSockets: small frames, and what they carry is not to be compressed beside secrets.
+        ws="websockets-sansio",
+        ws_max_size=_LARGEST_FRAME,
+        ws_per_message_deflate=False,
         timeout_graceful_shutdown=_GRACE_SECONDS,
         # A proxy in front is believed only if it is told to us by `public.url`; X-Forwarded-* is not.
         proxy_headers=False,

@@ -164,6 +164,12 @@ class RegistrySettings(_Part):
     service: str = Field(
         default="longshore-registry", description="`service` of registry tokens; the same on all replicas"
     )
+    login_days: float = Field(
+        default=90,
+        ge=0,
+        le=3650,
+        description="how long `docker login` lasts without the password being kept; 0: clients keep the password",
+    )
     upload_expiry_hours: float = Field(
         default=24, gt=0, description="how long an upload that nobody goes on with is kept"
     )
@@ -232,6 +238,30 @@ class FleetSettings(_Part):
     )
 
 
+class ChannelSettings(_Part):
+    """Logs, commands and consoles of instances, proxied to their hosts. Limits are those of one replica."""
+
+    address: str | None = Field(
+        default=None,
+        description="host:port where hosts reach the attach listener of this very replica; default: `public.host`, else"
+        " the listener's own host. To be set where several replicas share one name",
+    )
+    per_host: int = Field(default=32, ge=1, le=128, description="most channels of one host")
+    per_tenant: int = Field(default=128, ge=1, description="most channels of one tenant's instances")
+    per_user: int = Field(default=32, ge=1, description="most channels of one user")
+    open_seconds: float = Field(default=10, gt=0, le=60, description="how long a host may take to open a channel")
+    idle_seconds: float = Field(default=3600, gt=0, description="a channel in which nothing moves is closed then")
+    longest_seconds: float = Field(default=86_400, gt=0, description="a channel is closed then in any case")
+
+    @field_validator("address")
+    @classmethod
+    def _is_address(cls, value: str | None) -> str | None:
+        host, _, port = (value or "x:1").rpartition(":")
+        if not host or not port.isdigit() or not 0 < int(port) <= 65535:
+            raise ValueError(f"{value!r} is not host:port")
+        return value
+
+
 class SwarmSettings(_Part):
     smallest_bytes: int = Field(default=SMALLEST_SWARM_BYTES, ge=1, description="smaller contents go by HTTP alone")
     egress_flush_seconds: float = Field(
@@ -239,6 +269,9 @@ class SwarmSettings(_Part):
     )
     metainfo_patience_seconds: float = Field(
         default=2.0, ge=0, le=8, description="how long who asks for metainfo waits until it is made"
+    )
+    describe_ahead: bool = Field(
+        default=True, description="hash large contents for spreading when they are pushed, for tenants that spread any"
     )
     tls: bool = Field(default=True, description="peers meet with certificates; agents and regionals must say the same")
     certificate_hours: float = Field(default=12, gt=0.001, le=12, description="longest life of a peer's certificate")
@@ -321,6 +354,7 @@ class Settings(BaseSettings):
     collection: CollectionSettings = CollectionSettings()
     outbound: OutboundSettings = OutboundSettings()
     fleet: FleetSettings = FleetSettings()
+    channels: ChannelSettings = ChannelSettings()
     swarm: SwarmSettings = SwarmSettings()
     audit: AuditSettings = AuditSettings()
     webhooks: WebhookSettings = WebhookSettings()

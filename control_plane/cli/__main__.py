@@ -15,7 +15,9 @@ from common.errors import Failure, Internal, Invalid
 from control_plane.cli import (
     access,
     accounts,
+    agent_rollouts,
     audit,
+    channels,
     collection,
     fleet,
     images,
@@ -24,6 +26,7 @@ from control_plane.cli import (
     mirrors,
     preheats,
     quota,
+    registry_logins,
     replication,
     retention,
     robots,
@@ -31,6 +34,7 @@ from control_plane.cli import (
     spreads,
     stores,
     swarm,
+    usage,
     webhooks,
 )
 from control_plane.cli.context import open_session, session_of
@@ -50,6 +54,7 @@ app.command()(accounts.whoami)
 app.add_typer(accounts.tenant, name="tenant")
 app.add_typer(accounts.user, name="user")
 app.add_typer(accounts.api_key, name="api-key")
+app.add_typer(registry_logins.registry_login, name="registry-login")
 collection.add_to(images.image)
 app.add_typer(robots.robot, name="robot")
 app.add_typer(robots.group, name="group")
@@ -67,10 +72,14 @@ app.add_typer(signatures.trusted_key, name="trusted-key")
 app.add_typer(signatures.signature_policy, name="signature-policy")
 app.command("attachments")(signatures.attachments)
 app.add_typer(fleet.idc, name="idc")
+usage.add_to_hosts(fleet.host)
 app.add_typer(fleet.host, name="host")
+app.add_typer(agent_rollouts.agent_rollout, name="agent-rollout")
 app.add_typer(fleet.regional, name="regional")
 app.add_typer(fleet.join_token, name="join-token")
 app.add_typer(limits.limit, name="limit")
+usage.add_to_instances(instances.instance)
+channels.add_to(instances.instance)
 app.add_typer(instances.instance, name="instance")
 app.add_typer(preheats.preheat, name="preheat")
 spreads.add_to(swarm.swarm)

@@ -13,9 +13,13 @@ from alembic.autogenerate.api import AutogenContext
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import JSON, Connection
 
+import control_plane.agent_rollouts.tables
 import control_plane.audit.tables
+import control_plane.commands.tables
 import control_plane.database.outbox
+import control_plane.deployments.tables
 import control_plane.fleet.limits.tables
+import control_plane.fleet.placement.tables
 import control_plane.fleet.tables
 import control_plane.instances.tables
 import control_plane.jobs.tables
