@@ -50,9 +50,11 @@ class UnitOfWork:
     gathered: dict[type, Any] = field(default_factory=dict)
     settlements: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
 
-    async def announce(self, message: Message) -> None:
-        await append(self.connection, message, self.clock.now())
-        self.announced.append(message)
+    async def announce(self, *messages: Message) -> None:
+        """In this order; many in one statement."""
+        if messages:
+            await append(self.connection, messages, self.clock.now())
+            self.announced.extend(messages)
 
     def after_commit(self, work: Callable[[], Awaitable[None]]) -> None:
         """Call `work` once the transaction has committed; for hints that may be lost. Its `Failure` is only logged:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from datetime import datetime
 
 from sqlalchemy import Column, String, Table, insert
@@ -25,6 +26,6 @@ outbox = Table(
 _APPENDING = insert(outbox)
 
 
-async def append(connection: AsyncConnection, message: Message, now: datetime) -> None:
-    row = {"topic": message.topic, "payload": message.payload(), "announced_at": now}
-    await connection.execute(_APPENDING, row)
+async def append(connection: AsyncConnection, messages: Sequence[Message], now: datetime) -> None:
+    rows = [{"topic": message.topic, "payload": message.payload(), "announced_at": now} for message in messages]
+    await connection.execute(_APPENDING, rows)

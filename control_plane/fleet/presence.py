@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
@@ -17,11 +18,13 @@ import structlog
 
 from common.clock import Clock
 from common.errors import Failure
+from common.gathering import Gathering
+from common.tls import IdentityKind
 from control_plane.database import Database, UnitOfWork
 from control_plane.fleet import store_members
 from control_plane.fleet.messages import RegionalsChanged, SessionReplaced
 from control_plane.fleet.model import Member
-from control_plane.fleet.store_admission import admitted
+from control_plane.fleet.store_admission import admitted_of
 from control_plane.fleet.store_members import Session
 from control_plane.rpc.peers import PeerIdentity
 
@@ -29,6 +32,26 @@ log = structlog.get_logger()
 
 FLUSH_SECONDS = 30.0
 _CONFLICT_WRITTEN_AFTER = timedelta(minutes=1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Arrival:
+    peer: PeerIdentity
+    session_id: str
+    reported: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Come:
+    """An arrival that was let in. `before`: as it was known."""
+
+    arrival: _Arrival
+    before: Member
+
+    @property
+    def news(self) -> dict[str, Any]:
+        said = self.arrival.reported
+        return {name: value for name, value in said.items() if getattr(self.before, name) != value}
 
 
 class Presence:
@@ -41,33 +64,44 @@ class Presence:
         self._seen: Callable[[], Sequence[Session]] = tuple
         self._ended: dict[str, tuple[Session, str]] = {}
         self._wake = asyncio.Event()
+        self._knocking = Gathering(self._admitted)
+        self._coming = Gathering(self._arrived)
 
     async def may_come_in(self, peer: PeerIdentity) -> Member:
         """Raises `IdentityUnknown`, `IdentityWasRevoked`."""
-        async with self._database.reading() as connection:
-            return await admitted(connection, peer)
+        return await self._knocking.ask(peer)
 
     async def came(self, peer: PeerIdentity, session_id: str, reported: Mapping[str, Any]) -> Member:
         """Record the session and what changed in what the member says of itself. Raises what `may_come_in` does."""
+        return await self._coming.ask(_Arrival(peer, session_id, reported))
+
+    async def _admitted(self, peers: Sequence[PeerIdentity]) -> list[Member | Failure]:
+        async with self._database.reading() as connection:
+            return await admitted_of(connection, peers)
+
+    async def _arrived(self, arrivals: Sequence[_Arrival]) -> list[Member | Failure]:
+        """One transaction for all who come at the same moment: 1,000 commits would be what they wait for."""
         async with self._database.transaction() as unit:
-            before = await admitted(unit.connection, peer)
-            kind = peer.name.kind
-            changed = {name: value for name, value in reported.items() if getattr(before, name) != value}
-            await store_members.change(
-                unit.connection,
-                kind,
-                before.id,
-                session_id=session_id,
-                session_replica=self.replica_id,
-                last_seen_at=self._clock.now(),
-                **changed,
-            )
-            if before.session_id is not None and before.session_replica != self.replica_id:
-                await unit.announce(SessionReplaced(kind, before.id, session_id))
-            if kind == "regional":
-                await unit.announce(RegionalsChanged(before.idc_id))
-            after = await store_members.find_member(unit.connection, kind, before.id)
-        return after or before
+            found = await admitted_of(unit.connection, [one.peer for one in arrivals])
+            come = [
+                _Come(one, before) for one, before in zip(arrivals, found, strict=True) if isinstance(before, Member)
+            ]
+            # In the order of ids, as everywhere: transactions that touch several members never wait in a circle.
+            come.sort(key=lambda one: one.before.id)
+            for kind in store_members.KINDS:
+                await self._record(unit, kind, [one for one in come if one.before.kind == kind])
+        after = {id(one.arrival): replace(one.before, **one.news) for one in come}
+        return [after.get(id(one), before) for one, before in zip(arrivals, found, strict=True)]
+
+    async def _record(self, unit: UnitOfWork, kind: IdentityKind, come: Sequence[_Come]) -> None:
+        seen = {"session_replica": self.replica_id, "last_seen_at": self._clock.now()}
+        sessions = [(one.before.id, {"session_id": one.arrival.session_id, **seen}) for one in come]
+        await store_members.change_each(unit.connection, kind, sessions)
+        await store_members.change_each(unit.connection, kind, [(one.before.id, one.news) for one in come if one.news])
+        moved = [one for one in come if one.before.session_id and one.before.session_replica != self.replica_id]
+        await unit.announce(*(SessionReplaced(kind, one.before.id, one.arrival.session_id) for one in moved))
+        if kind == "regional":
+            await unit.announce(*(RegionalsChanged(idc_id) for idc_id in {one.before.idc_id for one in come}))
 
     async def conflicted(self, member: Member, refused_peer: str) -> None:
         """A copy was refused: show it, and write it down for the audit, at most once a minute a member."""

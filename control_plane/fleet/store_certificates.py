@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -65,12 +66,14 @@ async def record(connection: AsyncConnection, kind: IdentityKind, identity_id: s
     )
 
 
-async def is_revoked(connection: AsyncConnection, serial: str) -> bool:
-    """Whether this certificate was revoked. One that is not recorded was not: its signature is ours, and a database
-    that was restored from yesterday's backup must not lock out every host that renewed since.
+async def revoked_among(connection: AsyncConnection, serials: Collection[str]) -> set[str]:
+    """Those of these certificates that were revoked. One that is not recorded was not: its signature is ours, and a
+    database that was restored from yesterday's backup must not lock out every host that renewed since.
     """
-    revoked_at = await connection.scalar(select(certificates.c.revoked_at).where(certificates.c.serial == serial))
-    return revoked_at is not None
+    rows = await connection.scalars(
+        select(certificates.c.serial).where(certificates.c.serial.in_(serials), certificates.c.revoked_at.is_not(None))
+    )
+    return set(rows)
 
 
 async def has_key(connection: AsyncConnection, kind: IdentityKind, identity_id: str, key_hash: str) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, and_, func, insert, not_, select, true, update
+from sqlalchemy import ColumnElement, Row, Select, and_, bindparam, func, insert, not_, select, true, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from common.tls import IdentityKind
@@ -67,6 +67,14 @@ async def find_member(
         question = question.with_for_update(of=TABLES[kind])
     row = (await connection.execute(question)).one_or_none()
     return None if row is None else _member(kind, row)
+
+
+async def find_members(connection: AsyncConnection, kind: IdentityKind, ids: Collection[str]) -> list[Member]:
+    """Those of them that there are, revoked ones too."""
+    if not ids:
+        return []
+    rows = await connection.execute(_members(kind).where(TABLES[kind].c.id.in_(ids)))
+    return [_member(kind, row) for row in rows]
 
 
 async def find_by_name(connection: AsyncConnection, kind: IdentityKind, idc: str, name: str) -> Member | None:
@@ -136,6 +144,20 @@ async def endpoints(connection: AsyncConnection, idc_id: str | None = None) -> S
 async def change(connection: AsyncConnection, kind: IdentityKind, identity_id: str, **values: Any) -> None:
     table = TABLES[kind]
     await connection.execute(update(table).where(table.c.id == identity_id).values(**values))
+
+
+async def change_each(
+    connection: AsyncConnection, kind: IdentityKind, changes: Sequence[tuple[str, Mapping[str, Any]]]
+) -> None:
+    """What is new of each, by id; a statement for all in whom the same columns change, in the order given."""
+    table = TABLES[kind]
+    alike: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for identity_id, values in changes:
+        row = {f"new_{name}": value for name, value in values.items()}
+        alike.setdefault(tuple(sorted(values)), []).append({"identity_id": identity_id, **row})
+    for names, rows in alike.items():
+        values = {name: bindparam(f"new_{name}", type_=table.c[name].type) for name in names}
+        await connection.execute(update(table).where(table.c.id == bindparam("identity_id")).values(values), rows)
 
 
 async def detach(connection: AsyncConnection, ended: Sequence[Session], now: datetime) -> None:

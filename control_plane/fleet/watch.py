@@ -14,6 +14,7 @@ import structlog
 from common.backoff import jittered
 from common.clock import Clock
 from common.errors import Failure
+from common.gathering import Gathering
 from common.tls import IdentityKind
 from control_plane.database import Database
 from control_plane.events import Event, EventBus
@@ -71,6 +72,7 @@ class FleetWatch:
         self._clock = clock
         self._random = random
         self._limits = LimitsTelling(database)
+        self._greeting = Gathering(self._greet)
         self._reactions: Mapping[str, Callable[[Mapping[str, Any]], None]] = {
             AssignmentsChanged.topic: self._assignments_changed,
             OrdersChanged.topic: self._orders_changed,
@@ -136,11 +138,16 @@ class FleetWatch:
 
     async def _arrived(self, session: Session) -> None:
         """A stream began: an agent is told its regionals, and everybody its limits."""
-        if session.member.kind == "host":
+        await self._greeting.ask(session)
+
+    async def _greet(self, sessions: Sequence[Session]) -> list[None]:
+        hosts = [session for session in sessions if session.member.kind == "host"]
+        if hosts:
             async with self._database.reading() as connection:
-                regionals = await store_members.endpoints(connection, session.member.idc_id)
-            self._tell_regionals([session], regionals)
-        await self._limits.tell([session])
+                regionals = await store_members.endpoints(connection)
+            self._tell_regionals(hosts, regionals)
+        await self._limits.tell(sessions)
+        return [None] * len(sessions)
 
     async def _react(self, event: Event) -> None:
         if event.topic == RegionalsChanged.topic:

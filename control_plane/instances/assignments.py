@@ -12,6 +12,8 @@ from functools import partial
 import structlog
 
 from common.digest import Digest
+from common.errors import Failure
+from common.gathering import Gathering
 from control_plane.database import Database, UnitOfWork
 from control_plane.fleet.desired import AssignmentSnapshot
 from control_plane.fleet.model import HostUnknown
@@ -20,6 +22,7 @@ from control_plane.instances.forgetting import forget
 from control_plane.instances.messages import InstanceReported
 from control_plane.instances.model import Instance, Status
 from control_plane.instances.observations import Effect, Observation, effect_of, status_after
+from control_plane.instances.store import AssignedSet
 from control_plane.swarm.service import SwarmService
 from control_plane.swarm.tokens import ContentTokens
 from proto.agent.v1 import agent_pb2
@@ -36,18 +39,22 @@ class InstanceAssignments:
         self._database = database
         self._tokens = tokens
         self._swarm = swarm
+        # A change of a whole fleet wakes all its streams at once.
+        self._asking = Gathering(self._assigned)
 
     async def assignments(self, host_id: str) -> AssignmentSnapshot:
         """Raises `HostUnknown`."""
-        async with self._database.reading() as connection:
-            found = await store.assigned_set(connection, host_id)
-        if found is None:
-            raise HostUnknown(f"there is no host {host_id}", action="see `longshore host list`")
+        found = await self._asking.ask(host_id)
         assignments = {
             instance.id: wire.assignment_of(instance, partial(self._mint, host_id, found.idc, instance.tenant_id))
             for instance in found.instances
         }
         return AssignmentSnapshot(found.generation, assignments)
+
+    async def _assigned(self, host_ids: Sequence[str]) -> list[AssignedSet | Failure]:
+        async with self._database.reading() as connection:
+            found = await store.assigned_sets(connection, host_ids)
+        return [found.get(host_id) or _unknown(host_id) for host_id in host_ids]
 
     async def accept_reports(
         self,
@@ -94,6 +101,10 @@ class InstanceAssignments:
 
     def _mint(self, host_id: str, idc: str, tenant_id: str, digest: Digest) -> str:
         return self._tokens.mint(f"host/{host_id}", idc, tenant_id, digest)
+
+
+def _unknown(host_id: str) -> HostUnknown:
+    return HostUnknown(f"there is no host {host_id}", action="see `longshore host list`")
 
 
 def _news(observations: Sequence[Observation], known: Known) -> list[tuple[Observation, Effect]]:

@@ -76,21 +76,29 @@ async def remove(connection: AsyncConnection, instance_id: str) -> None:
     await connection.execute(delete(instances).where(instances.c.id == instance_id))
 
 
-async def assigned_set(connection: AsyncConnection, host_id: str) -> AssignedSet | None:
-    """One statement, so generation and instances are one picture on both engines. None if there is no such host."""
-    rows = (
-        await connection.execute(
-            select(hosts.c.assignments_generation, idcs.c.name.label("idc_name"), *instances.c)
-            .select_from(
-                hosts.join(idcs, idcs.c.id == hosts.c.idc_id).outerjoin(instances, instances.c.host_id == hosts.c.id)
-            )
-            .where(hosts.c.id == host_id)
+async def assigned_sets(connection: AsyncConnection, host_ids: Collection[str]) -> dict[str, AssignedSet]:
+    """Of those hosts that there are. One statement, so generation and instances are one picture on both engines."""
+    rows = await connection.execute(
+        select(
+            hosts.c.id.label("assigned_to"),
+            hosts.c.assignments_generation,
+            idcs.c.name.label("idc_name"),
+            *instances.c,
         )
-    ).all()
-    if not rows:
-        return None
-    assigned = tuple(instance_of(row) for row in rows if row.id is not None)
-    return AssignedSet(rows[0].assignments_generation, rows[0].idc_name, assigned)
+        .select_from(
+            hosts.join(idcs, idcs.c.id == hosts.c.idc_id).outerjoin(instances, instances.c.host_id == hosts.c.id)
+        )
+        .where(hosts.c.id.in_(host_ids))
+    )
+    found: dict[str, tuple[Row[Any], list[Instance]]] = {}
+    for row in rows:
+        _, assigned = found.setdefault(row.assigned_to, (row, []))
+        if row.id is not None:
+            assigned.append(instance_of(row))
+    return {
+        host_id: AssignedSet(row.assignments_generation, row.idc_name, tuple(assigned))
+        for host_id, (row, assigned) in found.items()
+    }
 
 
 async def of_host(

@@ -10,12 +10,14 @@ from collections.abc import Sequence
 from functools import partial
 
 from common.digest import Digest
+from common.gathering import Gathering
 from control_plane.database import Database
 from control_plane.fleet.desired import AssignmentSnapshot, AssignmentSource
 from control_plane.instances.model import DesiredState, Instance, InstanceSpec
 from control_plane.instances.wire import MAXIMUM_DETAIL, assignment_of, observation_of, storable
 from control_plane.preheats import store
 from control_plane.preheats.model import Preheat
+from control_plane.preheats.store import Chosen
 from control_plane.swarm.tokens import ContentTokens
 from control_plane.swarm.wire import EFFORTS
 from proto.agent.v1 import agent_pb2
@@ -30,19 +32,23 @@ class PreheatAssignments:
         self._inner = inner
         self._database = database
         self._tokens = tokens
+        self._asking = Gathering(self._chosen)
 
     async def assignments(self, host_id: str) -> AssignmentSnapshot:
         """Raises `HostUnknown`."""
         told = await self._inner.assignments(host_id)
-        async with self._database.reading() as connection:
-            chosen = await store.of_host(connection, host_id)
-            idc = await store.idc_of_host(connection, host_id) if chosen else ""
+        chosen = await self._asking.ask(host_id)
         held = {
-            preheat.id: self._assignment(preheat, architecture, host_id, idc)
-            for preheat, architecture in chosen
-            if architecture in preheat.images
+            one.preheat.id: self._assignment(one.preheat, one.architecture, host_id, one.idc)
+            for one in chosen
+            if one.architecture in one.preheat.images
         }
         return AssignmentSnapshot(told.generation, {**told.assignments, **held})
+
+    async def _chosen(self, host_ids: Sequence[str]) -> list[list[Chosen]]:
+        async with self._database.reading() as connection:
+            found = await store.of_hosts(connection, host_ids)
+        return [found.get(host_id, []) for host_id in host_ids]
 
     async def accept_reports(
         self,

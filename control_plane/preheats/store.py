@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -135,15 +136,28 @@ async def remove_hosts(connection: AsyncConnection, preheat_id: str, host_ids: C
     )
 
 
-async def of_host(connection: AsyncConnection, host_id: str) -> list[tuple[Preheat, str]]:
-    """Living preheats that chose this host, each with the host's architecture as it was then."""
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """A living preheat that chose a host. `architecture`: the host's as it was then; `idc`: the name of its IDC."""
+
+    preheat: Preheat
+    architecture: str
+    idc: str
+
+
+async def of_hosts(connection: AsyncConnection, host_ids: Collection[str]) -> dict[str, list[Chosen]]:
     rows = await connection.execute(
-        select(preheats, preheat_hosts.c.architecture)
+        select(preheats, preheat_hosts.c.architecture, preheat_hosts.c.host_id, idcs.c.name.label("idc_name"))
         .join(preheat_hosts, preheat_hosts.c.preheat_id == preheats.c.id)
-        .where(preheat_hosts.c.host_id == host_id, preheats.c.ended_at.is_(None))
+        .join(hosts, hosts.c.id == preheat_hosts.c.host_id)
+        .join(idcs, idcs.c.id == hosts.c.idc_id)
+        .where(preheat_hosts.c.host_id.in_(host_ids), preheats.c.ended_at.is_(None))
         .order_by(preheats.c.id)
     )
-    return [(_preheat(row), row.architecture) for row in rows]
+    chosen: dict[str, list[Chosen]] = {}
+    for row in rows:
+        chosen.setdefault(row.host_id, []).append(Chosen(_preheat(row), row.architecture, row.idc_name))
+    return chosen
 
 
 async def idc_of_host(connection: AsyncConnection, host_id: str) -> str:

@@ -287,7 +287,7 @@ async def test_who_does_not_come_back_after_a_restart_is_down_in_the_end(plane: 
     await plane.__aenter__()
     seen_at_first = await plane.state("east/e1")
     # What two missed flushes of the replica that is gone amount to.
-    plane.fleet.members._look = lambda: _far_horizon(plane)
+    plane.fleet.members.look = lambda: _far_horizon(plane)
 
     assert seen_at_first == "online"
     assert await plane.state("east/e1") == "offline"

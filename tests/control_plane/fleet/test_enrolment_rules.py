@@ -71,7 +71,7 @@ async def test_an_enrolled_host_has_a_row_a_recorded_certificate_and_a_spent_tok
     uses = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
     assert list(uses) == [ExtendedKeyUsageOID.CLIENT_AUTH]
     async with fleet.database.reading() as connection:
-        assert not await store_certificates.is_revoked(connection, enrolled.issued.serial)
+        assert not await store_certificates.revoked_among(connection, [enrolled.issued.serial])
         assert await store_certificates.has_key(connection, "host", enrolled.identity_id, enrolled.issued.key_hash)
     tokens = (await fleet.join_tokens.list(PageRequest())).items
     assert [(token.used_at is not None, token.identity_id) for token in tokens] == [(True, enrolled.identity_id)]

@@ -1,0 +1,76 @@
+"""Many who ask the same kind of question at the same moment are answered by one piece of work.
+
+A fleet that comes back all at once asks the database a thousand times the same thing. Invariant: nobody waits for
+others to come: who asks while nothing is under way is answered at once and alone; whoever asks meanwhile is in the next
+piece together. Each question is answered by work that began after it was asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+from common.errors import Failure
+
+Q = TypeVar("Q")
+A = TypeVar("A")
+
+MOST_AT_ONCE = 200
+
+
+class Gathering(Generic[Q, A]):
+    """`answer` is given the questions of one piece of work and answers each, in their order: a `Failure` among its
+    answers is raised at the one who asked. What it raises itself is raised at all of them.
+
+    There is no task of its own: the first of those who wait does the work for all. If that one is cancelled, the next
+    does it again, so `answer` must be harmless to repeat.
+    """
+
+    def __init__(
+        self, answer: Callable[[Sequence[Q]], Awaitable[Sequence[A | Failure]]], most: int = MOST_AT_ONCE
+    ) -> None:
+        self._answer = answer
+        self._most = most
+        self._waiting: deque[tuple[Q, asyncio.Future[A]]] = deque()
+        self._turn = asyncio.Lock()
+
+    async def ask(self, question: Q) -> A:
+        future: asyncio.Future[A] = asyncio.get_running_loop().create_future()
+        self._waiting.append((question, future))
+        try:
+            async with self._turn:
+                while not future.done():
+                    await self._answer_some()
+        except BaseException:
+            future.cancel()
+            raise
+        return await future
+
+    async def _answer_some(self) -> None:
+        asked: list[tuple[Q, asyncio.Future[A]]] = []
+        while self._waiting and len(asked) < self._most:
+            question, future = self._waiting.popleft()
+            if not future.done():
+                asked.append((question, future))
+        try:
+            answers = await self._answer([question for question, _ in asked])
+        except Exception as error:
+            for _, future in asked:
+                _settle(future, error)
+            return
+        except BaseException:
+            self._waiting.extendleft(reversed(asked))
+            raise
+        for (_, future), answer in zip(asked, answers, strict=True):
+            _settle(future, answer)
+
+
+def _settle(future: asyncio.Future[A], answer: A | Exception) -> None:
+    if future.done():
+        return
+    if isinstance(answer, Exception):
+        future.set_exception(answer)
+    else:
+        future.set_result(answer)
