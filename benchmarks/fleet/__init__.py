@@ -1,0 +1,1 @@
+"""What a control plane spends on a fleet that is attached, comes back all at once, or is told something new."""
