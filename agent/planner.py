@@ -225,5 +225,7 @@ def _stand_still_or_not(assignment: Assignment, wished: Container) -> Step | Non
 
 
 def aside_name(assignment: Assignment, container: Container) -> str:
-    """Unique for each container put aside, so that several leftovers of crashes never stand in each other's way."""
-    return f"{assignment.container_name}.old-{container.runtime_id[:12]}"
+    """Unique for each container put aside, so that several leftovers of crashes never stand in each other's way. By the
+    tail of the engine's id: engines that count up have equal heads.
+    """
+    return f"{assignment.container_name}.old-{container.runtime_id[-12:]}"
