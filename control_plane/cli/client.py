@@ -88,23 +88,32 @@ class Client:
         headers: Mapping[str, str] | None = None,
         body: Any = None,
         stream: bool = False,
+        read_seconds: float | None = 60,
     ) -> urllib3.BaseHTTPResponse:
-        """One request with credentials; a 401 of an expired login is answered by one refresh and one repetition."""
+        """One request with credentials; a 401 of an expired login is answered by one refresh and one repetition.
+        `read_seconds`: how long nothing may come; None: for ever.
+        """
         url = path_or_url if path_or_url.startswith(("http://", "https://")) else self.server + path_or_url
 
         def send() -> urllib3.BaseHTTPResponse:
             sent = {"Accept": "application/json", **(headers or {})}
-            token = self._token or self._kept.get("access_token")
             # Credentials go to our server only, wherever an answer may point.
-            if token and url.startswith(self.server + "/"):
-                sent["Authorization"] = f"Bearer {token}"
-            return self._pool.request(method, url, headers=sent, body=body, preload_content=not stream)
+            if url.startswith(self.server + "/"):
+                sent |= self.authorization
+            timeout = Timeout(connect=5, read=read_seconds)
+            return self._pool.request(method, url, headers=sent, body=body, preload_content=not stream, timeout=timeout)
 
         answer = self._guarded(send)
         if answer.status == 401 and self._refresh():
             answer.drain_conn()
             answer = self._guarded(send)
         return answer
+
+    @property
+    def authorization(self) -> dict[str, str]:
+        """The header that says who asks, for connections that are not made here. After a request it is fresh."""
+        token = self._token or self._kept.get("access_token")
+        return {"Authorization": f"Bearer {token}"} if token else {}
 
     def login(self, username: str, password: str) -> dict[str, Any]:
         # An older login must neither be sent nor refreshed: a wrong password has to say so.
