@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Literal, NoReturn
 
 import structlog
 import typer
 
 from agent import daemon
-from agent.settings import load_settings
+from agent.settings import data_directory, load_settings
+from agent.updates import supervising
 from common.errors import Failure
 from common.logging_setup import configure_logging
 
 log = structlog.get_logger()
 
 _FAILED, _USAGE = 1, 2
+_Level = Literal["debug", "info", "warning", "error"]
+_Style = Literal["console", "json"]
 
 # No markup: brackets in our help are defaults, not tags.
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True, rich_markup_mode=None)
@@ -85,6 +88,27 @@ def run(
         asyncio.run(daemon.run(settings))
     except Failure as failure:
         log.error("agent ended", error=str(failure), code=failure.code)
+        raise typer.Exit(_FAILED) from None
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def supervise(
+    context: typer.Context,
+    data: Annotated[Path | None, typer.Option(help="As of `run`. [/var/lib/longshore-agent]")] = None,
+    log_level: Annotated[_Level, typer.Option(help="Of both processes.")] = "info",
+    log_style: Annotated[_Style, typer.Option(help="Of both processes.")] = "console",
+) -> None:
+    """Run the agent as a child, and its newer versions after it: tried first, and replaced by the former if they fail.
+
+    Takes the options of `run`. Runs until SIGTERM; containers go on running.
+    """
+    configure_logging("agent-supervisor", level=log_level, style=log_style)
+    directory = data_directory(data)
+    arguments = ["run", f"--data={directory}", f"--log-level={log_level}", f"--log-style={log_style}", *context.args]
+    try:
+        asyncio.run(supervising.run(directory, arguments))
+    except (Failure, OSError) as failure:
+        log.error("supervisor ended", error=str(failure))
         raise typer.Exit(_FAILED) from None
 
 

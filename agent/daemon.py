@@ -19,6 +19,7 @@ import aiohttp
 import structlog
 
 from agent.cache import ContentCache
+from agent.channels.desk import ChannelDesk
 from agent.content_http import ContentHttp
 from agent.credentials import open_credentials
 from agent.desired import DesiredBook
@@ -29,6 +30,7 @@ from agent.ledger import Ledger
 from agent.links import HostLinks
 from agent.mirror import Mirror
 from agent.model import Assignments
+from agent.observing import Observing
 from agent.offences import Offences
 from agent.ports import last_ports, remember_ports
 from agent.reconciler import Reconciler
@@ -80,7 +82,8 @@ class _Agent:
         self._clock = SystemClock()
         self._random = random.SystemRandom().random
         self._version = _version()
-        self._journal = Journal(settings.data / "journal")
+        self._observing = Observing(settings, lifecycle, self._clock)
+        self._journal = Journal(settings.data / "journal", self._observing.disk())
         self._book = DesiredBook(self._journal, settings.server)
         self._ledger = Ledger(self._journal, self._clock)
         self._reporter = Reporter(self._journal, self._clock)
@@ -115,15 +118,19 @@ class _Agent:
         await lifecycle.enter(runtime)
         session = Session(self._book, self._reporter, self._clock)
         fetcher.token_rejected = session.want_full_set
-        inventory = Inventory(settings.data, runtime, self._clock)
-        await inventory.look()
-        lifecycle.spawn("inventory", inventory.look_forever())
+        observing = self._observing
+        inventory = await observing.inventory(runtime, session)
+        observing.contents(self._cache, fetcher.eviction, self._ledger)
+        observing.sample(runtime, self._cache, session, self._random)
+        observing.updates(self._book, self._cache, session, self._reporter)
+        metrics = await observing.listen(session, last.get("metrics", 0))
         self._reconcile(runtime, fetcher)
-        self._attach(session, inventory, http)
+        self._attach(session, inventory, http, runtime)
         await self._register(identity.name, peers.listen_port)
-        await asyncio.to_thread(remember_ports, settings.data, mirror=mirror.port, peer_port=peers.listen_port)
-        await announce_ready(settings.data, {"host_id": host_id, "mirror": mirror.port, "peer_port": peers.listen_port})
-        log.info("agent ready", mirror=mirror.address, peer_port=peers.listen_port)
+        ports = {"mirror": mirror.port, "peer_port": peers.listen_port, "metrics": metrics}
+        await asyncio.to_thread(remember_ports, settings.data, **ports)
+        await announce_ready(settings.data, {"host_id": host_id, **ports})
+        log.info("agent ready", **ports)
 
     def _applicant(self) -> Applicant:
         settings = self._settings
@@ -256,16 +263,20 @@ class _Agent:
             self._reporter,
             self._clock,
             self._random,
+            metered=self._observing.metrics.step,
         )
         self._book.changed = reconciler.wake
         self._lifecycle.spawn("reconciler", reconciler.run())
 
-    def _attach(self, session: Session, inventory: Inventory, http: aiohttp.ClientSession) -> None:
+    def _attach(
+        self, session: Session, inventory: Inventory, http: aiohttp.ClientSession, runtime: RuntimeChoice
+    ) -> None:
         directory = self._settings.identity_dir
         locator = PlaneLocator(self._settings.server, directory, http)
         session.returning = Giver(self._cache.open_held, directory, locator.attach_address, self._lifecycle.spawn).asked
+        session.opening = ChannelDesk(runtime.driver, directory, locator.attach_address, self._lifecycle.spawn).asked
         # Random and never stored: it tells a reconnection from a copied identity.
-        words = dialect(secrets.token_hex(16), self._version, inventory.facts, self._book)
+        words = dialect(secrets.token_hex(16), self._version, inventory.presented, self._book)
         attachment = Attachment(words, session, directory, locator.attach_address, self._clock, self._random)
         self._lifecycle.spawn("reports", session.report_forever())
         self._lifecycle.spawn("attachment", attach_forever(attachment, self._clock, self._random))

@@ -29,6 +29,8 @@ class Ledger:
         self._provenance: dict[ContentKey, Provenance] = {}
         self._restarts: dict[str, int] = {}
         self._dirty = False
+        self.totals = Provenance()
+        """Of all contents since this process began."""
 
     async def load(self) -> None:
         document = await self._journal.load_document(_RECORD)
@@ -48,6 +50,7 @@ class Ledger:
     def count(self, key: ContentKey, *, centre: int = 0, regional: int = 0, peers: int = 0, reused: int = 0) -> None:
         if centre or regional or peers or reused:
             self._provenance[key] = self.provenance(*key).plus(centre, regional, peers, reused)
+            self.totals = self.totals.plus(centre, regional, peers, reused)
             self._dirty = True
 
     async def honour(self, instance_id: str, restart_nonce: int) -> None:

@@ -300,17 +300,7 @@ class RegionalEndpoint:
 class Engine:
     kind: str
     version: str
-
-
-@dataclass(frozen=True, slots=True)
-class HostFacts:
-    hostname: str
-    architecture: str
-    operating_system: str
-    cpus: int
-    memory_bytes: int
-    disk_free_bytes: int
-    engines: tuple[Engine, ...] = ()
+    storage_driver: str = ""
 
 
 def _plain(text: str) -> str:

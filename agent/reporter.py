@@ -8,11 +8,13 @@ journal within `flush_seconds`, because some of it (an instance is gone) cannot 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import TypeAlias
 
+from agent.commands_model import CommandReport
+from agent.commands_wire import report_from as command_report_from
+from agent.commands_wire import report_message as command_report_message
 from agent.journal import Journal, failed_write_is_logged
 from agent.model import ContentReport, InstanceReport
 from agent.offence import Offence
@@ -23,7 +25,7 @@ from common.errors import Failure
 from proto.agent.v1 import agent_pb2
 
 Key: TypeAlias = "str | tuple[str, Digest]"
-Report: TypeAlias = "InstanceReport | ContentReport | Offence"
+Report: TypeAlias = "InstanceReport | ContentReport | Offence | CommandReport"
 
 _RECORD = "reports"
 # About 300 bytes each: a batch stays far below the stream's message limit whatever piled up while the plane was away.
@@ -39,7 +41,10 @@ class Batch:
         instances = [one for one in self.reports.values() if isinstance(one, InstanceReport)]
         contents = [one for one in self.reports.values() if isinstance(one, ContentReport)]
         offences = [one for one in self.reports.values() if isinstance(one, Offence)]
-        return reports_message(self.sequence, instances, contents, offences)
+        message = reports_message(self.sequence, instances, contents, offences)
+        commands = [one for one in self.reports.values() if isinstance(one, CommandReport)]
+        message.commands.extend(command_report_message(one) for one in commands)
+        return message
 
 
 class Reporter:
@@ -53,19 +58,22 @@ class Reporter:
         self._sent: Batch | None = None
         self._dirty = False
         self.due = asyncio.Event()
+        # What others know better of an object than whoever reports it.
+        self.amend: Callable[[Report], Report] = lambda report: report
 
     async def load(self) -> None:
         stored = await self._journal.load_message(_RECORD, agent_pb2.Reports())
         if stored is None:
             return
         try:
-            reports = reports_from(stored)
+            reports: list[Report] = [*reports_from(stored), *map(command_report_from, stored.commands)]
         except Failure:
             return
         for report in reports:
             self.report(report)
 
     def report(self, report: Report) -> None:
+        report = self.amend(report)
         key = _key(report)
         known = self._waiting.get(key) or self._acknowledged.get(key)
         if known == report or _is_older(report, known):
@@ -84,7 +92,7 @@ class Reporter:
         if self._sent is not None or not self._waiting:
             return None
         self._sequence += 1
-        self._sent = Batch(self._sequence, dict(islice(self._waiting.items(), _BATCH)))
+        self._sent = Batch(self._sequence, dict(_first(self._waiting)))
         return self._sent
 
     def acknowledged(self, sequence: int) -> None:
@@ -120,7 +128,19 @@ class Reporter:
                     await self.flush()
 
 
+def _first(waiting: dict[Key, Report]) -> Iterator[tuple[Key, Report]]:
+    """As many as make a batch; at least one. A command's result weighs what it takes."""
+    room, first = _BATCH, next(iter(waiting))
+    for key, report in waiting.items():
+        room -= 1 + (len(report.result) // 300 if isinstance(report, CommandReport) else 0)
+        if room < 0 and key != first:
+            return
+        yield key, report
+
+
 def _key(report: Report) -> Key:
+    if isinstance(report, CommandReport):
+        return f"command {report.command_id}"
     if isinstance(report, Offence):
         return f"offence {report.id}"
     return report.instance_id if isinstance(report, InstanceReport) else (report.tenant_id, report.digest)

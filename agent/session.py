@@ -6,20 +6,21 @@ journalled before the next message is read; what goes up is sent one batch at a 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import grpc.aio
 import structlog
 
 from agent.desired import DesiredBook
-from agent.model import HostFacts
+from agent.inventory_model import HostFacts
+from agent.inventory_wire import facts_message
 from agent.reporter import Reporter
-from agent.wire import facts_message
 from common.attachment import Dialect, Sender
 from common.clock import Clock
 from common.errors import Stale
 from common.patience import OutboxOverflow, RoundEnded
-from proto.agent.v1 import agent_pb2, agent_pb2_grpc
+from common.protocol_version import VERSION, NotUnderstood
+from proto.agent.v1 import agent_pb2, agent_pb2_grpc, channels_pb2, commands_pb2
 from proto.edge.v1 import edge_pb2
 
 log = structlog.get_logger()
@@ -44,10 +45,16 @@ class Session:
         self._reporter = reporter
         self._clock = clock
         self._sender: Sender[agent_pb2.AgentMessage] | None = None
+        self.not_understood = NotUnderstood("the control plane")
         self._resync_wanted = False
         self._resynced_at = float("-inf")
+        self.rounds = 0
+        # Given what is to be done once; journals it.
+        self.commanded: Callable[[commands_pb2.Commands], Awaitable[None]] = _nothing_is_done
         # Told each content that the centre wants back.
         self.returning: Callable[[edge_pb2.ReturnContent], None] = lambda _: None
+        # Told each channel that somebody at the centre wants.
+        self.opening: Callable[[channels_pb2.OpenChannel], None] = lambda _: None
 
     @property
     def attached(self) -> bool:
@@ -62,6 +69,7 @@ class Session:
         self._resync_wanted = False
         self._resynced_at = self._clock.monotonic()
         self._sender = sender
+        self.rounds += 1
         self._reporter.begin_round()
         log.info("attached to the control plane", host=welcome.welcome.host_id, idc=welcome.welcome.idc)
 
@@ -78,10 +86,14 @@ class Session:
                 await self._book.limit(message.limits)
             case "regionals":
                 await self._book.regionals(message.regionals)
+            case "commands":
+                await self.commanded(message.commands)
             case "return_content":
                 self.returning(message.return_content)
-            case other:
-                log.debug("message ignored", body=other)
+            case "open_channel":
+                self.opening(message.open_channel)
+            case _:
+                self.not_understood.note(message)
         if self._resync_wanted and self._clock.monotonic() - self._resynced_at >= _RESYNC_SECONDS:
             raise FullSetWanted("content tokens were rejected", action="attaching again brings new ones")
 
@@ -98,12 +110,21 @@ class Session:
                 self._send(agent_pb2.AgentMessage(reports=batch.message()))
                 await self._clock.sleep(_REPORT_SECONDS)
 
+    def say(self, message: agent_pb2.AgentMessage) -> bool:
+        """What needs no acknowledgement: sent now, or not at all if nobody is attached. Whether it was sent."""
+        self._send(message)
+        return self._sender is not None
+
     def _send(self, message: agent_pb2.AgentMessage) -> None:
         try:
             if self._sender is not None:
                 self._sender.send(message)
         except (RoundEnded, OutboxOverflow):
             self._sender = None  # the next round sends it again
+
+
+async def _nothing_is_done(_commands: commands_pb2.Commands) -> None:
+    """Until somebody takes the place; the control plane tells it again on the next stream."""
 
 
 def dialect(
@@ -118,6 +139,7 @@ def dialect(
                 version=version,
                 facts=facts_message(facts()),
                 generation=book.current.generation,
+                protocol_version=VERSION,
             )
         )
 

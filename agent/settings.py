@@ -59,6 +59,8 @@ class AgentSettings(BaseSettings):
     mirror_port: int = Field(
         default=0, ge=0, le=65535, description="port of the registry mirror on loopback, for the engine; 0: a free one"
     )
+    metrics_host: str = Field(default="127.0.0.1", description="address of /metrics and /healthz")
+    metrics_port: int = Field(default=0, ge=0, le=65535, description="port of /metrics and /healthz; 0: a free one")
     etcd: str = Field(default="", description="etcd endpoints host:port, several separated by commas; empty: none")
     etcd_ca_file: Path | None = Field(default=None, description="certificate authority of etcd; default: no TLS")
     etcd_username: str | None = Field(default=None, description="with it, a password is needed")
@@ -93,7 +95,7 @@ class AgentSettings(BaseSettings):
             raise ValueError(f"{value[:80]!r} is not an http:// or https:// URL")
         return value.rstrip("/")
 
-    @field_validator("listen_host")
+    @field_validator("listen_host", "metrics_host")
     @classmethod
     def _is_address(cls, value: str) -> str:
         return str(ipaddress.ip_address(value))
@@ -118,6 +120,13 @@ class AgentSettings(BaseSettings):
             raise SettingsInvalid(
                 f"the join token file {self.join_token_file} cannot be read", action="check --join-token-file"
             ) from error
+
+
+def data_directory(option: Path | None, environment: Mapping[str, str] | None = None) -> Path:
+    """As `load_settings` would find it; for who supervises an agent and needs to know no more."""
+    names = os.environ if environment is None else environment  # noqa: TID251  the one place that reads it
+    default: Path = AgentSettings.model_fields["data"].default
+    return option or Path(names.get(f"{PREFIX}DATA") or default)
 
 
 def load_settings(options: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> AgentSettings:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from agent.model import (
+    AgentUpdate,
     Assignment,
     Assignments,
     ContainerSpec,
@@ -18,7 +19,6 @@ from agent.model import (
     Effort,
     Health,
     HealthCheck,
-    HostFacts,
     Image,
     InstanceReport,
     Mount,
@@ -102,7 +102,12 @@ def assignment_from(message: agent_pb2.Assignment) -> Assignment:
         container=_container(message.container),
         restart_nonce=message.restart_nonce,
         effort=_EFFORTS.get(message.effort, Effort.ORDINARY),
+        agent_update=_agent_update(message.agent_update) if message.HasField("agent_update") else None,
     )
+
+
+def _agent_update(message: agent_pb2.AgentUpdate) -> AgentUpdate:
+    return AgentUpdate(message.order, message.version, message.healthy_seconds, message.patience_seconds)
 
 
 def endpoints_from(message: agent_pb2.Regionals) -> tuple[RegionalEndpoint, ...]:
@@ -114,18 +119,6 @@ def endpoints_from(message: agent_pb2.Regionals) -> tuple[RegionalEndpoint, ...]
             peer_address=endpoint.peer_address,
         )
         for endpoint in message.endpoints
-    )
-
-
-def facts_message(facts: HostFacts) -> agent_pb2.HostFacts:
-    return agent_pb2.HostFacts(
-        hostname=facts.hostname,
-        architecture=facts.architecture,
-        operating_system=facts.operating_system,
-        cpus=facts.cpus,
-        memory_bytes=facts.memory_bytes,
-        disk_free_bytes=facts.disk_free_bytes,
-        engines=[agent_pb2.Engine(kind=engine.kind, version=engine.version) for engine in facts.engines],
     )
 
 

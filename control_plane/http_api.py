@@ -20,14 +20,22 @@ from starlette.types import ASGIApp
 
 from common.digest import Digest
 from common.errors import Failure
+from control_plane.agent_rollouts.routes import build_router as agent_rollouts_router
 from control_plane.app import ControlPlane
 from control_plane.audit.routes import build_router as audit_router
 from control_plane.catalogue.routes import build_router as catalogue_router
+from control_plane.channels.routes import build_router as channels_router
+from control_plane.commands.routes import build_router as commands_router
+from control_plane.deployments.routes import build_router as deployments_router
+from control_plane.fleet.host_looks import HostLooks
 from control_plane.fleet.limits.routes import build_router as limits_router
 from control_plane.fleet.limits.service import LimitService
+from control_plane.fleet.placement.routes import build_router as places_router
 from control_plane.fleet.routes import Advertised
 from control_plane.fleet.routes import build_router as fleet_router
+from control_plane.fleet.sample_routes import build_router as sample_router
 from control_plane.instances.routes import build_router as instances_router
+from control_plane.instances.stats import build_router as stats_router
 from control_plane.preheats.routes import build_router as preheats_router
 from control_plane.registry.access_routes import build_router as access_router
 from control_plane.registry.collection.routes import build_router as collection_router
@@ -83,6 +91,12 @@ def build_http(plane: ControlPlane, enrolment: Callable[[], str], attach: Callab
     api.include_router(webhooks_router(plane.webhooks.service, plane.webhooks.dispatcher))
     advertised = Advertised(VERSION, plane.fleet.authority.ca_pem, enrolment, attach)
     fleet = plane.fleet
+    looks = HostLooks(plane.backing.database, plane.backing.cache)
+    api.include_router(sample_router(fleet.members, looks))
+    # These too stand before the fleet's own: a host's name has a slash in it.
+    api.include_router(places_router(plane.deployments.places))
+    api.include_router(deployments_router(plane.deployments.service, plane.deployments.reading))
+    api.include_router(commands_router(plane.commands.service))
     api.include_router(fleet_router(fleet.idcs, fleet.members, fleet.join_tokens, advertised))
     api.include_router(limits_router(LimitService(plane.backing.database, plane.tenancy.directory)))
     api.include_router(catalogue_router(plane.registry))
@@ -97,9 +111,12 @@ def build_http(plane: ControlPlane, enrolment: Callable[[], str], attach: Callab
     api.include_router(signatures_router(plane.policies.signatures))
     api.include_router(swarm_router(plane.swarm.overview, plane.swarm.bad_peers))
     instances = plane.instances
+    api.include_router(stats_router(instances.reading, looks))
+    api.include_router(channels_router(plane.channels.service, plane.clock, plane.settings.public.url, refused))
     api.include_router(instances_router(instances.service, instances.reading, instances.overview))
     api.include_router(spreads_router(plane.swarm.spreads))
     api.include_router(preheats_router(plane.preheats.service, plane.preheats.reading))
+    api.include_router(agent_rollouts_router(plane.agent_rollouts.service, plane.agent_rollouts.reading))
     metrics = HttpMetrics(plane.metrics)
     api.add_middleware(CallsNoted, trail=plane.auditing.trail)
     api.add_middleware(AccessLog, clock=plane.clock, metrics=metrics)

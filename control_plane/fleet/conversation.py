@@ -28,6 +28,7 @@ log = structlog.get_logger()
 # Batches of reports that wait for the database; a client sends one at a time and waits for its acknowledgement.
 _REPORTS_CAPACITY = 16
 _ACCEPT_SECONDS = 30.0
+_TAKEN_IN_TURN = frozenset({"reports", "facts", "sample"})
 _LAST_WRITE_SECONDS = 1.0
 
 
@@ -132,7 +133,7 @@ class Conversation:
             body = message.WhichOneof("body")
             if body == "probe_reply":
                 self.session.probe_answered(message.probe_reply.nonce)
-            elif body == "reports":
+            elif body in _TAKEN_IN_TURN:
                 self._queue_reports(message)
 
     def _queue_reports(self, message: Up) -> None:
@@ -192,7 +193,8 @@ class Conversation:
         while True:
             message = await self._reports.get()
             await self._accept_one(message)
-            self.session.send(self.dialect.acknowledgement(message.reports.sequence))
+            if message.HasField("reports"):
+                self.session.send(self.dialect.acknowledgement(message.reports.sequence))
 
     async def _accept_one(self, message: Up) -> None:
         backoff = Backoff(self._random, initial_seconds=0.2, cap_seconds=5.0)

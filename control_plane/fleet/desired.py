@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from proto.agent.v1 import agent_pb2
+from proto.agent.v1 import agent_pb2, commands_pb2
 from proto.regional.v1 import regional_pb2
 
 
@@ -44,6 +44,24 @@ class OffenceSink(Protocol):
     """Takes what one host says of others that sent false bytes; durable when it returns."""
 
     async def __call__(self, host_id: str, said: Sequence[agent_pb2.Offence], /) -> None: ...
+
+
+class CommandSink(Protocol):
+    """Takes what one host says of its commands; durable when it returns."""
+
+    async def __call__(self, host_id: str, said: Sequence[commands_pb2.CommandReport], /) -> None: ...
+
+
+class HostTelling(Protocol):
+    """Takes what one host says of itself while it is attached."""
+
+    async def facts(self, host_id: str, facts: agent_pb2.HostFacts, /) -> None:
+        """Durable when it returns."""
+        ...
+
+    async def sample(self, host_id: str, sample: agent_pb2.Sample, /) -> None:
+        """Written nowhere."""
+        ...
 
 
 class OrderSource(Protocol):

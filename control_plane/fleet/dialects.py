@@ -12,7 +12,8 @@ from common.bittorrent import SMALLEST_SWARM_BYTES
 from common.errors import Invalid
 from common.generations import Changes
 from common.tls import IdentityKind
-from control_plane.fleet.desired import AssignmentSource, OffenceSink, OrderSource
+from control_plane.fleet.desired import AssignmentSource, CommandSink, HostTelling, OffenceSink, OrderSource
+from control_plane.fleet.host_facts import recorded_facts
 from control_plane.fleet.model import Member, Regional
 from control_plane.fleet.session import Down, Session, Up
 from proto.agent.v1 import agent_pb2
@@ -20,7 +21,6 @@ from proto.content.v1 import content_pb2
 from proto.regional.v1 import regional_pb2
 
 _TEXT = 255
-_MOST_ENGINES = 16
 
 
 class HelloInvalid(Invalid):
@@ -55,7 +55,7 @@ class Dialect(Protocol):
     async def picture(self, member: Member) -> Picture: ...
 
     async def accept(self, member: Member, message: Up) -> None:
-        """Make the reports durable."""
+        """Make the reports durable, and take whatever else is neither heartbeat nor reply."""
         ...
 
 
@@ -69,30 +69,19 @@ class AgentDialect:
         verifying_keys: Callable[[], Mapping[str, bytes]],
         content_url: str = "",
         smallest_swarm_bytes: int = SMALLEST_SWARM_BYTES,
+        telling: HostTelling | None = None,
+        commands: CommandSink | None = None,
     ) -> None:
         self._source = source
         self._smallest_swarm_bytes = smallest_swarm_bytes
         self._offences = offences
+        self._telling = telling
+        self._commands = commands
         self._verifying_keys = verifying_keys
         self._content_url = content_url
 
     def reported(self, hello: agent_pb2.Hello) -> dict[str, Any]:
-        facts = hello.facts
-        return {
-            "version": hello.version[:64],
-            "facts": {
-                "hostname": facts.hostname[:_TEXT],
-                "architecture": facts.architecture[:32],
-                "operating_system": facts.operating_system[:_TEXT],
-                "cpus": facts.cpus,
-                "memory_bytes": facts.memory_bytes,
-                "disk_free_bytes": facts.disk_free_bytes,
-                "engines": [
-                    {"kind": engine.kind[:32], "version": engine.version[:64]}
-                    for engine in facts.engines[:_MOST_ENGINES]
-                ],
-            },
-        }
+        return {"version": hello.version[:64], "facts": recorded_facts(hello.facts)}
 
     def welcome(self, session: Session, heartbeat_seconds: float) -> Down:
         return agent_pb2.PlaneMessage(
@@ -134,7 +123,15 @@ class AgentDialect:
 
     async def accept(self, member: Member, message: Up) -> None:
         assert isinstance(message, agent_pb2.AgentMessage)  # noqa: S101  the servicer's stream carries no other
+        if self._telling is not None and message.HasField("facts"):
+            await self._telling.facts(member.id, message.facts)
+        elif self._telling is not None and message.HasField("sample"):
+            await self._telling.sample(member.id, message.sample)
+        if not message.HasField("reports"):
+            return
         reports = message.reports
+        if reports.commands and self._commands is not None:
+            await self._commands(member.id, reports.commands)
         if reports.offences:
             await self._offences(member.id, reports.offences)
         await self._source.accept_reports(member.id, reports.instances, reports.contents)

@@ -24,13 +24,13 @@ from control_plane.database import Database
 from control_plane.events import EventBus
 from control_plane.fleet.authority import Authority, Sealer, ServerCertificates, open_authority, server_names
 from control_plane.fleet.conversation import Tempo
-from control_plane.fleet.desired import AssignmentSource, OffenceSink, OrderSource
+from control_plane.fleet.desired import AssignmentSource, CommandSink, HostTelling, OffenceSink, OrderSource
 from control_plane.fleet.dialects import AgentDialect, RegionalDialect
 from control_plane.fleet.enrolment import Enrolment
 from control_plane.fleet.hosts import Members
 from control_plane.fleet.idcs import Idcs
 from control_plane.fleet.join_tokens import JoinTokens
-from control_plane.fleet.liveness import horizons
+from control_plane.fleet.liveness import Horizon, horizons
 from control_plane.fleet.presence import FLUSH_SECONDS, Presence
 from control_plane.fleet.rpc import attach_services, enrolment_services
 from control_plane.fleet.sessions import Sessions
@@ -72,6 +72,8 @@ class Fleet:
     presence: Presence
     sessions: Sessions
     watch: FleetWatch
+    look: Callable[[], Horizon]
+    """The present horizon: who counts as being there."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -90,6 +92,8 @@ class Fleet:
         verifying_keys: Callable[[], Mapping[str, bytes]],
         offences: OffenceSink,
         further: Sequence[Register] = (),
+        telling: HostTelling | None = None,
+        commands: CommandSink | None = None,
     ) -> tuple[RpcListener, RpcListener]:
         """The listener for strangers and the one for members, not yet started. `further`: services for members that
         domains above have.
@@ -99,7 +103,15 @@ class Fleet:
         attach = attach_services(
             self.enrolment,
             self.sessions,
-            AgentDialect(assignments, offences, verifying_keys, places.content_url, places.smallest_swarm_bytes),
+            AgentDialect(
+                assignments,
+                offences,
+                verifying_keys,
+                places.content_url,
+                places.smallest_swarm_bytes,
+                telling,
+                commands,
+            ),
             RegionalDialect(orders, verifying_keys, places.content_url, places.smallest_swarm_bytes),
         )
         strangers = enrolment_services(self.enrolment)
@@ -131,5 +143,6 @@ async def open_fleet(
         enrolment=Enrolment(database, authority, clock),
         presence=presence,
         sessions=sessions,
+        look=look,
         watch=FleetWatch(database, bus, sessions, presence, look, options.tempo, clock, random),
     )

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from agent.desired import DesiredBook
+from agent.inventory_model import HostFacts
 from agent.journal import Journal
-from agent.model import HostFacts, InstanceReport, Phase
+from agent.model import InstanceReport, Phase
 from agent.reporter import Reporter
 from agent.session import FullSetWanted, Session, dialect
 from common.clock import ManualClock

@@ -1,0 +1,99 @@
+"""Which version of the agent a host is told to run, beside what it is told to run and hold.
+
+Invariant: as for preheats, a snapshot may hold a rollout that is newer than its generation, never one that is older.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+from common.digest import Digest
+from control_plane.agent_rollouts import store
+from control_plane.agent_rollouts.model import Rollout
+from control_plane.database import Database
+from control_plane.fleet.desired import AssignmentSnapshot, AssignmentSource
+from control_plane.instances.model import DesiredState, Instance, InstanceSpec
+from control_plane.instances.wire import MAXIMUM_DETAIL, assignment_of, observation_of, storable
+from control_plane.preheats.store import idc_of_host
+from control_plane.swarm.tokens import ContentTokens
+from proto.agent.v1 import agent_pb2
+
+
+class AgentRolloutAssignments:
+    """Implements `fleet.desired.AssignmentSource` around another one. A host knows a rollout by its id, as if it were
+    an instance that is only held.
+    """
+
+    def __init__(self, inner: AssignmentSource, database: Database, tokens: ContentTokens) -> None:
+        self._inner = inner
+        self._database = database
+        self._tokens = tokens
+
+    async def assignments(self, host_id: str) -> AssignmentSnapshot:
+        """Raises `HostUnknown`."""
+        told = await self._inner.assignments(host_id)
+        async with self._database.reading() as connection:
+            found = await store.of_host(connection, host_id)
+            idc = await idc_of_host(connection, host_id) if found is not None else ""
+        if found is None:
+            return told
+        rollout, architecture = found
+        if architecture not in rollout.images:
+            return told
+        wish = self._assignment(rollout, architecture, host_id, idc)
+        return AssignmentSnapshot(told.generation, {**told.assignments, rollout.id: wish})
+
+    async def accept_reports(
+        self,
+        host_id: str,
+        instances: Sequence[agent_pb2.InstanceReport],
+        contents: Sequence[agent_pb2.ContentReport],
+    ) -> None:
+        await self._inner.accept_reports(host_id, instances, contents)
+        said = {
+            one.instance_id: store.Said(one.generation, one.phase.value, storable(one.detail, MAXIMUM_DETAIL))
+            for report in instances
+            if (one := observation_of(report)) is not None
+        }
+        if not said:
+            return
+        async with self._database.reading() as connection:
+            known = await store.phases_of(connection, host_id, said.keys())
+        # Of an earlier order it may still say that it failed; the rollout went on since.
+        news = {
+            key: said[key] for key, before in known.items() if said[key] != before and said[key].order == before.order
+        }
+        if news:
+            async with self._database.transaction() as unit:
+                await store.put_phases(unit.connection, host_id, news)
+
+    def _assignment(self, rollout: Rollout, architecture: str, host_id: str, idc: str) -> agent_pb2.Assignment:
+        held = Instance(
+            id=rollout.id,
+            tenant_id=rollout.tenant_id,
+            tenant=rollout.tenant,
+            host_id=host_id,
+            idc_id="",
+            name=f"agent-{rollout.id[-12:]}",
+            image=rollout.images[architecture],
+            spec=InstanceSpec(),
+            desired_state=DesiredState.HELD,
+            generation=rollout.order,
+            restart_nonce=0,
+            created_at=rollout.created_at,
+            updated_at=rollout.created_at,
+        )
+        assignment = assignment_of(held, partial(self._mint, f"host/{host_id}", idc, rollout.tenant_id))
+        assignment.agent_update.CopyFrom(
+            agent_pb2.AgentUpdate(
+                order=rollout.order,
+                version=rollout.version,
+                healthy_seconds=round(rollout.pace.healthy.total_seconds()),
+                patience_seconds=round(rollout.pace.patience.total_seconds()),
+            )
+        )
+        return assignment
+
+    def _mint(self, bearer: str, idc: str, tenant_id: str, digest: Digest) -> str:
+        return self._tokens.mint(bearer, idc, tenant_id, digest)
