@@ -37,6 +37,8 @@ class _PhaseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Phase.ValueType
     """every content held and verified"""
     PHASE_CREATING: _Phase.ValueType  # 40
     PHASE_RUNNING: _Phase.ValueType  # 50
+    PHASE_PAUSED: _Phase.ValueType  # 55
+    """its processes stand still"""
     PHASE_STOPPED: _Phase.ValueType  # 60
     PHASE_FAILED: _Phase.ValueType  # 70
     """see detail; the agent keeps trying"""
@@ -53,6 +55,8 @@ PHASE_VERIFIED: Phase.ValueType  # 30
 """every content held and verified"""
 PHASE_CREATING: Phase.ValueType  # 40
 PHASE_RUNNING: Phase.ValueType  # 50
+PHASE_PAUSED: Phase.ValueType  # 55
+"""its processes stand still"""
 PHASE_STOPPED: Phase.ValueType  # 60
 PHASE_FAILED: Phase.ValueType  # 70
 """see detail; the agent keeps trying"""
@@ -117,6 +121,8 @@ class _DesiredStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DesiredS
     """remove it and report PHASE_REMOVED"""
     DESIRED_STATE_HELD: _DesiredState.ValueType  # 4
     """content only: fetch and verify, run nothing (preheat; hosts without an engine)"""
+    DESIRED_STATE_PAUSED: _DesiredState.ValueType  # 5
+    """it exists, and its processes stand still"""
 
 class DesiredState(_DesiredState, metaclass=_DesiredStateEnumTypeWrapper): ...
 
@@ -127,6 +133,8 @@ DESIRED_STATE_REMOVED: DesiredState.ValueType  # 3
 """remove it and report PHASE_REMOVED"""
 DESIRED_STATE_HELD: DesiredState.ValueType  # 4
 """content only: fetch and verify, run nothing (preheat; hosts without an engine)"""
+DESIRED_STATE_PAUSED: DesiredState.ValueType  # 5
+"""it exists, and its processes stand still"""
 Global___DesiredState: _TypeAlias = DesiredState  # noqa: Y015
 
 @_typing.final
@@ -955,6 +963,7 @@ class Assignment(_message.Message):
     RESTART_NONCE_FIELD_NUMBER: _builtins.int
     EFFORT_FIELD_NUMBER: _builtins.int
     STOP_WHEN_CUT_OFF_SECONDS_FIELD_NUMBER: _builtins.int
+    ADOPT_FIELD_NUMBER: _builtins.int
     AGENT_UPDATE_FIELD_NUMBER: _builtins.int
     instance_id: _builtins.str
     generation: _builtins.int
@@ -975,6 +984,10 @@ class Assignment(_message.Message):
     @_builtins.property
     def container(self) -> Global___ContainerSpec: ...
     @_builtins.property
+    def adopt(self) -> Global___AdoptionWish:
+        """absent: none, but what a container's own label offers"""
+
+    @_builtins.property
     def agent_update(self) -> Global___AgentUpdate:
         """with DESIRED_STATE_HELD: this image is the agent that the host shall run"""
 
@@ -992,11 +1005,12 @@ class Assignment(_message.Message):
         restart_nonce: _builtins.int = ...,
         effort: _content_pb2.Effort.ValueType = ...,
         stop_when_cut_off_seconds: _builtins.int = ...,
+        adopt: Global___AdoptionWish | None = ...,
         agent_update: Global___AgentUpdate | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["agent_update", b"agent_update", "container", b"container", "image", b"image"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["adopt", b"adopt", "agent_update", b"agent_update", "container", b"container", "image", b"image"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_update", b"agent_update", "container", b"container", "desired_state", b"desired_state", "effort", b"effort", "generation", b"generation", "image", b"image", "instance_id", b"instance_id", "name", b"name", "restart_nonce", b"restart_nonce", "stop_when_cut_off_seconds", b"stop_when_cut_off_seconds", "tenant", b"tenant", "tenant_id", b"tenant_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adopt", b"adopt", "agent_update", b"agent_update", "container", b"container", "desired_state", b"desired_state", "effort", b"effort", "generation", b"generation", "image", b"image", "instance_id", b"instance_id", "name", b"name", "restart_nonce", b"restart_nonce", "stop_when_cut_off_seconds", b"stop_when_cut_off_seconds", "tenant", b"tenant", "tenant_id", b"tenant_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1037,6 +1051,32 @@ class AgentUpdate(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AgentUpdate: _TypeAlias = AgentUpdate  # noqa: Y015
+
+@_typing.final
+class AdoptionWish(_message.Message):
+    """A container that somebody else made shall become this instance, if it fits: same image by digest, same specification."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTAINER_FIELD_NUMBER: _builtins.int
+    RECREATE_FIELD_NUMBER: _builtins.int
+    container: _builtins.str
+    """id or name in the engine; empty: one whose label longshore.adopt=<tenant>/<name> offers it"""
+    recreate: _builtins.bool
+    """replace one that does not fit; else it is left alone and the report says what differs"""
+    def __init__(
+        self,
+        *,
+        container: _builtins.str = ...,
+        recreate: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["container", b"container", "recreate", b"recreate"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AdoptionWish: _TypeAlias = AdoptionWish  # noqa: Y015
 
 @_typing.final
 class Image(_message.Message):
@@ -1128,12 +1168,33 @@ class ContainerSpec(_message.Message):
     MEMORY_BYTES_FIELD_NUMBER: _builtins.int
     HEALTH_CHECK_FIELD_NUMBER: _builtins.int
     STOP_GRACE_SECONDS_FIELD_NUMBER: _builtins.int
+    CPU_SET_FIELD_NUMBER: _builtins.int
+    DISK_BYTES_FIELD_NUMBER: _builtins.int
+    NETWORK_FIELD_NUMBER: _builtins.int
+    HOSTNAME_FIELD_NUMBER: _builtins.int
+    USER_FIELD_NUMBER: _builtins.int
+    WORKING_DIR_FIELD_NUMBER: _builtins.int
+    PRIVILEGED_FIELD_NUMBER: _builtins.int
     cpus: _builtins.float
     """0: unlimited"""
     memory_bytes: _builtins.int
     """0: unlimited"""
     stop_grace_seconds: _builtins.int
     """0: 10 seconds"""
+    cpu_set: _builtins.str
+    """cores it may use, as "0-2,5"; empty: any"""
+    disk_bytes: _builtins.int
+    """0: unlimited; an engine that cannot limit it refuses"""
+    network: _builtins.str
+    """"bridge", "none", "host" or a name; empty: what the host's operator set"""
+    hostname: _builtins.str
+    """empty: the engine's choice"""
+    user: _builtins.str
+    """empty: the image's"""
+    working_dir: _builtins.str
+    """empty: the image's"""
+    privileged: _builtins.bool
+    """the host's operator must allow it, as network "host" and directories"""
     @_builtins.property
     def command(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """empty: the image's"""
@@ -1167,10 +1228,17 @@ class ContainerSpec(_message.Message):
         memory_bytes: _builtins.int = ...,
         health_check: Global___HealthCheck | None = ...,
         stop_grace_seconds: _builtins.int = ...,
+        cpu_set: _builtins.str = ...,
+        disk_bytes: _builtins.int = ...,
+        network: _builtins.str = ...,
+        hostname: _builtins.str = ...,
+        user: _builtins.str = ...,
+        working_dir: _builtins.str = ...,
+        privileged: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["health_check", b"health_check"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "cpus", b"cpus", "entrypoint", b"entrypoint", "environment", b"environment", "health_check", b"health_check", "labels", b"labels", "memory_bytes", b"memory_bytes", "mounts", b"mounts", "ports", b"ports", "stop_grace_seconds", b"stop_grace_seconds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "cpu_set", b"cpu_set", "cpus", b"cpus", "disk_bytes", b"disk_bytes", "entrypoint", b"entrypoint", "environment", b"environment", "health_check", b"health_check", "hostname", b"hostname", "labels", b"labels", "memory_bytes", b"memory_bytes", "mounts", b"mounts", "network", b"network", "ports", b"ports", "privileged", b"privileged", "stop_grace_seconds", b"stop_grace_seconds", "user", b"user", "working_dir", b"working_dir"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1214,20 +1282,24 @@ class Mount(_message.Message):
     VOLUME_FIELD_NUMBER: _builtins.int
     TARGET_FIELD_NUMBER: _builtins.int
     READ_ONLY_FIELD_NUMBER: _builtins.int
+    HOST_PATH_FIELD_NUMBER: _builtins.int
     volume: _builtins.str
     """named volume"""
     target: _builtins.str
     read_only: _builtins.bool
+    host_path: _builtins.str
+    """instead of a volume: a directory of the host, which its operator must allow"""
     def __init__(
         self,
         *,
         volume: _builtins.str = ...,
         target: _builtins.str = ...,
         read_only: _builtins.bool = ...,
+        host_path: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["read_only", b"read_only", "target", b"target", "volume", b"volume"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["host_path", b"host_path", "read_only", b"read_only", "target", b"target", "volume", b"volume"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
