@@ -1,0 +1,214 @@
+"""Looking at deployments whose time has come, and doing what their course says, one transaction a deployment.
+
+Invariant: whatever is decided is written with the instances it concerns, so a replica that dies, or two that look at
+the same deployment, leave nothing half done. Hosts of whom something is asked are held while their room is counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import structlog
+
+from common.clock import Clock
+from common.errors import Conflict, Failure
+from common.identifiers import new_id
+from control_plane.database import Database, UnitOfWork
+from control_plane.deployments import store
+from control_plane.deployments.course import Course, Picture, next_course
+from control_plane.deployments.messages import DeploymentChanged
+from control_plane.deployments.model import Deployment, Slot
+from control_plane.fleet.liveness import Horizon
+from control_plane.fleet.placement import store as placement_store
+from control_plane.fleet.placement.model import Offer
+from control_plane.instances import placing, transitions
+from control_plane.instances.model import DesiredState, Instance
+from control_plane.instances.offers import offers
+from control_plane.jobs.rounds import Rounds
+from control_plane.swarm.service import SwarmService
+
+log = structlog.get_logger()
+
+_POLL_SECONDS = 2.0
+_BUSY = timedelta(seconds=1)  # while something moves
+_QUIET = timedelta(seconds=30)  # while hosts may come, go or have room again
+_AT_ONCE = 50
+_MARGIN_SECONDS = 60
+
+
+class Converging:
+    """`run` in any number of replicas. `look` gives the present horizon (`fleet.liveness.horizons`)."""
+
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        swarm: SwarmService,
+        look: Callable[[], Horizon],
+        chance: Callable[[], float],
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._swarm = swarm
+        self._look = look
+        self._started = clock.now()
+        self._rounds = Rounds("deployments", self._start, clock, chance, _POLL_SECONDS)
+
+    def wake(self) -> None:
+        self._rounds.wake()
+
+    async def run(self) -> None:
+        """Never returns."""
+        await self._rounds.run()
+
+    async def once(self) -> int:
+        """One round, to its end: how many deployments were looked at."""
+        return await self._rounds.once()
+
+    async def _start(self, group: asyncio.TaskGroup) -> int:
+        async with self._database.reading() as connection:
+            ids = await store.due(connection, self._clock.now(), _AT_ONCE)
+        for deployment_id in ids:
+            await self._look_at(deployment_id)
+        # A full round may have left some out; else what is busy is due again in a second.
+        return len(ids) if len(ids) >= _AT_ONCE else 0
+
+    async def _look_at(self, deployment_id: str) -> None:
+        try:
+            async with self._database.transaction() as unit:
+                deployment = await store.find(unit.connection, deployment_id, locked=True)
+                if deployment is not None:
+                    await self.converge(unit, deployment)
+        except Conflict as failure:
+            # Somebody was faster: took the room, or the name. The next look sees it.
+            log.info("deployment is looked at again", deployment=deployment_id, reason=str(failure))
+            await self._put_off(deployment_id, _BUSY)
+        except Failure as failure:
+            log.warning("deployment not carried on", deployment=deployment_id, error=str(failure))
+            await self._put_off(deployment_id, _QUIET)
+
+    async def _put_off(self, deployment_id: str, for_long: timedelta) -> None:
+        async with self._database.transaction() as unit:
+            found = await store.find(unit.connection, deployment_id, locked=True)
+            if found is not None:
+                await store.put(unit.connection, replace(found, look_at=unit.clock.now() + for_long))
+
+    async def converge(self, unit: UnitOfWork, deployment: Deployment) -> Deployment | None:
+        """The next step of a deployment that is locked; None when nothing of it is left. Raises `NoRoom`, `HostClosed`
+        or `NameTaken` when somebody was faster.
+        """
+        picture = await self._picture(unit, deployment)
+        course = next_course(picture)
+        if deployment.removing and not course.slots:
+            await store.remove(unit.connection, deployment.id)
+            await unit.announce(DeploymentChanged(deployment.id, deployment.tenant_id, deployment.name, 0))
+            return None
+        slots = await self._apply(unit, picture, course)
+        await store.put_slots(unit.connection, deployment.id, picture.slots, slots)
+        after = replace(
+            deployment,
+            look_at=_next_look(replace(deployment, unplaced=course.unplaced), slots, unit.clock.now()),
+            unplaced=course.unplaced,
+            why=course.why,
+        )
+        await store.put(unit.connection, after)
+        if slots != picture.slots or course.remove or course.run or after.unplaced != deployment.unplaced:
+            await unit.announce(DeploymentChanged(deployment.id, deployment.tenant_id, deployment.name, after.unplaced))
+        return after
+
+    async def _picture(self, unit: UnitOfWork, deployment: Deployment) -> Picture:
+        connection = unit.connection
+        slots = (await store.slots_of(connection, [deployment.id])).get(deployment.id, {})
+        instances = await store.instances_of(connection, list(slots.values()), locked=True)
+        found = await offers(connection, deployment.tenant_id, at=self._look())
+        names = await store.names_by_host(connection, deployment.tenant_id)
+        standings = await placement_store.standings(connection)
+        return Picture(
+            deployment=deployment,
+            slots=slots,
+            instances=instances,
+            offers={one.host_id: _named(one, deployment, names.get(one.host_id, set())) for one in found},
+            max_unavailable={host_id: one.max_unavailable for host_id, one in standings.items()},
+            now=unit.clock.now(),
+            watched_since=self._started,
+        )
+
+    async def _apply(self, unit: UnitOfWork, picture: Picture, course: Course) -> dict[int, Slot]:
+        """The slots as they then are."""
+        slots, now = dict(course.slots), unit.clock.now()
+        known = {instance_id: instance for instance_id, (instance, _) in picture.instances.items()}
+        changed = {one: transitions.removed(known[one], now) for one in course.remove}
+        changed |= {
+            one: transitions.towards(known[one], picture.deployment.desired_state, now)
+            for one in course.run
+            if one not in changed and known[one].desired_state is not DesiredState.REMOVED
+        }
+        added: list[Instance] = []
+        for number, host_id, successor in course.create:
+            instance = self._new(picture.deployment, number, picture.offers[host_id], now, held=successor)
+            added.append(instance)
+            if successor:
+                slots[number] = replace(slots[number], successor_id=instance.id, successor_host_id=host_id)
+            else:
+                slots[number] = Slot(number, instance.id, host_id)
+        await self._write(unit, [(known[one], after) for one, after in changed.items()], added, picture.deployment)
+        return slots
+
+    async def _write(
+        self,
+        unit: UnitOfWork,
+        changed: Sequence[tuple[Instance, Instance]],
+        added: list[Instance],
+        deployment: Deployment,
+    ) -> None:
+        added.sort(key=lambda one: one.host_id)
+        await placing.require_room(unit, [one.host_id for one in added], deployment.ask)
+        for before, after in sorted(changed, key=lambda pair: pair[0].host_id):
+            await placing.put_desired(unit, before, after)
+        await placing.add(unit, self._swarm, added)
+
+    def _new(self, deployment: Deployment, number: int, offer: Offer, now: datetime, *, held: bool) -> Instance:
+        return Instance(
+            id=new_id(self._clock),
+            tenant_id=deployment.tenant_id,
+            tenant=deployment.tenant,
+            host_id=offer.host_id,
+            idc_id=offer.idc_id,
+            name=deployment.instance_name(number),
+            image=deployment.images[offer.architecture],
+            spec=replace(deployment.spec, stop_when_cut_off_seconds=fence_seconds(deployment)),
+            desired_state=DesiredState.HELD if held else deployment.desired_state,
+            generation=1,
+            restart_nonce=0,
+            created_at=now,
+            updated_at=now,
+        )
+
+
+def fence_seconds(deployment: Deployment) -> int:
+    """After how long a host that nobody reaches stops its instance; 0: never. Earlier than another host may start it,
+    by the time that a host needs to see that it is cut off (`common.channels`: 40 s) and to stop a container.
+    """
+    if not deployment.exclusive or not deployment.reschedule_after_seconds:
+        return 0
+    return max(1, deployment.reschedule_after_seconds - _MARGIN_SECONDS - (deployment.spec.stop_grace_seconds or 10))
+
+
+def _named(offer: Offer, deployment: Deployment, names: set[str]) -> Offer:
+    """With deployments by their names among what is present. An instance of ours that still goes keeps its place."""
+    leaving = any(name.rpartition("-")[0] == deployment.name for name in offer.being_removed)
+    return replace(
+        offer,
+        present=offer.present | names,
+        being_removed=offer.being_removed | ({deployment.name} if leaving else frozenset()),
+    )
+
+
+def _next_look(deployment: Deployment, slots: dict[int, Slot], now: datetime) -> datetime | None:
+    if deployment.removing or any(slot.successor_id for slot in slots.values()):
+        return now + _BUSY
+    waits = deployment.unplaced or deployment.reschedule_after_seconds or deployment.rules.count is None
+    return now + _QUIET if waits else None
