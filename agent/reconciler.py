@@ -116,7 +116,7 @@ class Reconciler:
             if free and self._attempts.is_due(instance_id, step):
                 task = group.create_task(self._apply(instance_id, step, observation))
                 self._running[instance_id] = _Running(step, task)
-        self._report(assignments, observation)
+        self._report(assignments, observation, busy)
         self._tidy(assignments)
 
     async def _observe(self, assignments: Assignments) -> Observation:
@@ -230,12 +230,16 @@ class Reconciler:
                 return
         self._attempts.failed(instance_id, failure)
 
-    def _report(self, assignments: Assignments, observation: Observation) -> None:
+    def _report(self, assignments: Assignments, observation: Observation, busy: Collection[str]) -> None:
         for instance_id, assignment in assignments.items.items():
             self._generations[instance_id] = assignment.generation
             running = self._running.get(instance_id)
             failure = self._attempts.failure(instance_id, assignment.spec_hash)
-            self._reporter.report(report_of(assignment, observation, running.step if running else None, failure))
+            report = report_of(assignment, observation, running.step if running else None, failure)
+            # A step that was on its way when the engine was looked at may have made a container since, and the control
+            # plane forgets an instance for good when it hears that nothing is left of it.
+            if report.phase is not Phase.REMOVED or instance_id not in busy:
+                self._reporter.report(report)
             self._report_contents(assignment)
         for instance_id, unreadable in assignments.unreadable.items():
             self._reporter.report(
