@@ -2,7 +2,7 @@
 
 Environment: BENCH_AGENTS (1000), BENCH_STEADY (60 s), BENCH_HOLD (600 s, of the many), BENCH_FOLDER (/var/tmp),
 BENCH_LOGS (a folder that keeps the services' logs), and BENCH_ONLY, one part of it:
-thousand, five or ten.
+steady, fanout, storm, five or ten.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ from benchmarks.fleet import many, thousand
 from benchmarks.fleet.plan import LimitTooLow, Plan
 
 _PARTS: Mapping[str, Callable[[Plan], None]] = {
-    "thousand": thousand.measure,
+    "steady": thousand.steady,
+    "fanout": thousand.fan_out,
+    "storm": thousand.storm,
     "five": many.five,
     "ten": many.ten,
 }

@@ -75,6 +75,10 @@ class Agent:
         self._host, self._port = host, port
         self._connect()
 
+    def grow_old(self) -> None:
+        """As if it had been attached for long: a round of a minute makes its patience new."""
+        self._began = float("-inf")
+
     def cut(self) -> None:
         """As if the network had gone: no goodbye."""
         if self._link is not None:

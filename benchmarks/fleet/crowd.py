@@ -48,6 +48,7 @@ class Crowd:
             "count": self._count,
             "receipts": self._receipts,
             "forget": self._forget,
+            "grow old": self._grow_old,
         }
         return actions[command["do"]](command)
 
@@ -79,6 +80,11 @@ class Crowd:
     def _forget(self, _command: dict[str, Any]) -> dict[str, Any]:
         self._tally.receipts.clear()
         self._tally.reasons.clear()
+        return {}
+
+    def _grow_old(self, _command: dict[str, Any]) -> dict[str, Any]:
+        for agent in self._agents:
+            agent.grow_old()
         return {}
 
     def _look_for_lag(self) -> None:

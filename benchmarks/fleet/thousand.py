@@ -29,7 +29,24 @@ _ROUNDS = 5
 _PATIENCE_SECONDS = 120.0
 
 
-def measure(plan: Plan) -> None:
+def steady(plan: Plan) -> None:
+    with _attached(plan) as (fleet, crowds):
+        _steady(plan, fleet, crowds)
+
+
+def fan_out(plan: Plan) -> None:
+    with _attached(plan) as (fleet, crowds):
+        _fan_out(plan, fleet, crowds)
+
+
+def storm(plan: Plan) -> None:
+    with _attached(plan) as (fleet, crowds):
+        _cut(plan, fleet, crowds)
+        _killed(plan, fleet, crowds)
+
+
+@contextmanager
+def _attached(plan: Plan) -> Iterator[tuple[Fleet, Crowds]]:
     raise_file_limit(plan.agents)
     root, identities = plan.folder / "one", plan.folder / "identities"
     identities.mkdir()
@@ -37,12 +54,11 @@ def measure(plan: Plan) -> None:
     with longshore(root) as (target, fleet), CrowdProcess(identities, 0, plan.agents) as crowd:
         store(target, 1 << 20)
         crowds = Crowds([crowd])
-        began = crowds.attach([fleet.control_plane.facts["attach"]])
-        note(f"{plan.agents} agents attached in {crowds.wait_attached(_PATIENCE_SECONDS) - began:.1f} s")
-        _steady(plan, fleet, crowds)
-        _fan_out(plan, fleet, crowds)
-        _cut(plan, fleet, crowds)
-        _killed(plan, fleet, crowds)
+        busy, began = usage(fleet.control_plane.pid).cpu_seconds, crowds.attach([fleet.control_plane.facts["attach"]])
+        seconds = crowds.wait_attached(_PATIENCE_SECONDS) - began
+        busy = usage(fleet.control_plane.pid).cpu_seconds - busy
+        note(f"{plan.agents} agents attached for the first time in {seconds:.1f} s, {busy:.1f} s of CPU")
+        yield fleet, crowds
 
 
 def _steady(plan: Plan, fleet: Fleet, crowds: Crowds) -> None:
@@ -107,6 +123,7 @@ def _cut(plan: Plan, fleet: Fleet, crowds: Crowds) -> None:
     """All connections break at the same moment; the control plane lives."""
     found = []
     for number in range(_STORMS):
+        crowds.ask("grow old")
         with _down(fleet.client) as down:
             busy, began = usage(fleet.control_plane.pid).cpu_seconds, crowds.cut()
             found.append(crowds.wait_attached(_PATIENCE_SECONDS) - began)
@@ -119,6 +136,7 @@ def _killed(plan: Plan, fleet: Fleet, crowds: Crowds) -> None:
     """SIGKILL, and a new start at once, as a supervisor would."""
     found, worst = [], 0
     for number in range(_STORMS):
+        crowds.ask("grow old")
         fleet.control_plane.kill()
         began = time.monotonic()
         fleet.start_control_plane()
