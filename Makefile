@@ -11,7 +11,7 @@ SCRATCH := $(shell [ "$$(df --output=avail -k /dev/shm 2>/dev/null | tail -n 1)"
 CODE := common control_plane agent regional deploy benchmarks tests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup proto lock format check lint types contracts fresh test demo bench-registry bench-spread bench-swarm soak-swarm bench-delta bench-boot migration clean
+.PHONY: help setup proto lock format check lint types contracts fresh test demo bench-registry bench-spread bench-swarm soak-swarm soak-fleet descriptor bench-delta bench-boot migration clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -75,6 +75,9 @@ bench-swarm: setup ## the swarm against aria2, transmission and nginx on shaped 
 
 soak-swarm: setup ## SOAK_SPREADS=50 spreads while agents, regional and control plane are killed (root)
 	@$(BIN)/python -m benchmarks.swarm.soak
+
+soak-fleet: setup ## SIMULATION_SEEDS=200 rollouts over a simulated fleet while everything breaks
+	@$(BIN)/python -m tests.simulation.soak --seeds $(or $(SIMULATION_SEEDS),200)
 
 bench-delta: setup ## a new version of a disk image of which a tenth changed: BENCH_MIB=1024
 	@$(BIN)/python -m benchmarks.delta

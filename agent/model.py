@@ -169,17 +169,22 @@ class Assignment:
     container: ContainerSpec = ContainerSpec()
     restart_nonce: int = 0
     effort: Effort = Effort.ORDINARY
+    stop_when_cut_off_seconds: int = 0
     adopt: AdoptionWish | None = None
     agent_update: AgentUpdate | None = None
+    spec_hash: str = field(init=False, compare=False, repr=False)
+    """Names all that makes a container what it is: two containers with the same hash are interchangeable."""
+
+    def __post_init__(self) -> None:
+        # Once: each round asks for it several times, and making it was a third of what a round costs.
+        object.__setattr__(self, "spec_hash", self._spec_hash())
 
     @property
     def container_name(self) -> str:
         """Unique on the host. The id's tail, not its head: UUIDv7 heads are equal within a minute of each other."""
         return f"ls-{_plain(self.tenant)}-{_plain(self.name)}-{self.instance_id.replace('-', '')[-8:]}"
 
-    @property
-    def spec_hash(self) -> str:
-        """Names all that makes a container what it is: two containers with the same hash are interchangeable."""
+    def _spec_hash(self) -> str:
         # What nobody wished is left out, so that a field which a newer agent knows does not recreate every container.
         # How long stopping may take is asked when stopping; a change of it must not recreate anything.
         unset = ContainerSpec()
