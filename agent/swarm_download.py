@@ -239,8 +239,8 @@ def _from_peers(status: TorrentStatus) -> int:
 
 
 def _from_regionals(status: TorrentStatus) -> int:
-    return status.from_regionals_bytes + status.from_web_seeds_bytes
+    return status.from_regionals_bytes
 
 
 def _from_swarm(status: TorrentStatus) -> int:
-    return _from_peers(status) + status.from_web_seeds_bytes - status.failed_bytes
+    return _from_peers(status) - status.failed_bytes

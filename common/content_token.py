@@ -2,7 +2,7 @@
 
 A token is a JWT (RFC 7519) signed with Ed25519 (RFC 8037), bound to bearer, tenant and digest, so that it is worth
 nothing to another host, for another tenant or for another blob, and regionals can check it while the centre is away.
-It authorises HTTP reads of the content and of its metainfo, tracker announces and web seed reads.
+It authorises HTTP reads of the content and of its metainfo, and tracker announces.
 """
 
 from __future__ import annotations

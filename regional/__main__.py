@@ -33,9 +33,7 @@ def run(
     server_ip: Annotated[
         str | None, typer.Option(help="Address to listen on, and that agents and machines dial. [127.0.0.1]")
     ] = None,
-    api_port: Annotated[
-        int | None, typer.Option(help="HTTP port of files, tracker and web seed; 0: a free one. [8081]")
-    ] = None,
+    api_port: Annotated[int | None, typer.Option(help="HTTP port of files and tracker; 0: a free one. [8081]")] = None,
     content_port: Annotated[int | None, typer.Option(help="HTTPS port of contents; 0: a free one. [0]")] = None,
     registry_port: Annotated[
         int | None, typer.Option(help="HTTPS port of the registry /v2, for engines of the IDC; 0: a free one. [0]")

@@ -91,11 +91,9 @@ class RegionalLinks:
                 yield chunk
 
     @contextmanager
-    def serving(self, request: web.Request, key: ContentKey, *, silent: bool = False) -> Iterator[None]:
-        """An answer of content bytes to a host: paced, and marked when nobody waits. `silent`: the client cannot say
-        whether somebody does, and the orders tell.
-        """
-        lower = self.lower(key.digest) if silent else self.heard(request, key.digest)
+    def serving(self, request: web.Request, key: ContentKey) -> Iterator[None]:
+        """An answer of content bytes to a host: paced, and marked when nobody waits."""
+        lower = self.heard(request, key.digest)
         _mark(request, LOWER_EFFORT_TOS if lower else 0)
         request[PACE] = Pace(self.up, key.tenant_id, lambda: lower)
         with self.up.flow(lambda: lower):

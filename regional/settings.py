@@ -38,9 +38,7 @@ class RegionalSettings(BaseSettings):
         default=Path("/var/lib/longshore-regional"), description="directory of identity, cache and journal"
     )
     server_ip: str = Field(default="127.0.0.1", description="address to listen on, and that agents and machines dial")
-    api_port: int = Field(
-        default=8081, ge=0, le=65535, description="HTTP port of files, tracker and web seed; 0: a free one"
-    )
+    api_port: int = Field(default=8081, ge=0, le=65535, description="HTTP port of files and tracker; 0: a free one")
     content_port: int = Field(default=0, ge=0, le=65535, description="HTTPS port of contents; 0: a free one")
     registry_port: int = Field(
         default=0, ge=0, le=65535, description="HTTPS port of the registry /v2, for engines of the IDC; 0: a free one"

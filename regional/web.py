@@ -1,7 +1,7 @@
-"""The open HTTP listener: tracker, web seed, files, health and metrics.
+"""The open HTTP listener: tracker, files, health and metrics.
 
-Tracker and web seed are for BitTorrent clients, which can carry a token only in a URL. Invariant: without a genuine
-token for the very swarm an announce gets a failure reason and no peer, and a web seed request gets no byte.
+The tracker is for BitTorrent clients, which can carry a token only in a URL. Invariant: without a genuine token for the
+very swarm an announce gets a failure reason and no peer.
 """
 
 from __future__ import annotations
@@ -11,9 +11,7 @@ from collections.abc import Callable
 
 from aiohttp import web
 
-from common.byte_ranges import Span, Validators
 from common.content_token import ContentVerifier
-from common.digest import Digest
 from common.errors import Denied, Failure
 from regional.announce import AnnounceQuery, parse_announce
 from regional.edge import Edge
@@ -21,14 +19,10 @@ from regional.metainfos import WIRE_HASH_BYTES, Metainfos
 from regional.metrics import Metrics
 from regional.model import ContentKey
 from regional.progress import StillFetching
-from regional.reader import Reader
-from regional.sending import Representation, send
 from regional.tracker import Answer, Tracker, failure_answer
 
 # An announce waits no longer for a metainfo that the centre still has to send; the client asks again soon.
 _METAINFO_SECONDS = 5.0
-# libtorrent gives a web seed 20 s (urlseed_timeout) and then leaves it alone for 30; a 503 it honours.
-_SEED_SECONDS = 10.0
 
 
 class SwarmForeign(Denied):
@@ -48,7 +42,7 @@ class SwarmWeb:
         self._metrics = metrics
 
     def routes(self) -> list[web.RouteDef]:
-        return [web.get("/announce", self.announce), web.get("/seed/{token}/{hex}", self.seed)]
+        return [web.get("/announce", self.announce)]
 
     async def announce(self, request: web.Request) -> web.Response:
         """BEP 3: always 200; a refusal is a bencoded failure reason."""
@@ -75,35 +69,6 @@ class SwarmWeb:
         if query.left_bytes and not query.stopped:
             self._edge.demand(key, query.token)
         return self._tracker.announce(query.announce(claim.bearer, remote))
-
-    async def seed(self, request: web.Request) -> web.StreamResponse:
-        """BEP 19: the exact file, by range; bytes in flight are waited for, then 503 with Retry-After."""
-        token, hexadecimal = request.match_info["token"], request.match_info["hex"]
-        digest = Digest.parse(f"{'sha256' if len(hexadecimal) == 64 else 'sha512'}:{hexadecimal}")
-        claim = self._verifier.verify(token, digest)
-        key = ContentKey(digest, claim.tenant_id)
-        async with await self._edge.open(key, token) as reader:
-            body = _WholeRange(reader) if "Range" in request.headers else reader
-            with self._edge.links.serving(request, key, silent=True):
-                return await send(request, Representation(body, Validators(str(digest))))
-
-
-class _WholeRange:
-    """A range that is sent only once all of it is verified: a web seed client bans a seed that cuts answers."""
-
-    def __init__(self, reader: Reader) -> None:
-        self._reader = reader
-        self.size = reader.size
-        self.send = reader.send
-
-    async def ready(self, span: Span) -> None:
-        try:
-            async with asyncio.timeout(_SEED_SECONDS):
-                await self._reader.wait_whole(span)
-        except TimeoutError:
-            raise StillFetching(
-                "the range is still on its way from the centre", action="ask again", retry_after_seconds=2
-            ) from None
 
 
 class Health:

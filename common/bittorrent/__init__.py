@@ -40,9 +40,7 @@ class Torrent:
 
     have: indices of pieces that the caller has just verified in that file; None: look at nothing, start empty.
     seed: the file is complete and the caller verified it by digest.
-    trackers, web_seeds: URLs, each with its token. A web seed's URL ends in `/` and the metainfo's name, and has no
-    query; web seeds are used only while added.
-    first_pieces: indices to ask for before all others (a slice), empty: rarest first.
+    trackers: URLs, each with its token.
     upload_only: ask no peer for anything; pieces come through `add_piece` alone (the caller writes the same file, and a
     peer's block that is not yet verified must never land in it).
     credentials: for a swarm with an authority (`Metainfo.authority_pem`); None: no peer is met until
@@ -54,8 +52,6 @@ class Torrent:
     have: frozenset[int] | None = None
     seed: bool = False
     trackers: Sequence[str] = ()
-    web_seeds: Sequence[str] = ()
-    first_pieces: Sequence[int] = ()
     upload_only: bool = False
     credentials: Credentials | None = None
 
@@ -75,7 +71,6 @@ class TorrentStatus:
     held_bytes: int
     from_agents_bytes: int
     from_regionals_bytes: int
-    from_web_seeds_bytes: int
     sent_bytes: int
     failed_bytes: int
     download_rate: int
@@ -143,10 +138,6 @@ class TorrentHandle(Protocol):
     async def connect_peer(self, host: str, port: int) -> None:
         """Within about a second; a tracker's peers are connected at once."""
         ...
-
-    async def add_web_seed(self, url: str) -> None: ...
-
-    async def remove_web_seed(self, url: str) -> None: ...
 
     async def set_trackers(self, urls: Sequence[str]) -> None:
         """Replace the announce URLs (a token was renewed)."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from common.bittorrent import Torrent
 from common.bittorrent.credentials import Credentials, CredentialsInvalid, PeerCertificate, check_pair
@@ -32,19 +31,6 @@ def check_file(torrent: Torrent, have: frozenset[int]) -> None:
             f"{path} has {size} bytes, where {needed} to {metainfo.length} are needed",
             action="verify the file again, or remove it and start empty",
         )
-
-
-def check_web_seed(metainfo: Metainfo, url: str) -> None:
-    """Raises `AddressInvalid` unless the URL is that of the file itself, without a query (libtorrent drops those)."""
-    try:
-        parts = urlsplit(url)
-        host = parts.hostname
-    except ValueError:
-        raise AddressInvalid("a web seed's URL cannot be parsed") from None
-    if parts.scheme not in ("http", "https") or not host or parts.query or parts.fragment:
-        raise AddressInvalid("a web seed's URL is http or https, without a query", host=host)
-    if not parts.path.endswith(f"/{metainfo.name}"):
-        raise AddressInvalid(f"a web seed's URL ends in the file's name, {metainfo.name}", host=host)
 
 
 def check_credentials(metainfo: Metainfo, credentials: Credentials | None) -> PeerCertificate | None:

@@ -30,7 +30,7 @@ class TransportForeign(Invalid):
 
 
 class AddressInvalid(Invalid):
-    """A peer or web seed that cannot be asked."""
+    """A peer that cannot be asked."""
 
     code = "address_invalid"
 

@@ -101,7 +101,7 @@ def _part(line: Line, one: _Moved, active: Sequence[_Moved]) -> float:
 
 
 def _received(status: TorrentStatus) -> int:
-    return status.from_agents_bytes + status.from_regionals_bytes + status.from_web_seeds_bytes
+    return status.from_agents_bytes + status.from_regionals_bytes
 
 
 def _whole(rate: float) -> int:

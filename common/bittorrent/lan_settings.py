@@ -79,15 +79,8 @@ _REQUESTS: dict[str, Setting] = {
     "request_queue_time": 1,
     "max_out_request_queue": 200,
     "max_allowed_in_request_queue": 256,
-    # The first four pieces would be picked at random, whatever their priority, and a web seed's range starts there.
+    # The first four pieces would be picked at random, whatever their priority.
     "initial_picker_threshold": 0,
-    # 16 MiB ranges made every web seed fetch what peers were about to get.
-    "urlseed_max_request_bytes": 1 << 20,
-    "urlseed_pipeline_size": 2,
-    "urlseed_timeout": 10,
-    "urlseed_wait_retry": 2,
-    "web_seed_name_lookup_retry": 10,
-    "max_web_seed_connections": 4,
 }
 
 _TRACKERS: dict[str, Setting] = {
@@ -128,7 +121,7 @@ def session_settings(
         **_DISK,
         "listen_interfaces": f"{host}:{listen_port}{'s' if tls else ''}",
         "peer_fingerprint": fingerprint.decode("ascii"),
-        # It refuses web seeds and most trackers on loopback, which only a demo or a test has.
+        # It refuses most trackers on loopback, which only a demo or a test has.
         "ssrf_mitigation": not address.is_loopback,
         "alert_queue_size": 20_000,
     }

@@ -6,13 +6,12 @@ Measured, two processes on loopback, 256 MiB: 430 to 780 MB/s, 0.95 CPU seconds 
 are connected within 10 ms, peers from `connect_peer` at libtorrent's next second.
 
 The parts: `libtorrent_engine` (session and alerts), `libtorrent_torrent` (one torrent), `libtorrent_meter` (counters),
-`libtorrent_web_seeds`, `libtorrent_bans`, `libtorrent_tls` and `libtorrent_parameters` (libtorrent's quirks).
+`libtorrent_bans`, `libtorrent_tls` and `libtorrent_parameters` (libtorrent's quirks).
 """
 
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Self
@@ -34,7 +33,7 @@ class LibtorrentSession:
 
     listen_host: an address; listen_port 0 picks a free port. fingerprint: AGENT_FINGERPRINT or REGIONAL_FINGERPRINT.
     tls: it takes swarms that have an authority, and no others, so that no metainfo can talk it into plain connections;
-    without it, the reverse. random: for the jitter of retries. overrides: libtorrent's own settings, for measurements.
+    without it, the reverse. overrides: libtorrent's own settings, for measurements.
     Raises ValueError for a host that is no address, and `ListenFailed` on start.
     """
 
@@ -45,7 +44,6 @@ class LibtorrentSession:
         fingerprint: bytes,
         *,
         tls: bool = False,
-        random: Callable[[], float] = random.random,
         overrides: Mapping[str, Setting] | None = None,
     ) -> None:
         self._settings = {**session_settings(listen_host, listen_port, fingerprint, tls=tls), **(overrides or {})}
@@ -54,7 +52,6 @@ class LibtorrentSession:
         self.banned: Callable[[BannedPeer], None] = lambda peer: None
         self._engine = self._made()
         self._tls = tls
-        self._random = random
         self._port = 0
         self._open = False
         self._torrents: dict[bytes, LibtorrentTorrent] = {}
@@ -100,7 +97,7 @@ class LibtorrentSession:
             raise SessionClosed("the BitTorrent session is not open", action="start it, or stop using it")
         if key in self._torrents:
             raise TorrentKnown(f"the torrent of {torrent.metainfo.name} is there already", action="use its handle")
-        handle = LibtorrentTorrent(self._engine, torrent, lambda: self._forget(key, handle), self._random)
+        handle = LibtorrentTorrent(self._engine, torrent, lambda: self._forget(key, handle))
         self._torrents[key] = handle
         every = frozenset(range(torrent.metainfo.piece_count))
         try:

@@ -12,6 +12,7 @@ import contextlib
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 import libtorrent as lt
 import structlog
@@ -21,7 +22,6 @@ from common.bittorrent.lan_settings import Setting
 from common.bittorrent.libtorrent_bans import Warden
 from common.bittorrent.libtorrent_limits import everybody_counts
 from common.bittorrent.libtorrent_reads import piece_read
-from common.bittorrent.libtorrent_web_seeds import failed_web_seed, log_failed_tracker
 from common.bittorrent.metainfo import Metainfo
 from common.errors import Unavailable
 
@@ -75,8 +75,6 @@ class Listener(Protocol):
         ...
 
     def on_departed(self, peer_id: bytes) -> None: ...
-
-    def on_web_seed_failed(self, seed: str) -> None: ...
 
 
 class Engine:
@@ -225,8 +223,7 @@ class Engine:
             lt.peer_ban_alert: self._to(
                 lambda listener, alert: self.warden.ban(self._session, listener.metainfo.info_hash, alert)
             ),
-            lt.url_seed_alert: self._to(lambda listener, alert: listener.on_web_seed_failed(failed_web_seed(alert))),
-            lt.tracker_error_alert: log_failed_tracker,
+            lt.tracker_error_alert: _log_failed_tracker,
             lt.alerts_dropped_alert: self._dropped,
         }
 
@@ -293,3 +290,8 @@ def _open(settings: Mapping[str, Setting | int]) -> Any:
 
 def _disk_error(listener: Listener, alert: Any) -> None:
     listener.on_disk_error(alert.error.value(), alert.message())
+
+
+def _log_failed_tracker(alert: Any) -> None:
+    # Its URL carries a token: only the host may reach a log.
+    log.info("tracker failed", host=urlsplit(alert.url).hostname, error=alert.error.message())

@@ -98,7 +98,6 @@ class Meter:
             held_bytes=held_bytes,
             from_agents_bytes=totals[Kind.AGENT],
             from_regionals_bytes=totals[Kind.REGIONAL],
-            from_web_seeds_bytes=totals[Kind.WEB_SEED],
             sent_bytes=self._earlier.sent + self._counts.sent,
             failed_bytes=self._earlier.failed + self._counts.failed,
             download_rate=0 if complete else self._counts.download_rate,

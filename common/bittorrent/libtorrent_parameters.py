@@ -10,12 +10,8 @@ from typing import Any
 
 import libtorrent as lt
 
-from common.bittorrent import AGENT_FINGERPRINT, REGIONAL_FINGERPRINT, Torrent
-from common.bittorrent.checks import check_web_seed
-from common.bittorrent.metainfo import Metainfo
+from common.bittorrent import REGIONAL_FINGERPRINT, Torrent
 from common.bittorrent.provenance import Connection, Kind
-
-_FIRST, _REST = 7, 1
 
 
 def parameters(torrent: Torrent, have: frozenset[int]) -> Any:
@@ -37,23 +33,9 @@ def parameters(torrent: Torrent, have: frozenset[int]) -> Any:
         wanted.flags |= flags.upload_mode
     if have:
         wanted.have_pieces = [index in have for index in range(metainfo.piece_count)]
-    if torrent.first_pieces:
-        first = frozenset(torrent.first_pieces)
-        wanted.piece_priorities = [_FIRST if index in first else _REST for index in range(metainfo.piece_count)]
     wanted.trackers = list(torrent.trackers)
     wanted.tracker_tiers = [0] * len(torrent.trackers)
-    wanted.url_seeds = [web_seed(metainfo, url) for url in torrent.web_seeds]
     return wanted
-
-
-def web_seed(metainfo: Metainfo, url: str) -> str:
-    """What to give libtorrent so that it asks for exactly `url`. Raises `AddressInvalid`.
-
-    Its v2 layout puts a pad file behind a file that does not fill its last piece, takes that for a torrent of several
-    files, and appends the name to the URL; to a URL that ends in a slash it always does. So it always gets that one.
-    """
-    check_web_seed(metainfo, url)
-    return url.removesuffix(metainfo.name)
 
 
 def announce_list(urls: Sequence[str]) -> list[dict[str, str | int]]:
@@ -64,23 +46,17 @@ def connections(peers: Sequence[Any]) -> list[Connection]:
     return [
         Connection(
             key=(*peer.ip, peer.pid.to_bytes()),
-            kind=_kind(peer.connection_type, peer.pid.to_bytes()),
+            kind=_kind(peer.pid.to_bytes()),
             received_bytes=peer.total_download,
         )
         for peer in peers
     ]
 
 
-def departed_kind(peer_id: bytes, web_seeds: Sequence[str]) -> Kind | None:
-    """Web seeds have a random peer id; none (zeros) means that the handshake did not come to its end."""
-    if not any(peer_id):
-        return None
-    if peer_id.startswith(REGIONAL_FINGERPRINT):
-        return Kind.REGIONAL
-    return Kind.WEB_SEED if web_seeds and not peer_id.startswith(AGENT_FINGERPRINT) else Kind.AGENT
+def departed_kind(peer_id: bytes) -> Kind | None:
+    """No peer id (zeros) means that the handshake did not come to its end."""
+    return _kind(peer_id) if any(peer_id) else None
 
 
-def _kind(connection_type: int, peer_id: bytes) -> Kind:
-    if connection_type & (lt.peer_info.web_seed | lt.peer_info.http_seed):
-        return Kind.WEB_SEED
+def _kind(peer_id: bytes) -> Kind:
     return Kind.REGIONAL if peer_id.startswith(REGIONAL_FINGERPRINT) else Kind.AGENT

@@ -25,7 +25,6 @@ from common.bittorrent.failures import PieceRejected, TorrentRemoved
 from common.bittorrent.libtorrent_engine import Engine
 from common.bittorrent.libtorrent_meter import Meter
 from common.bittorrent.libtorrent_reads import PieceReads
-from common.bittorrent.libtorrent_web_seeds import WebSeeds
 from common.bittorrent.metainfo import Metainfo, verify_piece
 from common.bittorrent.recheck import verify_file
 from common.errors import Failure, Unavailable
@@ -38,9 +37,7 @@ _PIECE_SECONDS = 30.0
 class LibtorrentTorrent:
     """Made by `LibtorrentSession.add`. `forget` is called once, when the torrent's place is free again."""
 
-    def __init__(
-        self, engine: Engine, torrent: Torrent, forget: Callable[[], None], random: Callable[[], float]
-    ) -> None:
+    def __init__(self, engine: Engine, torrent: Torrent, forget: Callable[[], None]) -> None:
         self._engine = engine
         self._torrent = torrent
         self._forget = forget
@@ -48,7 +45,6 @@ class LibtorrentTorrent:
         self._had: set[int] = set()
         self._held_bytes = 0
         self._meter = Meter(self._on_sampled)
-        self._web_seeds = WebSeeds(torrent.metainfo, torrent.web_seeds, self._present, random)
         self._pieces: dict[int, asyncio.Future[Failure | bool]] = {}
         self._limits = RateLimits()
         self._reads = PieceReads(torrent.metainfo, self._present, lambda index: index in self._had)
@@ -80,7 +76,7 @@ class LibtorrentTorrent:
 
     def _prepare(self, have: frozenset[int]) -> Any:
         check_file(self._torrent, have)
-        return translate.parameters(replace(self._torrent, web_seeds=self._web_seeds.urls), have)
+        return translate.parameters(self._torrent, have)
 
     def _reset(self, have: frozenset[int]) -> None:
         self._had = set(have)
@@ -147,13 +143,6 @@ class LibtorrentTorrent:
         address = await resolve(host, port)
         self._peers[address] = None
         handle.connect_peer(address)
-
-    async def add_web_seed(self, url: str) -> None:
-        self._usable()
-        self._web_seeds.add(url)
-
-    async def remove_web_seed(self, url: str) -> None:
-        self._web_seeds.remove(url)
 
     async def set_trackers(self, urls: Sequence[str]) -> None:
         if tuple(urls) != tuple(self._torrent.trackers):
@@ -243,10 +232,7 @@ class LibtorrentTorrent:
             self.on_finished()
 
     def on_departed(self, peer_id: bytes) -> None:
-        self._meter.departed(translate.departed_kind(peer_id, self._web_seeds.urls))
-
-    def on_web_seed_failed(self, seed: str) -> None:
-        self._web_seeds.failed(seed)
+        self._meter.departed(translate.departed_kind(peer_id))
 
     def _on_sampled(self) -> None:
         if self._finished:
@@ -275,7 +261,6 @@ class LibtorrentTorrent:
     def _end(self, failure: Failure) -> None:
         """The torrent leaves libtorrent: keep its totals, and tell those who wait for a piece."""
         self._meter.end()
-        self._web_seeds.stop()
         self._reads.end(failure)
         for index in list(self._pieces):
             self._answer(index, failure)

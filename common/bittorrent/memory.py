@@ -3,8 +3,8 @@
 Invariant: the same calls in the same order move the same pieces in the same order. There is no thread, no socket and no
 randomness, and a clock only for certificates, which are judged when two peers of a TLS swarm meet, as in a handshake:
 in each turn of the event loop every torrent that misses something takes one piece, from the connected peers in turn, in
-the order in which the torrents were added; web seeds come after the peers. Pieces are verified and the files are real,
-so a service cannot tell the difference; file access is direct, since a simulation has nothing else to wait for.
+the order in which the torrents were added. Pieces are verified and the files are real, so a service cannot tell the
+difference; file access is direct, since a simulation has nothing else to wait for.
 
 Faults: `Fault.CORRUPT` sends false bytes, `Fault.SILENT` never answers; `fill_disk` makes a folder full.
 """
@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -25,28 +24,13 @@ from common.bittorrent.memory_torrent import Fault, MemoryTorrent
 from common.bittorrent.metainfo import Metainfo
 from common.clock import Clock, SystemClock
 
-__all__ = ["Fault", "MemorySession", "MemorySwarm", "MemoryWebSeed"]
+__all__ = ["Fault", "MemorySession", "MemorySwarm"]
 
 _FIRST_PORT = 50_001
 
 
-@dataclass
-class MemoryWebSeed:
-    """Content behind a URL; `ranges` tells what was asked for, (first, behind) in bytes."""
-
-    url: str
-    data: bytes
-    ranges: list[tuple[int, int]] = field(default_factory=list)
-
-    def read(self, first: int, length: int) -> bytes:
-        self.ranges.append((first, first + length))
-        return self.data[first : first + length]
-
-
 class MemorySwarm:
-    """The network: its peers, trackers (any URL is one), web seeds and full folders. `clock`: by which certificates
-    expire.
-    """
+    """The network: its peers, trackers (any URL is one) and full folders. `clock`: by which certificates expire."""
 
     def __init__(self, clock: Clock | None = None) -> None:
         self._clock = clock or SystemClock()
@@ -54,7 +38,6 @@ class MemorySwarm:
         self._by_hash: dict[bytes, dict[MemoryTorrent, None]] = {}
         # Kept as torrents come and go: asking each time would cost the square of the peers in every turn.
         self._neighbours: dict[MemoryTorrent, list[MemoryTorrent]] = {}
-        self._web_seeds: dict[str, MemoryWebSeed] = {}
         self._room: dict[Path, int] = {}
         self._next_port = _FIRST_PORT
         self._turning = False
@@ -63,11 +46,6 @@ class MemorySwarm:
         session = MemorySession(self, self._next_port, fingerprint, fault)
         self._next_port += 1
         return session
-
-    def publish(self, url: str, data: bytes) -> MemoryWebSeed:
-        seed = self._web_seeds[url] = MemoryWebSeed(url, data)
-        self.wake()
-        return seed
 
     def fill_disk(self, folder: Path, room_bytes: int) -> None:
         """From now on `folder` takes that many bytes of pieces and no more."""
@@ -111,10 +89,6 @@ class MemorySwarm:
     def _part(self, torrent: MemoryTorrent) -> None:
         for other in self._neighbours.pop(torrent, ()):
             self._neighbours[other].remove(torrent)
-
-    def read_web_seed(self, url: str, first: int, length: int) -> bytes | None:
-        seed = self._web_seeds.get(url)
-        return None if seed is None else seed.read(first, length)
 
     def take_room(self, folder: Path, size: int) -> bool:
         room = self._room.get(folder)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from common.bittorrent import REGIONAL_FINGERPRINT, BannedPeer, RateLimits, Torrent, TorrentStatus
-from common.bittorrent.checks import check_credentials, check_file, check_port, check_web_seed, disk_failure
+from common.bittorrent.checks import check_credentials, check_file, check_port, disk_failure
 from common.bittorrent.credentials import Credentials, PeerCertificate
 from common.bittorrent.failures import PieceRejected, TorrentRemoved
 from common.bittorrent.memory_rates import MemoryRates
@@ -32,8 +32,6 @@ class Network(Protocol):
     """What a torrent asks of the swarm."""
 
     def neighbours(self, torrent: MemoryTorrent) -> Sequence[MemoryTorrent]: ...
-
-    def read_web_seed(self, url: str, first: int, length: int) -> bytes | None: ...
 
     def take_room(self, folder: Path, size: int) -> bool: ...
 
@@ -67,8 +65,6 @@ class MemoryTorrent:
         every = frozenset(range(torrent.metainfo.piece_count))
         self._had = set(every if torrent.seed else torrent.have or ())
         check_file(torrent, frozenset(self._had))
-        for url in torrent.web_seeds:
-            check_web_seed(torrent.metainfo, url)
         self._received = dict.fromkeys(Kind, 0)
         self._sent = self._failed = self._cursor = 0
         self._banned: set[int] = set()
@@ -94,7 +90,6 @@ class MemoryTorrent:
             held_bytes=sum(self.metainfo.piece_size(index) for index in self._had),
             from_agents_bytes=self._received[Kind.AGENT],
             from_regionals_bytes=self._received[Kind.REGIONAL],
-            from_web_seeds_bytes=self._received[Kind.WEB_SEED],
             sent_bytes=self._sent,
             failed_bytes=self._failed,
             download_rate=0,
@@ -145,17 +140,6 @@ class MemoryTorrent:
         self.named.add(port)
         self._network.introduce(self)
 
-    async def add_web_seed(self, url: str) -> None:
-        self._check_usable()
-        check_web_seed(self.metainfo, url)
-        if url not in self._torrent.web_seeds:
-            self._torrent = replace(self._torrent, web_seeds=(*self._torrent.web_seeds, url))
-            self._network.wake()
-
-    async def remove_web_seed(self, url: str) -> None:
-        rest = tuple(other for other in self._torrent.web_seeds if other != url)
-        self._torrent = replace(self._torrent, web_seeds=rest)
-
     async def set_trackers(self, urls: Sequence[str]) -> None:
         self._check_usable()
         self._torrent = replace(self._torrent, trackers=tuple(urls))
@@ -202,7 +186,7 @@ class MemoryTorrent:
         """Fetch one missing piece, if anybody has one; whether something moved."""
         if self._settled.is_set() or self._torrent.upload_only or not self._rates.may_receive():
             return False
-        return any(self._take_from_peer(index) or self._take_from_web_seed(index) for index in self._wanted())
+        return any(self._take_from_peer(index) for index in self._wanted())
 
     def _take_from_peer(self, index: int) -> bool:
         sources = self._network.neighbours(self)
@@ -214,25 +198,15 @@ class MemoryTorrent:
                 return True
         return False
 
-    def _take_from_web_seed(self, index: int) -> bool:
-        for url in self._torrent.web_seeds:
-            first = index * self.metainfo.piece_length
-            data = self._network.read_web_seed(url, first, self.metainfo.piece_size(index))
-            if data is not None:
-                self._accept(index, data, Kind.WEB_SEED, None)
-                return True
-        return False
-
-    def _accept(self, index: int, data: bytes, kind: Kind, port: int | None) -> None:
+    def _accept(self, index: int, data: bytes, kind: Kind, port: int) -> None:
         self._received[kind] += len(data)
         self._rates.received(len(data))
         if verify_piece(self.metainfo, index, data):
             self._keep(index, data)
             return
         self._failed += len(data)
-        if port is not None:
-            self._banned.add(port)
-            self.tell_banned(BannedPeer(self.metainfo.info_hash, "127.0.0.1", port, ""))
+        self._banned.add(port)
+        self.tell_banned(BannedPeer(self.metainfo.info_hash, "127.0.0.1", port, ""))
 
     def _keep(self, index: int, data: bytes) -> bool:
         if not self._network.take_room(self._torrent.directory, len(data)):
@@ -252,10 +226,8 @@ class MemoryTorrent:
         return True
 
     def _wanted(self) -> Iterator[int]:
-        """What is wanted soon, then the slice; then each peer begins at another place, so that peers have something to
-        exchange.
-        """
-        yield from (index for index in (*self._soon, *self._torrent.first_pieces) if index not in self._had)
+        """What is wanted soon; then each peer begins at another place, so that peers have something to exchange."""
+        yield from (index for index in self._soon if index not in self._had)
         count = self.metainfo.piece_count
         start = self.port * 7 % count
         yield from (i for step in range(count) if (i := (start + step) % count) not in self._had)

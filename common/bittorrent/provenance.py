@@ -16,7 +16,6 @@ from enum import Enum
 class Kind(Enum):
     AGENT = "agent"
     REGIONAL = "regional"
-    WEB_SEED = "web_seed"
 
 
 @dataclass(frozen=True, slots=True)

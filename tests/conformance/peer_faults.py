@@ -68,18 +68,10 @@ class PeerFaults(PeerPlaces):
         await leecher.complete()
         assert (folder / metainfo.name).read_bytes() == data
 
-    async def test_what_is_no_web_seed_or_peer_is_refused(self, lab, place):
+    async def test_what_is_no_peer_is_refused(self, lab, place):
         metainfo = metainfo_of(content())
         session = await lab.session()
         leecher = await session.add(Torrent(metainfo, place()))
-        for url in (
-            f"ftp://127.0.0.1/{metainfo.name}",
-            "http://127.0.0.1/other",
-            f"http://127.0.0.1/{metainfo.name}?token=x",
-            f"http:///{metainfo.name}",
-        ):
-            with pytest.raises(Invalid):
-                await leecher.add_web_seed(url)
         for port in (0, -1, 65536):
             with pytest.raises(Invalid):
                 await leecher.connect_peer("127.0.0.1", port)

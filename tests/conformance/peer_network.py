@@ -20,11 +20,6 @@ LENGTH = 40 * PIECE + 12_345
 SALT = b"a tenant's secret salt"
 
 
-class WebSeed(Protocol):
-    url: str
-    ranges: list[tuple[int, int]]
-
-
 class SmallDisk(Protocol):
     path: Path
 
@@ -39,8 +34,6 @@ class PeerLab(Protocol):
         ...
 
     async def tracker(self) -> str: ...
-
-    async def web_seed(self, name: str, data: bytes) -> WebSeed: ...
 
     def small_disk(self, size: int) -> SmallDisk: ...
 
@@ -75,7 +68,7 @@ async def all_complete(handles: Sequence[TorrentHandle]) -> None:
 
 def received(handle: TorrentHandle) -> int:
     status = handle.status()
-    return status.from_agents_bytes + status.from_regionals_bytes + status.from_web_seeds_bytes
+    return status.from_agents_bytes + status.from_regionals_bytes
 
 
 class PeerPlaces:

@@ -1,6 +1,6 @@
 """What every `PeerSession` must do; `tests/common/bittorrent/` runs it on libtorrent and on the memory swarm.
 
-A subclass supplies the fixture `lab`: sessions of one network, a tracker, web seeds and a disk that can be full (the
+A subclass supplies the fixture `lab`: sessions of one network, a tracker and a disk that can be full (the
 protocol `PeerLab` in peer_network.py).
 """
 

@@ -7,7 +7,6 @@ import pytest
 from common.bittorrent import REGIONAL_FINGERPRINT, Torrent
 from common.bittorrent.recheck import verify_file
 from tests.conformance.peer_network import (
-    LENGTH,
     PIECE,
     PeerPlaces,
     all_complete,
@@ -39,7 +38,6 @@ class PeerTransfers(PeerPlaces):
             assert status.complete
             assert status.held_bytes == metainfo.length
             assert status.failed_bytes == 0
-            assert status.from_web_seeds_bytes == 0
             assert received(leecher) >= metainfo.length
             assert await leecher.have_pieces() == frozenset(range(metainfo.piece_count))
         given = sum(leecher.status().from_regionals_bytes for leecher in leechers)
@@ -129,47 +127,6 @@ class PeerTransfers(PeerPlaces):
         await leecher.complete()
         assert (folder / metainfo.name).read_bytes() == data
         assert received(leecher) == sum(metainfo.piece_size(index) for index in missing)
-
-    @pytest.mark.parametrize("length", [LENGTH, 16 * PIECE])
-    async def test_a_web_seed_alone_completes_where_no_peer_is(self, lab, place, length):
-        data = content(length)
-        metainfo = metainfo_of(data)
-        seed = await lab.web_seed(metainfo.name, data)
-        session, folder = await lab.session(), place()
-        leecher = await session.add(Torrent(metainfo, folder, web_seeds=[seed.url]))
-        await leecher.complete()
-        assert (folder / metainfo.name).read_bytes() == data
-        assert leecher.status().from_web_seeds_bytes == metainfo.length
-        assert leecher.status().from_agents_bytes == 0
-
-    async def test_a_web_seed_can_be_added_and_removed(self, lab, place):
-        data = content()
-        metainfo = metainfo_of(data)
-        seed = await lab.web_seed(metainfo.name, data)
-        session, origin, folder = await lab.session(), await lab.session(), place()
-        leecher = await session.add(Torrent(metainfo, folder))
-        await leecher.add_web_seed(seed.url)
-        await leecher.add_web_seed(seed.url)
-        await leecher.complete()
-        assert (folder / metainfo.name).read_bytes() == data
-        other = await origin.add(Torrent(metainfo, place(), web_seeds=[seed.url]))
-        await other.remove_web_seed(seed.url)
-        await other.remove_web_seed(seed.url)
-        await connect(other, session)
-        await other.complete()
-
-    async def test_first_pieces_are_asked_for_before_all_others(self, lab, place):
-        length = 256 << 10
-        data = content(64 * length)
-        metainfo = metainfo_of(data, piece_length=length)
-        seed = await lab.web_seed(metainfo.name, data)
-        session = await lab.session()
-        leecher = await session.add(Torrent(metainfo, place(), web_seeds=[seed.url], first_pieces=range(40, 44)))
-        await leecher.complete()
-        # A range may begin before the slice, never miss it.
-        first, behind = seed.ranges[0]
-        assert first < 44 * length
-        assert behind > 40 * length
 
     async def test_peers_find_each_other_through_the_tracker(self, lab, place):
         data = content()

@@ -1,4 +1,4 @@
-"""Tracker and web seed over HTTP: who gets what, and a real libtorrent leecher in the middle of it."""
+"""The tracker over HTTP: who is named to whom, and a real libtorrent leecher in the middle of it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from regional.serving import listening, watch
 from regional.tracker import Endpoint, Tracker
 from regional.web import Health, SwarmWeb
 
-from .conftest import PIECE, FakeCentre, Rig, Rigs, Sample, Signer, sample, until
+from .conftest import PIECE, FakeCentre, Rig, Rigs, Signer, sample, until
 
 LARGE = sample(20 * PIECE + 1000)
 OTHER = sample(3 * PIECE, seed=4)
@@ -43,9 +43,6 @@ class Site:
             decoded = bencode.decode(await answer.read())
             assert isinstance(decoded, dict)
             return decoded
-
-    def seed_url(self, subject: Sample, token: str) -> str:
-        return f"{self.url}/seed/{token}/{subject.digest.hex}"
 
 
 @pytest.fixture
@@ -118,73 +115,6 @@ async def test_an_announce_while_the_centre_is_away_works_for_known_swarms(site:
     assert answer[b"failure reason"].startswith(b"centre_away")
 
 
-async def test_a_web_seed_gives_ranges_to_the_authorised(site: Site) -> None:
-    url = site.seed_url(LARGE, site.rig.token(LARGE))
-    async with site.http.get(url, headers={"Range": f"bytes=10-{PIECE + 9}"}) as answer:
-        assert answer.status == 206
-        assert await answer.read() == LARGE.data[10 : PIECE + 10]
-    async with site.http.get(url) as answer:
-        assert await answer.read() == LARGE.data
-    async with site.http.head(url) as answer:
-        assert answer.headers["Content-Length"] == str(len(LARGE.data))
-
-
-@pytest.mark.parametrize(
-    ("who", "status"), [("stranger", 401), ("expired", 401), ("other content", 403), ("garbage", 401)]
-)
-async def test_a_web_seed_gives_nothing_to_others(site: Site, who: str, status: int) -> None:
-    token = {
-        "stranger": Signer().token(LARGE.key()),
-        "expired": site.rig.signer.token(LARGE.key(), seconds=-1000),
-        "other content": site.rig.token(OTHER),
-        "garbage": "x.y.z",
-    }[who]
-    await site.rig.hold(LARGE)
-    async with site.http.get(site.seed_url(LARGE, token)) as answer:
-        body = await answer.read()
-        assert answer.status == status
-        assert LARGE.data[:100] not in body
-        assert token.encode() not in body
-
-
-@pytest.mark.parametrize("name", ["zz", "0" * 63, "0" * 65, "..%2f..%2fetc%2fpasswd", "A" * 64])
-async def test_a_web_seed_of_no_digest_is_refused(site: Site, name: str) -> None:
-    async with site.http.get(f"{site.url}/seed/{site.rig.token(LARGE)}/{name}") as answer:
-        assert answer.status == 400
-        assert (await answer.json())["code"] == "digest_invalid"
-
-
-async def test_a_web_seed_waits_for_bytes_in_flight(site: Site, centre: FakeCentre) -> None:
-    centre.pause_at = 4 * PIECE
-    url = site.seed_url(LARGE, site.rig.token(LARGE))
-    async with asyncio.TaskGroup() as group:
-        early = group.create_task(_range(site, url, 0, PIECE))
-        late = group.create_task(_range(site, url, 10 * PIECE, 11 * PIECE))
-        assert await early == (206, LARGE.data[:PIECE])
-        assert not late.done()
-        centre.resume.set()
-        assert await late == (206, LARGE.data[10 * PIECE : 11 * PIECE])
-
-
-async def test_a_web_seed_that_cannot_get_the_bytes_says_when_to_come_back(site: Site, centre: FakeCentre) -> None:
-    centre.busy = 503, "7"
-    async with site.http.get(site.seed_url(SMALL, site.rig.token(SMALL))) as answer:
-        assert (answer.status, answer.headers["Retry-After"]) == (503, "7")
-        assert (await answer.json())["code"] == "centre_busy"
-
-
-async def test_a_web_seed_does_not_wait_longer_than_its_client(
-    site: Site, centre: FakeCentre, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("regional.web._SEED_SECONDS", 0.2)
-    centre.pause_at = 4 * PIECE
-    url = site.seed_url(LARGE, site.rig.token(LARGE))
-    assert await _range(site, url, 0, PIECE) == (206, LARGE.data[:PIECE])
-    async with site.http.get(url, headers={"Range": f"bytes={3 * PIECE}-{7 * PIECE - 1}"}) as answer:
-        assert (answer.status, answer.headers["Retry-After"]) == (503, "2")
-        assert (await answer.json())["code"] == "still_fetching"
-
-
 async def test_a_libtorrent_leecher_gets_everything_while_it_is_still_crossing(
     site: Site, centre: FakeCentre, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -221,30 +151,11 @@ async def test_a_libtorrent_leecher_gets_what_was_held_before_a_restart(
     assert centre.sent[LARGE.digest] == len(LARGE.data)
 
 
-async def test_libtorrent_takes_the_web_seed_without_any_peer(site: Site, tmp_path: Path) -> None:
-    await site.rig.hold(LARGE)
-    async with LibtorrentSession("127.0.0.1", 0, AGENT_FINGERPRINT) as agent:
-        seed = site.seed_url(LARGE, site.rig.token(LARGE))
-        handle = await agent.add(Torrent(LARGE.metainfo(), tmp_path, web_seeds=(seed,)))
-        async with asyncio.timeout(60):
-            await handle.complete()
-        assert (tmp_path / LARGE.digest.hex).read_bytes() == LARGE.data
-        assert handle.status().from_web_seeds_bytes >= len(LARGE.data)
-
-
 async def test_health_and_metrics_are_shown_and_hold_no_token(site: Site) -> None:
     await site.announce(site.rig.token(LARGE), LARGE.metainfo().info_hash)
-    async with site.http.get(site.seed_url(SMALL, site.rig.token(SMALL))) as answer:
-        assert await answer.read() == SMALL.data
     async with site.http.get(f"{site.url}/healthz") as answer:
         assert await answer.json() == {"status": "ok", "attached": False}
     async with site.http.get(f"{site.url}/metrics") as answer:
         text = await answer.text()
     assert 'longshore_regional_announces_total{outcome="answered"} 1.0' in text
-    assert 'longshore_regional_http_sent_bytes_total{route="/seed/{token}/{hex}"} 3000.0' in text
-    assert site.rig.token(SMALL)[:40] not in text
-
-
-async def _range(site: Site, url: str, start: int, end: int) -> tuple[int, bytes]:
-    async with site.http.get(url, headers={"Range": f"bytes={start}-{end - 1}"}) as answer:
-        return answer.status, await answer.read()
+    assert site.rig.token(LARGE)[:40] not in text

@@ -870,7 +870,7 @@ class RegionalEndpoint(_message.Message):
     content_url: _builtins.str
     """https, mutual TLS: blobs and metainfo"""
     swarm_url: _builtins.str
-    """http: tracker and web seed, for BitTorrent clients; authorised by content token"""
+    """http: tracker, for BitTorrent clients; authorised by content token"""
     peer_address: _builtins.str
     """host:port of its BitTorrent peer; empty: none"""
     def __init__(

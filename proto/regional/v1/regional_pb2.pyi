@@ -96,7 +96,7 @@ class Hello(_message.Message):
     content_url: _builtins.str
     """what agents of this IDC dial (https, mutual TLS)"""
     swarm_url: _builtins.str
-    """tracker and web seed (http)"""
+    """tracker (http)"""
     peer_address: _builtins.str
     """BitTorrent peer"""
     generation: _builtins.int

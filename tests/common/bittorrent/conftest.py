@@ -1,4 +1,4 @@
-"""A network of libtorrent peers on loopback for the tests: a tracker, web seeds and a small disk beside it."""
+"""A network of libtorrent peers on loopback for the tests: a tracker and a small disk beside it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ import socket
 import struct
 import subprocess
 import urllib.parse
-from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -18,12 +16,6 @@ from aiohttp import web
 
 from common.bittorrent import AGENT_FINGERPRINT, bencode
 from common.bittorrent.libtorrent import LibtorrentSession
-
-
-@dataclass
-class HttpWebSeed:
-    url: str
-    ranges: list[tuple[int, int]] = field(default_factory=list)
 
 
 class TmpfsDisk:
@@ -69,22 +61,6 @@ class LibtorrentLab:
             return web.Response(body=bencode.encode({b"interval": 60, b"peers": others}))
 
         return await self._serve("/announce", announce) + "/announce?token=secret"
-
-    async def web_seed(self, name: str, data: bytes, failures: Sequence[int] = ()) -> HttpWebSeed:
-        """`failures`: HTTP statuses of the first answers."""
-        seed, statuses = HttpWebSeed(""), iter(failures)
-
-        async def read(request: web.Request) -> web.Response:
-            if (failure := next(statuses, None)) is not None:
-                return web.Response(status=failure)
-            span = request.http_range
-            first, behind = span.start or 0, span.stop or len(data)
-            seed.ranges.append((first, behind))
-            header = {"Content-Range": f"bytes {first}-{behind - 1}/{len(data)}"}
-            return web.Response(status=206, body=data[first:behind], headers=header)
-
-        seed.url = await self._serve(f"/seed/token/{name}", read) + f"/seed/token/{name}"
-        return seed
 
     def small_disk(self, size: int) -> TmpfsDisk:
         if os.geteuid() != 0:

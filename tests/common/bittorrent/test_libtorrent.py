@@ -57,27 +57,12 @@ async def test_tokens_in_urls_never_reach_the_log(libtorrent_lab, tmp_path):
     metainfo = metainfo_of(content())
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
-    seed = await libtorrent_lab.web_seed("other", b"")
-    origin = seed.url.removesuffix("seed/token/other")
     session = await libtorrent_lab.session()
     trackers = [f"http://127.0.0.1:{port}/announce?token=sesame"]
-    web_seeds = [f"{origin}sesame/{metainfo.name}"]
     with structlog.testing.capture_logs() as entries:
-        await session.add(Torrent(metainfo, tmp_path, trackers=trackers, web_seeds=web_seeds))
-        await eventually(lambda: {"web seed failed", "tracker failed"} <= {entry["event"] for entry in entries})
+        await session.add(Torrent(metainfo, tmp_path, trackers=trackers))
+        await eventually(lambda: "tracker failed" in {entry["event"] for entry in entries})
     assert "sesame" not in str(entries)
-    assert {entry.get("error") for entry in entries} >= {"404 Not Found"}
-
-
-@pytest.mark.parametrize("status", [404, 503])
-async def test_a_web_seed_that_answered_with_an_error_is_asked_again(libtorrent_lab, tmp_path, status):
-    data = content()
-    metainfo = metainfo_of(data)
-    seed = await libtorrent_lab.web_seed(metainfo.name, data, failures=[status])
-    session = await libtorrent_lab.session()
-    leecher = await session.add(Torrent(metainfo, tmp_path, web_seeds=[seed.url]))
-    await leecher.complete()
-    assert leecher.status().from_web_seeds_bytes == metainfo.length
 
 
 async def test_a_liar_is_shut_out_by_its_address(libtorrent_lab, tmp_path):

@@ -9,14 +9,12 @@ from pathlib import Path
 import pytest
 
 from common.bittorrent import AGENT_FINGERPRINT, Torrent
-from common.bittorrent.memory import Fault, MemorySession, MemorySwarm, MemoryWebSeed
+from common.bittorrent.memory import Fault, MemorySession, MemorySwarm
 from tests.conformance.peer_network import (
     PIECE,
     all_complete,
-    connect,
     content,
     metainfo_of,
-    received,
 )
 from tests.conformance.peer_session import PeerSessionConformance
 
@@ -44,9 +42,6 @@ class MemoryLab:
 
     async def tracker(self) -> str:
         return "http://tracker/announce"
-
-    async def web_seed(self, name: str, data: bytes) -> MemoryWebSeed:
-        return self.swarm.publish(f"http://origin/{name}", data)
 
     def small_disk(self, size: int) -> FilledFolder:
         folder = self._scratch / "small"
@@ -104,20 +99,3 @@ async def test_a_liar_is_asked_once_by_each(tmp_path):
     assert spread_to[0][2] == 0
     assert all(failed <= PIECE for _, _, failed in spread_to[1:])
     assert any(failed for _, _, failed in spread_to[1:])
-
-
-async def test_peers_come_before_web_seeds(tmp_path):
-    data = content()
-    metainfo = metainfo_of(data)
-    swarm = MemorySwarm()
-    (tmp_path / metainfo.name).write_bytes(data)
-    (tmp_path / "leecher").mkdir()
-    origin, session = swarm.session(), swarm.session()
-    seed = swarm.publish(f"http://origin/{metainfo.name}", data)
-    await origin.add(Torrent(metainfo, tmp_path, seed=True))
-    leecher = await session.add(Torrent(metainfo, tmp_path / "leecher"))
-    await connect(leecher, origin)
-    await leecher.add_web_seed(seed.url)
-    await leecher.complete()
-    assert seed.ranges == []
-    assert received(leecher) == metainfo.length

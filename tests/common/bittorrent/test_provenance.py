@@ -16,7 +16,7 @@ def test_a_connection_that_went_stays_counted():
     provenance = Provenance()
     provenance.observe([connection(1, Kind.AGENT, 100), connection(2, Kind.REGIONAL, 50)], 150)
     provenance.observe([connection(2, Kind.REGIONAL, 70)], 170)
-    assert provenance.totals() == {Kind.AGENT: 100, Kind.REGIONAL: 70, Kind.WEB_SEED: 0}
+    assert provenance.totals() == {Kind.AGENT: 100, Kind.REGIONAL: 70}
 
 
 def test_a_connection_that_came_back_counts_anew():
@@ -31,19 +31,19 @@ def test_what_nobody_shows_goes_to_the_kind_that_left():
     provenance.observe([connection(1, Kind.AGENT, 100), connection(2, Kind.REGIONAL, 10)], 110)
     provenance.departed(Kind.REGIONAL)
     provenance.observe([connection(1, Kind.AGENT, 100)], 150)
-    assert provenance.totals() == {Kind.AGENT: 100, Kind.REGIONAL: 50, Kind.WEB_SEED: 0}
+    assert provenance.totals() == {Kind.AGENT: 100, Kind.REGIONAL: 50}
 
 
 def test_without_a_departure_it_is_shared_in_proportion():
     provenance = Provenance()
-    provenance.observe([connection(1, Kind.AGENT, 300), connection(2, Kind.WEB_SEED, 100)], 440)
-    assert provenance.totals() == {Kind.AGENT: 330, Kind.REGIONAL: 0, Kind.WEB_SEED: 110}
+    provenance.observe([connection(1, Kind.AGENT, 300), connection(2, Kind.REGIONAL, 100)], 440)
+    assert provenance.totals() == {Kind.AGENT: 330, Kind.REGIONAL: 110}
 
 
 def test_with_nothing_known_it_is_the_agents():
     provenance = Provenance()
     provenance.observe([], 7)
-    assert provenance.totals() == {Kind.AGENT: 7, Kind.REGIONAL: 0, Kind.WEB_SEED: 0}
+    assert provenance.totals() == {Kind.AGENT: 7, Kind.REGIONAL: 0}
 
 
 def test_totals_outlive_the_torrent_in_libtorrent():
