@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
@@ -17,8 +18,10 @@ limit = typer.Typer(help="How much of the links may be used, in Mbit/s of payloa
 _LINKS = ("wan_down_mbps", "regional_up_mbps", "host_up_mbps", "host_down_mbps")
 _WINDOW = re.compile(r"(\d\d:\d\d)-(\d\d:\d\d)(?:@(\S+))?")
 _NONE = "none"
+_EVERYTHING = "/api/v1/limits"
 
-Idc = Annotated[str | None, typer.Option("--idc", help="Of this data centre; without --idc and --tenant: of all.")]
+Idc = Annotated[str | None, typer.Option("--idc", help="Of this data centre; without any of the three: of all.")]
+Host = Annotated[str | None, typer.Option("--host", help="Of this host, IDC/NAME.")]
 Tenant = Annotated[str | None, typer.Option("--tenant", help="Of this tenant, within each link.")]
 Rate = Annotated[str | None, typer.Option(help="Mbit/s, or none")]
 Daily = Annotated[
@@ -50,6 +53,7 @@ def limit_list(context: typer.Context) -> None:
 def limit_set(
     context: typer.Context,
     idc: Idc = None,
+    host: Host = None,
     tenant: Tenant = None,
     wan_down: Rate = None,
     regional_up: Rate = None,
@@ -63,7 +67,8 @@ def limit_set(
     given = {link: _rate(text) for link, text in asked.items() if text is not None}
     if not given:
         raise Invalid("no link is named", action="add --wan-down, --regional-up, --host-up or --host-down")
-    body = _body(_now(session.client, idc, tenant))
+    scope = _scope(idc, host, tenant)
+    body = _body(_now(session.client, scope))
     if daily is None:
         body.update(given)
     else:
@@ -71,36 +76,46 @@ def limit_set(
         others = [one for one in body["windows"] if {key: one[key] for key in window} != window]
         same = next((one for one in body["windows"] if one not in others), window)
         body["windows"] = [{**same, **given}, *others]
-    made = session.client.put(_path(idc, tenant), body)["data"]
-    session.output.item(made, f"Limits of {_whose(idc, tenant)} are in force.")
+    made = session.client.put(scope.path, body)["data"]
+    session.output.item(made, f"Limits of {scope.name} are in force.")
 
 
 @limit.command("rm")
-def limit_rm(context: typer.Context, idc: Idc = None, tenant: Tenant = None) -> None:
+def limit_rm(context: typer.Context, idc: Idc = None, host: Host = None, tenant: Tenant = None) -> None:
     """Take all limits of a scope back."""
     session = session_of(context)
-    made = session.client.put(_path(idc, tenant), {})["data"]
-    session.output.item(made, f"{_whose(idc, tenant)} has no limits of its own any more.")
+    scope = _scope(idc, host, tenant)
+    made = session.client.put(scope.path, {})["data"]
+    session.output.item(made, f"{scope.name} has no limits of its own any more.")
 
 
-def _now(client: Any, idc: str | None, tenant: str | None) -> Mapping[str, Any]:
-    if idc is not None or tenant is not None:
-        found: Mapping[str, Any] = client.get(_path(idc, tenant))["data"]
-        return found
-    everything = client.get("/api/v1/limits")["data"]
-    return next((one for one in everything if one["scope"] == "platform"), {})
+@dataclass(frozen=True, slots=True)
+class _Scope:
+    name: str
+    path: str
 
 
-def _path(idc: str | None, tenant: str | None) -> str:
-    if idc is not None and tenant is not None:
-        raise Invalid("--idc and --tenant were both given", action="a limit is of one of them; give one")
+def _scope(idc: str | None, host: str | None, tenant: str | None) -> _Scope:
+    """Raises `Invalid` if several were given."""
+    if sum(name is not None for name in (idc, host, tenant)) > 1:
+        raise Invalid("a limit is of one data centre, host or tenant", action="give one of --idc, --host, --tenant")
     if idc is not None:
-        return f"/api/v1/idcs/{path_of(idc)}/limits"
-    return "/api/v1/limits" if tenant is None else f"/api/v1/tenants/{path_of(tenant)}/limits"
+        return _Scope(f"IDC {idc}", f"/api/v1/idcs/{path_of(idc)}/limits")
+    if host is not None:
+        if host.count("/") != 1:
+            raise Invalid(f"{host!r} names no host", action="give IDC/NAME, as `longshore host list` shows")
+        return _Scope(f"host {host}", f"/api/v1/hosts/{path_of(host)}/limits")
+    if tenant is not None:
+        return _Scope(f"tenant {tenant}", f"/api/v1/tenants/{path_of(tenant)}/limits")
+    return _Scope("the platform", _EVERYTHING)
 
 
-def _whose(idc: str | None, tenant: str | None) -> str:
-    return f"IDC {idc}" if idc is not None else "the platform" if tenant is None else f"tenant {tenant}"
+def _now(client: Any, scope: _Scope) -> Mapping[str, Any]:
+    said = client.get(scope.path)["data"]
+    if scope.path == _EVERYTHING:
+        return next((one for one in said if one["scope"] == "platform"), {})
+    found: Mapping[str, Any] = said
+    return found
 
 
 def _body(now: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""Policies of link use, and the rules that they amount to for one IDC; pure.
+"""Policies of link use, and the rules that they amount to for one IDC or host; pure.
 
-An IDC's word on a link replaces the platform's; a tenant's holds within each link of every IDC. Within one policy a
-window of the day stands before what is always true. Rates are payload in Mbit/s (10^6 bits).
+A host's word on a link replaces its IDC's, an IDC's the platform's; a tenant's holds within each link of every IDC.
+Within one policy a window of the day stands before what is always true. Rates are payload in Mbit/s (10^6 bits).
 """
 
 from __future__ import annotations
@@ -32,12 +32,13 @@ class LimitUnknown(NotFound):
 class ScopeKind(StrEnum):
     PLATFORM = "platform"
     IDC = "idc"
+    HOST = "host"
     TENANT = "tenant"
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """`target_id` is empty for the platform, else an IDC's or a tenant's."""
+    """`target_id` is empty for the platform, else an IDC's, a host's or a tenant's."""
 
     kind: ScopeKind
     target_id: str = ""
@@ -89,14 +90,23 @@ def check(policy: LimitPolicy) -> LimitPolicy:
     return policy
 
 
-def rules_for(policies: Policies, idc_id: str, links: Sequence[Link]) -> list[LimitRule]:
-    """What an edge of that IDC keeps on its `links`, in the order in which it looks."""
-    own = policies.get(Scope(ScopeKind.IDC, idc_id), LimitPolicy())
-    general = policies.get(Scope(ScopeKind.PLATFORM), LimitPolicy())
+def check_for(kind: ScopeKind, policy: LimitPolicy) -> LimitPolicy:
+    """`policy` itself. Raises `LimitInvalid`, also for links that such a scope does not have."""
+    check(policy)
+    strange = [link.value for link in Link if link not in HOST_LINKS and policy.speaks_of(link)]
+    if kind is ScopeKind.HOST and strange:
+        raise LimitInvalid(f"{' and '.join(strange)} is no link of a host", action="give host_up and host_down")
+    return policy
+
+
+def rules_for(policies: Policies, idc_id: str, links: Sequence[Link], host_id: str = "") -> list[LimitRule]:
+    """What an edge of that IDC (a host, if its id is given) keeps on its `links`, in the order in which it looks."""
+    scopes = (Scope(ScopeKind.HOST, host_id), Scope(ScopeKind.IDC, idc_id), Scope(ScopeKind.PLATFORM))
+    said = [policies[scope] for scope in scopes if scope in policies]
     tenants = {scope.target_id: one for scope, one in policies.items() if scope.kind is ScopeKind.TENANT}
     rules: list[LimitRule] = []
     for link in links:
-        rules += _rules(own if own.speaks_of(link) else general, link)
+        rules += _rules(next((one for one in said if one.speaks_of(link)), LimitPolicy()), link)
         for tenant_id in sorted(tenants):
             rules += _rules(tenants[tenant_id], link, tenant_id)
     return rules

@@ -1,4 +1,4 @@
-"""`/api/v1/limits`, and the limits of one IDC or tenant."""
+"""`/api/v1/limits`, and the limits of one IDC, host or tenant."""
 
 from __future__ import annotations
 
@@ -34,6 +34,16 @@ def build_router(service: LimitService) -> APIRouter:
     async def put_idc(principal: CurrentPrincipal, name: str, body: LimitsBody) -> Envelope[LimitsView]:
         """Limits of a data centre's links, instead of the platform's; all of them at once."""
         return await _put(principal, ScopeKind.IDC, name, body)
+
+    @router.get("/hosts/{idc}/{name}/limits")
+    async def get_host(principal: CurrentPrincipal, idc: str, name: str) -> Envelope[LimitsView]:
+        """Limits of one host's lines."""
+        return Envelope[LimitsView](data=limits_view(await service.get(principal, ScopeKind.HOST, f"{idc}/{name}")))
+
+    @router.put("/hosts/{idc}/{name}/limits")
+    async def put_host(principal: CurrentPrincipal, idc: str, name: str, body: LimitsBody) -> Envelope[LimitsView]:
+        """Limits of one host's lines, instead of its data centre's; all of them at once."""
+        return await _put(principal, ScopeKind.HOST, f"{idc}/{name}", body)
 
     @router.get("/tenants/{name}/limits")
     async def get_tenant(principal: CurrentPrincipal, name: str) -> Envelope[LimitsView]:

@@ -52,7 +52,7 @@ class LimitsBody(RatesBody):
 
 class LimitsView(LimitsBody):
     scope: ScopeKind
-    name: str = Field(description="of the IDC or tenant; empty for the platform")
+    name: str = Field(description="of the IDC or tenant, idc/name of a host; empty for the platform")
 
 
 def limits_view(found: ScopePolicy) -> LimitsView:

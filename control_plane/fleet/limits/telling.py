@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from common.limits import LimitRule, Link
 from control_plane.database import Database
 from control_plane.fleet.limits import store
-from control_plane.fleet.limits.model import HOST_LINKS, REGIONAL_LINKS, rules_for
+from control_plane.fleet.limits.model import HOST_LINKS, REGIONAL_LINKS, Scope, ScopeKind, rules_for
 from control_plane.fleet.session import Session
 from proto.agent.v1 import agent_pb2
 from proto.content.v1 import content_pb2
@@ -31,13 +31,15 @@ class LimitsTelling:
             return
         async with self._database.reading() as connection:
             policies = await store.all_policies(connection)
-        messages: dict[tuple[str, str], content_pb2.Limits] = {}
+        messages: dict[tuple[str, str, str], content_pb2.Limits] = {}
         for session in sessions:
             member = session.member
-            place = member.kind, member.idc_id
+            # Few hosts have limits of their own; all others of an IDC share one message.
+            host_id = member.id if Scope(ScopeKind.HOST, member.id) in policies else ""
+            place = member.kind, member.idc_id, host_id
             if place not in messages:
                 links = HOST_LINKS if member.kind == "host" else REGIONAL_LINKS
-                messages[place] = limits_message(rules_for(policies, member.idc_id, links))
+                messages[place] = limits_message(rules_for(policies, member.idc_id, links, host_id))
             if session.told_limits != messages[place]:
                 session.told_limits = messages[place]
                 session.send(_down(member.kind, messages[place]))

@@ -29,6 +29,9 @@ def test_what_makes_no_sense_is_refused(admin: Longshore, image: str) -> None:
     assert admin("preheat", "create", image, "--daily", "whenever").code == 2
     assert admin("preheat", "create", image, "--label", "rack=r1").code == 5
     assert admin("limit", "set", "--wan-down", "quick").code == 2
+    assert admin("limit", "set", "--host", "e1", "--host-up", "5").code == 2
+    assert admin("limit", "set", "--host", "south/e1", "--idc", "south", "--host-up", "5").code == 2
+    assert admin("limit", "set", "--host", "south/e1", "--host-up", "5").code == 5
 
 
 def test_limits_are_given_by_link_and_hour_and_a_forecast_follows(

@@ -17,11 +17,14 @@ from control_plane.fleet.limits.routes import build_router
 from control_plane.fleet.limits.service import LimitService
 from control_plane.fleet.limits.telling import limits_message
 from control_plane.fleet.service import Fleet, FleetOptions, open_fleet
+from control_plane.tenants.access import Principal
 from control_plane.web.errors import install_error_handlers
+from control_plane.web.paging import PageRequest
 from tests.control_plane.fleet.edge import Edge, eventually
 from tests.control_plane.fleet.plane import Names, Plane, sealer
 from tests.control_plane.swarm.parts import Tenants
 
+ROOT = Principal("u-root", "root", platform_admin=True)
 FOR_EVERYBODY = {("GET", "/api/v1/limits"), ("GET", "/api/v1/idcs/east/limits")}
 ROUTES = [
     *FOR_EVERYBODY,
@@ -125,3 +128,37 @@ async def test_who_is_attached_hears_of_a_change_at_once(plane: Plane, edge: obj
         await eventually(lambda: agent.bodies().count("limits") == 2)
     told = [message.limits for message in agent.received if message.HasField("limits")][-1]
     assert rules_from(told) == (LimitRule(Link.HOST_UP, 1_000_000),)
+
+
+async def test_a_host_with_limits_of_its_own_keeps_those(plane: Plane, edge: object) -> None:
+    slow: Edge = edge("e1")  # type: ignore[operator]
+    other: Edge = edge("e2")  # type: ignore[operator]
+    for each, name in ((slow, "e1"), (other, "e2")):
+        await each.enrol(await plane.join_token(), name=name)
+    service = LimitService(plane.fleet.database, Tenants("acme"))
+    idc = next(iter((await plane.fleet.members.list("host", PageRequest(1, 10))).items)).member.idc
+    await service.put(ROOT, ScopeKind.IDC, idc, LimitPolicy({Link.HOST_UP: 8.0, Link.HOST_DOWN: 80.0}))
+    await service.put(ROOT, ScopeKind.HOST, f"{idc}/e1", LimitPolicy({Link.HOST_UP: 1.0}))
+    async with slow.attached(), other.attached():
+        for each in (slow, other):
+            await eventually(lambda edge=each: "limits" in edge.bodies())
+    told = [
+        [rules_from(message.limits) for message in each.received if message.HasField("limits")][-1]
+        for each in (slow, other)
+    ]
+    assert told[0] == (LimitRule(Link.HOST_UP, 125_000), LimitRule(Link.HOST_DOWN, 10_000_000))
+    assert told[1] == (LimitRule(Link.HOST_UP, 1_000_000), LimitRule(Link.HOST_DOWN, 10_000_000))
+    shown = await service.everything(ROOT)
+    assert [(one.kind.value, one.name) for one in shown] == [("idc", idc), ("host", f"{idc}/e1")]
+    await service.put(ROOT, ScopeKind.HOST, f"{idc}/e1", LimitPolicy())
+    assert len(await service.everything(ROOT)) == 1
+
+
+async def test_a_host_has_no_links_but_its_own_and_must_exist(client: httpx.AsyncClient) -> None:
+    admin = {"Authorization": "admin"}
+    path = "/api/v1/hosts/east/e9/limits"
+    assert (await client.put(path, json={"wan_down_mbps": 5}, headers=admin)).status_code == 400
+    assert (await client.put(path, json={"host_up_mbps": 5}, headers=admin)).status_code == 404
+    assert (await client.get(path, headers=admin)).status_code == 404
+    assert (await client.put(path, json={"host_up_mbps": 5}, headers={"Authorization": "user"})).status_code == 403
+    assert (await client.get("/api/v1/limits", headers=admin)).json()["data"] == []
