@@ -1,7 +1,10 @@
 """Logging in, tenants, users and keys, as people and programs do it."""
 
+import base64
 import json
 import stat
+import urllib.error
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -162,6 +165,26 @@ def test_a_key_speaks_for_its_user_until_it_is_removed(admin: Longshore, strange
     assert program("whoami").code == 3
     assert listed["id"] not in admin("api-key", "list").out
     assert admin("api-key", "rm", "7f000000-0000-7000-8000-000000000000").code == 5
+
+
+def test_a_docker_login_is_seen_and_ended(admin: Longshore, plane: Plane) -> None:
+    basic = base64.b64encode(f"admin:{plane.password}".encode()).decode()
+    service = "service=longshore-registry"
+    asking = urllib.request.Request(f"{plane.url}/v2/token?{service}&client_id=docker&offline_token=true")
+    asking.add_header("Authorization", f"Basic {basic}")
+    with urllib.request.urlopen(asking, timeout=10) as answer:
+        kept = json.load(answer)["refresh_token"]
+    form = f"grant_type=refresh_token&refresh_token={kept}&client_id=docker&{service}".encode()
+    with urllib.request.urlopen(f"{plane.url}/v2/token", form, timeout=10) as answer:
+        assert json.load(answer)["access_token"]
+    (listed,) = admin("registry-login", "list", "--json").json
+    assert listed["client"] == "docker"
+    assert listed["last_used_at"]
+    assert kept.rpartition("_")[2] not in admin("registry-login", "list", "--json").out
+    assert admin("registry-login", "end", listed["id"]).code == 0
+    assert admin("registry-login", "end", listed["id"]).code == 5
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        urllib.request.urlopen(f"{plane.url}/v2/token", form, timeout=10)
 
 
 def test_a_key_can_be_limited_to_a_role_in_one_tenant(admin: Longshore, stranger: Longshore) -> None:

@@ -216,6 +216,42 @@ async def test_a_server_that_is_killed_goes_on_where_it_was(
         assert rows[0]["bytes_done"] < 2 * LAYER_BYTES
 
 
+async def test_what_was_copied_and_is_gone_goes_there_at_the_next_run(
+    planes: tuple[Plane, Plane], owners: tuple[Longshore, Longshore]
+) -> None:
+    (east, west), program = planes, owners[0]
+    words = ("replication", "rule", "create", "tidy", "push", "there", "--tenant", "acme", "--also-delete")
+    when = ("--cron", "30 2 * * 1-5", "--time-zone", "Asia/Shanghai")
+    assert program(*words, *when, "--repository", "acme/tidy/*").code == 0
+    shown = program("replication", "rule", "show", "tidy", "--json").json
+    assert (shown["cron"], shown["time_zone"], shown["next_run_at"][11:16]) == (
+        "30 2 * * 1-5",
+        "Asia/Shanghai",
+        "18:30",
+    )
+    assert program("replication", "rule", "update", "tidy", "--cron", "61 * * * *").code == 2
+
+    async def ran() -> None:
+        run = (await asyncio.to_thread(program, "replication", "run", "tidy", "--json")).json["id"]
+        await until(lambda: {each["id"]: each["state"] for each in executions(program)}[run] == "succeeded")
+
+    async with (
+        talking_to(east.url, username="admin", password=east.password) as here,
+        talking_to(west.url, username="admin", password=west.password) as there,
+    ):
+        for tag in ("1", "2"):
+            await push_image(here, "acme/tidy/web", tag, (tag.encode(),))
+        await push_image(there, "acme/tidy/web", "theirs", (b"theirs",))
+        await ran()
+        assert [tag async for tag in there.tags("acme/tidy/web")] == ["1", "2", "theirs"]
+        await here.delete("acme/tidy/web", "manifests", "1")
+        await ran()
+        assert [tag async for tag in there.tags("acme/tidy/web")] == ["2", "theirs"]
+    assert program("replication", "rule", "update", "tidy", "--every-hours", "24").code == 0
+    shown = program("replication", "rule", "show", "tidy", "--json").json
+    assert (shown["cron"], shown["every_hours"]) == (None, 24)
+
+
 def test_what_is_somebody_elses_does_not_exist(owners: tuple[Longshore, Longshore], tmp_path: Path) -> None:
     admin = owners[0]
     assert admin("tenant", "create", "birch").code == 0

@@ -93,6 +93,26 @@ async def test_an_operator_pushes_and_a_viewer_pulls_with_tokens(centre: Centre)
     assert pulled.content == PAYLOAD
 
 
+async def test_docker_login_needs_the_password_once(centre: Centre, clock: ManualClock) -> None:
+    """The requests of dockerd: `docker login`, and pulls on later days with what the credential store then holds."""
+    assert await push(centre, await token(centre, "olga", f"repository:{WEB}:pull,push")) == [201, 201]
+    service = TenantSettings().registry_service
+    login = {"account": "vera", "client_id": "docker", "offline_token": "true", "service": service}
+    stored = (await centre.client.get("/v2/token", params=login, headers=basic("vera"))).json()["refresh_token"]
+    form = {"grant_type": "refresh_token", "refresh_token": stored, "client_id": "docker", "service": service}
+    for _ in range(3):
+        clock.tick(7 * 86400)
+        got = await centre.client.post("/v2/token", data=form | {"scope": f"repository:{WEB}:pull,push"})
+        assert got.json()["scope"] == f"repository:{WEB}:pull", "no more than vera may"
+        bearer = {"Authorization": f"Bearer {got.json()['access_token']}"}
+        assert (await centre.client.get(f"/v2/{WEB}/manifests/1", headers=bearer)).content == PAYLOAD
+    opens_nothing_else = {"Authorization": f"Bearer {stored}"}
+    assert (await centre.client.get(f"/v2/{WEB}/manifests/1", headers=opens_nothing_else)).status_code == 401
+    await centre.tenancy.accounts.set_password(ADMIN, "vera", "another good password")
+    refused = await centre.client.post("/v2/token", data=form)
+    assert (refused.status_code, refused.json()["errors"][0]["code"]) == (401, "UNAUTHORIZED")
+
+
 async def test_a_token_expires_and_is_worth_nothing_elsewhere(centre: Centre, clock: ManualClock) -> None:
     mine = await token(centre, "olga", f"repository:{WEB}:pull,push")
     assert (await centre.client.get("/v2/acme/other/tags/list", headers=mine)).status_code == 401
