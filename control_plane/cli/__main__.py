@@ -23,6 +23,7 @@ from control_plane.cli import (
     images,
     instances,
     limits,
+    lxd_image,
     mirrors,
     preheats,
     quota,
@@ -56,6 +57,7 @@ app.add_typer(accounts.user, name="user")
 app.add_typer(accounts.api_key, name="api-key")
 app.add_typer(registry_logins.registry_login, name="registry-login")
 collection.add_to(images.image)
+lxd_image.add_to(images.image, images.bars)
 app.add_typer(robots.robot, name="robot")
 app.add_typer(robots.group, name="group")
 app.add_typer(images.image, name="image")

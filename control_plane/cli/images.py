@@ -40,7 +40,7 @@ def image_push(
         opened = open_image(path, scratch)
         sizes = {blob.digest: blob.size for blob in opened.all_blobs()}
         with session.output.progress() as progress:
-            digest = push(session.client, target, opened, _bars(progress, sizes))
+            digest = push(session.client, target, opened, bars(progress, sizes))
     session.output.item(
         {"reference": str(target), "digest": str(digest), "size_bytes": sum(sizes.values()), "blobs": len(sizes)},
         f"{target} pushed: {digest}",
@@ -57,7 +57,7 @@ def image_pull(
     session = session_of(context)
     source = Reference.parse(reference)
     with session.output.progress() as progress:
-        digest = pull(session.client, source, directory, _bars(progress, {}))
+        digest = pull(session.client, source, directory, bars(progress, {}))
     session.output.item({"reference": str(source), "digest": str(digest)}, f"{source} pulled to {directory}: {digest}")
 
 
@@ -94,7 +94,7 @@ def image_rm(context: typer.Context, reference: Annotated[str, typer.Argument(he
     session.output.item({"reference": str(target), "removed": True}, f"{target} removed.")
 
 
-def _bars(progress: Progress, sizes: dict[Digest, int]) -> Callable[[Digest, int], None]:
+def bars(progress: Progress, sizes: dict[Digest, int]) -> Callable[[Digest, int], None]:
     tasks = {digest: progress.add_task(digest.hex[:12], total=size, start=False) for digest, size in sizes.items()}
 
     def advance(digest: Digest, held: int) -> None:

@@ -1,4 +1,5 @@
-"""Real servers for the tests: PostgreSQL, Redis, etcd, Ceph with its S3 gateway, dockerd; skopeo and podman as clients.
+"""Real servers for the tests: PostgreSQL, Redis, etcd, Ceph with its S3 gateway, dockerd and LXD; skopeo and podman as
+clients.
 
 Every engine listens on loopback, on a free port that its own process is proved to own, keeps its state in a short
 scratch directory, dies with the process that started it, and is ended by process id. Nothing here installs anything

@@ -22,6 +22,8 @@ from tests.engines.dockerd import DockerEngine
 from tests.engines.dockerd import docker_engine as running_docker
 from tests.engines.dockerd import docker_host_engine as running_host_docker
 from tests.engines.etcd import EtcdEngine, etcd_engine
+from tests.engines.lxd import LxdEngine
+from tests.engines.lxd import lxd_engine as running_lxd
 from tests.engines.podman import Podman, podman_client
 from tests.engines.postgresql import PostgresEngine, postgres_engine
 from tests.engines.redis import RedisEngine, redis_engine
@@ -151,6 +153,20 @@ def docker_host_engine(_host_docker: DockerEngine) -> Iterator[DockerEngine]:
     if not _host_docker.process.running:
         _host_docker.start()
     _host_docker.remove_containers()
+
+
+@pytest.fixture(scope="session")
+def _shared_lxd() -> Iterator[LxdEngine]:
+    with running("lxd", running_lxd()) as engine:
+        yield engine
+
+
+@pytest.fixture
+def lxd_engine(_shared_lxd: LxdEngine) -> Iterator[LxdEngine]:
+    """LXD in a machine of its own; instances, volumes and images are removed after each test."""
+    yield _shared_lxd
+    _shared_lxd.heal()
+    _shared_lxd.remove_everything()
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "redis": ("redis-server",),
     "etcd": ("etcd-server",),
     "docker": ("docker.io", "iptables", "busybox-static", "ca-certificates"),
+    "lxd": ("lxd", "uidmap", "dnsmasq-base", "nftables", "squashfs-tools", "xz-utils", "busybox-static"),
     "registry-clients": ("skopeo", "podman"),
     "registry": ("docker-registry",),
     "ceph": ("ceph-mon", "ceph-osd", "radosgw", "ceph-common"),

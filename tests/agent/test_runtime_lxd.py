@@ -1,0 +1,245 @@
+"""The LXD driver on a real LXD: the contract of all drivers, and what is LXD's own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import pytest
+from pylxd.exceptions import LXDAPIException
+
+from agent.model import ContainerSpec
+from agent.runtimes import LABEL_ADOPT, Channel, EngineAway, LogQuery
+from agent.runtimes.lxd import LxdRuntimeDriver
+from agent.runtimes.lxd_images import alias_of
+from agent.runtimes.lxd_init import command_in
+from common.clock import SystemClock
+from common.digest import Digest
+from common.lifecycle import Lifecycle
+from tests.agent.lxd_samples import LxdSample, unified_sample
+from tests.conformance.runtime_driver import SLEEPER, RuntimeDriverContract, World, started
+from tests.conformance.runtime_driver_adoption import AdoptionContract
+from tests.conformance.runtime_driver_states import CapabilityContract, PauseContract, SampleContract, SnapshotContract
+from tests.conformance.runtime_driver_streams import ExecContract, ExportContract, LogContract, lines, outcome
+from tests.engines.lxd import POOL, LxdEngine
+from tests.engines.lxd_image import unified_image
+
+
+class LxdWorld:
+    absent_manifest = Digest.of(b"no image")
+
+    def __init__(self, engine: LxdEngine, image: LxdSample, lifecycle: Lifecycle) -> None:
+        self.engine = engine
+        self.image = image
+        self.manifest = image.manifest
+        self.lifecycle = lifecycle
+        self.driver = self.make(str(engine.socket), "host-1")
+        self.neighbour = self.make(str(engine.socket), "host-2")
+        self.unreachable = self.make("/nowhere/unix.socket", "host-1")
+        self.client = engine.client()
+
+    def make(self, socket: str, host_id: str, **settings: Any) -> LxdRuntimeDriver:
+        return LxdRuntimeDriver(socket, host_id, self.image.open_held, SystemClock(), self.lifecycle.spawn, **settings)
+
+    async def foreign_container(self, name: str) -> str:
+        await self.driver.pull("acme/system", self.manifest)
+        return await asyncio.to_thread(self._make, name, {"raw.lxc": "lxc.init.cmd=/bin/sleep 600"}, {})
+
+    async def foreign_is_running(self, runtime_id: str) -> bool:
+        return (await asyncio.to_thread(self.instance, runtime_id))["status"] == "Running"
+
+    async def offered_container(self, name: str, spec: ContainerSpec, labels: Mapping[str, str]) -> str:
+        config = {
+            "raw.lxc": f"lxc.init.cmd={' '.join(spec.command)}",
+            "boot.autostart.priority": "7",
+            "limits.memory": f"{spec.memory_bytes >> 20}MiB",
+            **{f"environment.{key}": value for key, value in spec.environment.items()},
+            **{f"user.{key}": value for key, value in labels.items()},
+        }
+        devices = {}
+        for one in spec.mounts:
+            with contextlib.suppress(LXDAPIException):
+                self.client.api.storage_pools[POOL].volumes.custom.post(json={"name": one.volume})
+            devices["data"] = {"type": "disk", "pool": POOL, "source": one.volume, "path": one.target}
+        return await asyncio.to_thread(self._make, name, config, devices)
+
+    def _make(self, name: str, config: Mapping[str, str], devices: Mapping[str, Mapping[str, str]]) -> str:
+        body = {
+            "name": name,
+            "profiles": ["default"],
+            "source": {"type": "image", "alias": alias_of(self.manifest)},
+            "config": dict(config),
+            "devices": dict(devices),
+        }
+        self.engine.wait(self.client, self.client.api.instances.post(json=body))
+        start = {"action": "start", "timeout": 10, "force": True}
+        self.engine.wait(self.client, self.client.api.instances[name].state.put(json=start))
+        return str(self.client.api.instances[name].get().json()["metadata"]["config"]["volatile.uuid"])
+
+    def instance(self, runtime_id: str) -> dict[str, Any]:
+        listed = self.client.api.instances.get(params={"recursion": 1}).json()["metadata"]
+        (found,) = [one for one in listed if one["config"]["volatile.uuid"] == runtime_id]
+        return dict(found)
+
+    async def kept_beyond(self, runtime_id: str) -> bool:
+        instance = await asyncio.to_thread(self.instance, runtime_id)
+        config = instance["config"]
+        found = {
+            "priority": config.get("boot.autostart.priority") == "7",
+            "environment": config.get("environment.COLOUR") == "red",
+            "labels": config.get("user.team") == "blue" and f"user.{LABEL_ADOPT}" not in config,
+            "memory": config.get("limits.memory") == "64MiB",
+            "volumes": instance["devices"]["data"]["source"] == "longshore-test-data",
+        }
+        assert all(found.values()), found
+        return True
+
+    async def speak(self, runtime_id: str, channel: Channel, text: str) -> None:
+        assert (await outcome(self.driver, runtime_id, "sh", "-c", f"echo {text} > /dev/console"))[0] == 0
+
+    async def commands(self, runtime_id: str) -> str:
+        return (await outcome(self.driver, runtime_id, "ps"))[1].decode()
+
+    async def forget_image(self) -> None:
+        for fingerprint in await asyncio.to_thread(self._images):
+            self.engine.wait(self.client, self.client.api.images[fingerprint].delete())
+
+    def _images(self) -> list[str]:
+        return [str(path).rpartition("/")[2] for path in self.client.api.images.get().json()["metadata"]]
+
+    async def details(self, runtime_id: str) -> dict[str, object]:
+        instance = await asyncio.to_thread(self.instance, runtime_id)
+        config, devices = instance["config"], instance["devices"].values()
+        raw = config.get("raw.lxc", "")
+        set_empty = [line.partition("=")[2].rstrip("=") for line in raw.splitlines() if "lxc.environment" in line]
+        named = {key.removeprefix("environment."): value for key, value in config.items() if "environment." in key}
+        proxies = [one for one in devices if one["type"] == "proxy"]
+        return {
+            "environment": {**named, **dict.fromkeys(set_empty, "")},
+            "labels": {key.removeprefix("user."): value for key, value in config.items() if key.startswith("user.")},
+            "ports": {
+                f"{one['connect'].split(':')[2]}/{one['connect'].split(':')[0]}": one["listen"].split(":")[1]
+                for one in proxies
+            },
+            "mounts": {
+                one["path"]: (one["source"], one.get("readonly") == "true") for one in devices if one["type"] == "disk"
+            },
+            "cpus": _cpus(config.get("limits.cpu.allowance", "")),
+            "memory_bytes": int(config.get("limits.memory", "0B").removesuffix("B")),
+            "command": list(command_in(raw)),
+            "privileged": config.get("security.privileged") == "true",
+            "disk_bytes": 0,
+        }
+
+    async def close(self) -> None:
+        for driver in (self.driver, self.neighbour, self.unreachable):
+            await driver.close()
+
+
+def _cpus(allowance: str) -> float:
+    quota, _, period = allowance.replace("ms", "").partition("/")
+    return int(quota) / int(period) if quota else 0.0
+
+
+@pytest.fixture(scope="session")
+def lxd_image() -> LxdSample:
+    return unified_sample(unified_image())
+
+
+@pytest.fixture
+async def world(lxd_engine: LxdEngine, lxd_image: LxdSample) -> AsyncIterator[LxdWorld]:
+    async with Lifecycle() as lifecycle:
+        world = LxdWorld(lxd_engine, lxd_image, lifecycle)
+        try:
+            yield world
+        finally:
+            await world.close()
+
+
+pytestmark = pytest.mark.engine("lxd")
+
+
+class TestLxdRuntimeDriver(RuntimeDriverContract):
+    pass
+
+
+class TestLxdExec(ExecContract):
+    pass
+
+
+class TestLxdLogs(LogContract):
+    """A console has neither times nor a second channel."""
+
+    async def test_logs_are_read_in_order_with_their_channel_and_time(self, world: World) -> None:
+        runtime_id = await started(world)
+        spoken = [(Channel.OUTPUT, text) for text in ("one", "two", "three")]
+        for channel, text in spoken:
+            await world.speak(runtime_id, channel, text)
+        await self._until_lines(world, runtime_id, 3)
+        assert await lines(world.driver, runtime_id, LogQuery()) == spoken
+        assert await lines(world.driver, runtime_id, LogQuery(tail=2)) == spoken[1:]
+        assert await lines(world.driver, runtime_id, LogQuery(tail=0)) == []
+        assert await lines(world.driver, runtime_id, LogQuery(output=False)) == []
+
+
+class TestLxdExport(ExportContract):
+    pass
+
+
+class TestLxdPause(PauseContract):
+    pass
+
+
+class TestLxdSample(SampleContract):
+    pass
+
+
+class TestLxdSnapshots(SnapshotContract):
+    pass
+
+
+class TestLxdCapabilities(CapabilityContract):
+    pass
+
+
+class TestLxdAdoption(AdoptionContract):
+    pass
+
+
+async def test_a_hung_lxd_is_said_to_be_away_within_the_deadline(world: LxdWorld) -> None:
+    driver = world.make(str(world.engine.socket), "host-1", question_seconds=1)
+    await driver.describe()
+    world.engine.pause()
+    async with asyncio.timeout(10):
+        with pytest.raises(EngineAway):
+            await driver.containers()
+    world.engine.resume()
+    assert await driver.containers() == []
+    await driver.close()
+
+
+async def test_instances_run_on_while_lxd_is_killed_and_are_found_again(world: LxdWorld) -> None:
+    runtime_id = await started(world)
+    world.engine.kill()
+    with pytest.raises(EngineAway):
+        await world.driver.containers()
+    world.engine.start()
+    (container,) = await world.driver.containers()
+    assert container.runtime_id == runtime_id
+    assert (await outcome(world.driver, runtime_id, "true"))[0] == 0
+
+
+async def test_after_a_reboot_of_the_host_an_instance_can_be_started(world: LxdWorld) -> None:
+    runtime_id = await started(world)
+    world.engine.reboot()
+    world.engine.start()
+    await world.driver.start(runtime_id)
+    assert (await outcome(world.driver, runtime_id, "true"))[0] == 0
+
+
+async def test_an_image_runs_its_own_init_unless_told_otherwise(world: LxdWorld) -> None:
+    own = await started(world, spec=dataclasses.replace(SLEEPER, command=()))
+    assert "/sbin/init" in await world.commands(own)
