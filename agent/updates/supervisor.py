@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import fcntl
 import os
 import signal
@@ -28,6 +29,8 @@ from common.backoff import Backoff
 from common.clock import Clock
 
 log = structlog.get_logger()
+
+_PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,7 @@ class Supervisor:
         directory cannot be written.
         """
         self._layout.prepare()
+        self._state = self._layout.read_state()
         while not stopping.is_set():
             self._before_start()
             began = self._clock.monotonic()
@@ -102,7 +106,7 @@ class Supervisor:
         command = self._command(self._state.to_run)
         log.info("agent started", version=self._state.to_run or "built in", trial=self._state.trial is not None)
         try:
-            process = await asyncio.create_subprocess_exec(*command)
+            process = await asyncio.create_subprocess_exec(*command, preexec_fn=_ends_with(os.getpid()))
         except OSError as error:
             log.error("agent not started", command=command[0], error=str(error))
             return -1
@@ -186,6 +190,20 @@ class Supervisor:
 def built_in_command() -> list[str]:
     """How the version that is installed on the host is started: as this process was."""
     return [sys.executable, "-m", "agent"]
+
+
+def _ends_with(parent: int) -> Callable[[], None]:
+    """Run in the child before its program: asked to end when `parent` is gone, however that came about. By us, not by
+    the agent: one whose supervisor was killed while its interpreter still loaded would otherwise never know.
+    """
+    prctl = ctypes.CDLL(None).prctl
+
+    def bind() -> None:
+        prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:
+            os._exit(1)
+
+    return bind
 
 
 def _is_locked(path: Path) -> bool:

@@ -8,9 +8,7 @@ than the last one acted on changes nothing; the agent ends in good order, and wh
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import os
-import signal
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,7 +28,6 @@ from common.errors import Failure
 log = structlog.get_logger()
 
 POLL_SECONDS = 1.0
-_PR_SET_PDEATHSIG = 1
 
 
 class Contents(Protocol):
@@ -51,13 +48,9 @@ class Standing:
 
 
 def standing(layout: Layout) -> Standing:
-    """At the start of the process. A supervised one ends, as if asked to, when its supervisor is gone."""
-    parent = layout.supervisor()
-    if not parent or parent != os.getppid():
+    """At the start of the process."""
+    if layout.supervisor() != os.getppid():
         return Standing(False, BUILT_IN)
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent:  # it died before we said so
-        os.kill(os.getpid(), signal.SIGTERM)
     return Standing(True, layout.read_state().to_run)
 
 

@@ -20,12 +20,14 @@ from fastapi import FastAPI
 from common.clock import Clock, SystemClock
 from common.errors import Failure, Unauthenticated, Unavailable
 from common.lifecycle import Lifecycle
+from control_plane.cache.memory import MemoryCache
 from control_plane.database import Database
 from control_plane.database.relay import relay_forever
 from control_plane.events.memory import MemoryEventBus
 from control_plane.fleet import store
 from control_plane.fleet.conversation import Tempo
 from control_plane.fleet.desired import AssignmentSnapshot, OrderSnapshot
+from control_plane.fleet.host_looks import HostLooks
 from control_plane.fleet.messages import AssignmentsChanged, OrdersChanged
 from control_plane.fleet.routes import Advertised, build_router
 from control_plane.fleet.service import Fleet, FleetOptions, Places, open_fleet
@@ -163,13 +165,19 @@ class Plane:
         self.database = await self._lifecycle.enter(_opened(Database(self._database_url, self.clock)))
         self.desired = Desired(self.database)
         self.desired.accepting.set()
+        self.looks = HostLooks(self.database, MemoryCache(self.clock))
         options = FleetOptions(self._tempo, self.certificate_life)
         self.fleet: Fleet = await open_fleet(
             self.database, self.bus, sealer(), self.clock, random.Random(7).random, options
         )
         enrolment, attach, http = self._addresses
         listeners = self.fleet.listeners(
-            Places(enrolment, attach), self.desired, self.desired, self._verifying_keys, self.desired.accept_offences
+            Places(enrolment, attach),
+            self.desired,
+            self.desired,
+            self._verifying_keys,
+            self.desired.accept_offences,
+            telling=self.looks,
         )
         for listener in listeners:
             await self._lifecycle.enter(listener)
