@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict
+from typing import Self
 
 from agent.journal import Journal, failed_write_is_logged
 from agent.model import Container
@@ -24,11 +25,20 @@ class Adoptions:
         self._driver = driver
         self._held: dict[str, Adoption] = {}
         self._instances: frozenset[str] = frozenset()
+        self._written: Mapping[str, Adoption] = {}
+
+    @classmethod
+    async def opened(cls, journal: Journal, driver: Callable[[], RuntimeDriver | None]) -> Self:
+        adoptions = cls(journal, driver)
+        await adoptions.load()
+        return adoptions
 
     async def load(self) -> None:
+        """As the last process left it."""
         document = await self._journal.load_document(_RECORD)
         self._held = {key: Adoption(**one) for key, one in document.get("containers", {}).items()}
         self._instances = frozenset(document.get("instances", ()))
+        self._written = self._held
 
     @property
     def instances(self) -> frozenset[str]:
@@ -39,14 +49,19 @@ class Adoptions:
         """Remind the driver, before it is asked for its containers: it may be a new one. Returns what is claimed."""
         driver = self._driver()
         if driver is not None:
-            driver.claim(self._held)
-        return frozenset(self._held)
+            driver.claim(self._written)
+        return frozenset(self._written)
 
     async def adopt(self, runtime_id: str, adoption: Adoption) -> None:
-        """Durable on return."""
+        """Durable on return. Raises `OSError`, and then it is not adopted."""
+        before = self._held, self._instances
         self._held = {**self._held, runtime_id: adoption}
         self._instances |= {adoption.instance_id}
-        await self._save()
+        try:
+            await self._save()
+        except BaseException:
+            self._held, self._instances = before
+            raise
         self.claim()
 
     async def tidy(
@@ -65,6 +80,7 @@ class Adoptions:
 
     async def _save(self) -> None:
         await self._journal.save_document(_RECORD, self._document)
+        self._written = self._held
 
     def _document(self) -> Mapping[str, object]:
         return {

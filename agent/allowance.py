@@ -12,6 +12,7 @@ from pathlib import Path
 
 from agent.model import Assignment, ContainerSpec, Mount
 from agent.runtimes import EngineRefused
+from agent.settings import AgentSettings
 
 _HARMLESS_NETWORKS = ("", "bridge", "none")
 
@@ -57,6 +58,14 @@ class Allowance:
                 action="use a volume, or name a directory in container_directories of its agent",
             )
         return replace(mount, host_path=str(path))
+
+
+def allowance_of(settings: AgentSettings) -> Allowance:
+    return Allowance(
+        privileged=settings.allow_privileged,
+        networks=frozenset(filter(None, (one.strip() for one in settings.container_networks.split(",")))),
+        directories=tuple(Path(one) for one in settings.container_directories.split(":") if one),
+    )
 
 
 def volume_of(tenant_id: str, volume: str) -> str:

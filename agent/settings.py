@@ -29,8 +29,8 @@ class SettingsInvalid(Invalid):
 class AgentSettings(BaseSettings):
     """Ports: 0 picks a free one, the same as last time if that is free.
 
-    runtime: `auto` uses Docker from the moment when it first answers, `none` only holds contents, `memory` pretends.
-    docker_network: Docker's network mode for every container; empty: the default bridge.
+    runtime: `auto` uses Docker and LXD, each from the moment when it first answers, `none` only holds contents,
+    `memory` pretends. docker_network: Docker's network mode for every container; empty: the default bridge.
     """
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=True)
@@ -46,14 +46,29 @@ class AgentSettings(BaseSettings):
         default=None, description="one-time token for the first start; others can read arguments, so rather a file"
     )
     join_token_file: Path | None = Field(default=None, description="file with the join token")
-    runtime: Literal["auto", "docker", "memory", "none"] = Field(
+    runtime: Literal["auto", "docker", "lxd", "docker+lxd", "memory", "none"] = Field(
         default="auto",
-        description="auto: Docker as soon as it answers; none: hold contents only; memory: pretend to run",
+        description="auto: Docker and LXD, each once it answers; none: hold contents only; memory: pretend to run",
     )
     docker_host: str = Field(default="unix:///var/run/docker.sock", description="URL of the Docker engine")
     docker_network: str = Field(
         default="", description="Docker's network mode for containers; empty: the default bridge"
     )
+    lxd_socket: str = Field(
+        default="", description="path of LXD's unix socket; empty: that of its snap or of Debian's package"
+    )
+    lxd_profile: str = Field(default="default", description="LXD's profile for instances")
+    lxd_pool: str = Field(default="", description="LXD's storage pool for instances and volumes; empty: the profile's")
+    lxd_network: str = Field(default="", description="LXD's network for instances; empty: the profile's")
+    container_networks: str = Field(
+        default="",
+        description="networks of the engine that containers may ask for beside bridge and none, separated by commas; "
+        "`host` is the host's own",
+    )
+    container_directories: str = Field(
+        default="", description="directories of the host that containers may mount from, separated by colons"
+    )
+    allow_privileged: bool = Field(default=False, description="whether containers may ask for all privileges")
     listen_host: str = Field(default="127.0.0.1", description="address where BitTorrent peers reach this host")
     peer_port: int = Field(default=0, ge=0, le=65535, description="BitTorrent port; 0: a free one")
     mirror_port: int = Field(
@@ -95,10 +110,20 @@ class AgentSettings(BaseSettings):
             raise ValueError(f"{value[:80]!r} is not an http:// or https:// URL")
         return value.rstrip("/")
 
+    @field_validator("container_directories")
+    @classmethod
+    def _are_absolute(cls, value: str) -> str:
+        if any(not part.startswith("/") for part in filter(None, value.split(":"))):
+            raise ValueError(f"{value[:200]!r} are not absolute paths")
+        return value
+
     @field_validator("listen_host", "metrics_host")
     @classmethod
     def _is_address(cls, value: str) -> str:
         return str(ipaddress.ip_address(value))
+
+    def peer_address(self, port: int) -> str:
+        return f"[{self.listen_host}]:{port}" if ":" in self.listen_host else f"{self.listen_host}:{port}"
 
     @property
     def etcd_endpoints(self) -> tuple[str, ...]:

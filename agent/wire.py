@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from agent.model import (
+    AdoptionWish,
     AgentUpdate,
     Assignment,
     Assignments,
@@ -40,6 +41,7 @@ _DESIRED: Mapping[int, DesiredState] = {
     agent_pb2.DESIRED_STATE_STOPPED: DesiredState.STOPPED,
     agent_pb2.DESIRED_STATE_REMOVED: DesiredState.REMOVED,
     agent_pb2.DESIRED_STATE_HELD: DesiredState.HELD,
+    agent_pb2.DESIRED_STATE_PAUSED: DesiredState.PAUSED,
 }
 _EFFORTS: Mapping[int, Effort] = {
     content_pb2.EFFORT_LOWER: Effort.LOWER,
@@ -51,6 +53,7 @@ _PHASES: Mapping[Phase, agent_pb2.Phase.ValueType] = {
     Phase.VERIFIED: agent_pb2.PHASE_VERIFIED,
     Phase.CREATING: agent_pb2.PHASE_CREATING,
     Phase.RUNNING: agent_pb2.PHASE_RUNNING,
+    Phase.PAUSED: agent_pb2.PHASE_PAUSED,
     Phase.STOPPED: agent_pb2.PHASE_STOPPED,
     Phase.FAILED: agent_pb2.PHASE_FAILED,
     Phase.REMOVED: agent_pb2.PHASE_REMOVED,
@@ -102,6 +105,8 @@ def assignment_from(message: agent_pb2.Assignment) -> Assignment:
         container=_container(message.container),
         restart_nonce=message.restart_nonce,
         effort=_EFFORTS.get(message.effort, Effort.ORDINARY),
+        stop_when_cut_off_seconds=message.stop_when_cut_off_seconds,
+        adopt=AdoptionWish(message.adopt.container, message.adopt.recreate) if message.HasField("adopt") else None,
         agent_update=_agent_update(message.agent_update) if message.HasField("agent_update") else None,
     )
 
@@ -156,11 +161,18 @@ def _container(message: agent_pb2.ContainerSpec) -> ContainerSpec:
         environment=dict(message.environment),
         labels=dict(message.labels),
         ports=tuple(_port(port) for port in message.ports),
-        mounts=tuple(Mount(mount.volume, mount.target, mount.read_only) for mount in message.mounts),
+        mounts=tuple(Mount(one.volume, one.target, one.read_only, one.host_path) for one in message.mounts),
         cpus=message.cpus,
         memory_bytes=message.memory_bytes,
         health_check=_health_check(message.health_check) if message.HasField("health_check") else None,
         stop_grace_seconds=message.stop_grace_seconds or _DEFAULT_GRACE_SECONDS,
+        cpu_set=message.cpu_set,
+        disk_bytes=message.disk_bytes,
+        network=message.network,
+        hostname=message.hostname,
+        user=message.user,
+        working_dir=message.working_dir,
+        privileged=message.privileged,
     )
 
 

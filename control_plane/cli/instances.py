@@ -1,4 +1,4 @@
-"""`longshore instance run|list|show|start|stop|restart|rm`."""
+"""`longshore instance run|list|show|start|stop|pause|resume|restart|rm`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import typer
 
 from common.errors import Failure, Invalid, Unavailable
 from common.reference import Reference
+from control_plane.cli import instance_words as words
 from control_plane.cli.client import path_of
 from control_plane.cli.context import Session, session_of
 
@@ -27,7 +28,7 @@ _COLUMNS = {
     "detail": "DETAIL",
     "id": "ID",
 }
-_SETTLED = {"running": {"running"}, "stopped": {"stopped"}, "held": {"verified"}}
+_SETTLED = {"running": {"running"}, "paused": {"paused"}, "stopped": {"stopped"}, "held": {"verified"}}
 
 
 class InstanceFailed(Failure):
@@ -45,9 +46,25 @@ def instance_run(
     all_hosts: Annotated[bool, typer.Option("--all-hosts", help="Every host.")] = False,
     env: Annotated[list[str] | None, typer.Option("--env", "-e", help="NAME=VALUE; may be repeated.")] = None,
     publish: Annotated[list[str] | None, typer.Option("--publish", "-p", help="[IP:][PORT:]PORT[/udp]")] = None,
+    volume: Annotated[
+        list[str] | None, typer.Option("--volume", "-v", help="VOLUME:PATH[:ro], or a path: HOST.")
+    ] = None,
+    label: Annotated[list[str] | None, typer.Option("--label", "-l", help="NAME=VALUE; may be repeated.")] = None,
     cpus: Annotated[float, typer.Option(help="CPU cores; 0: no limit.")] = 0,
+    cpu_set: Annotated[str, typer.Option(help="Cores it may use, as 0-2,5.")] = "",
     memory_bytes: Annotated[int, typer.Option(help="Memory limit; 0: none.")] = 0,
+    disk_bytes: Annotated[int, typer.Option(help="Limit of its own disk; 0: none.")] = 0,
+    network: Annotated[str, typer.Option(help="bridge, none, host, or one of the engine's.")] = "",
+    hostname: Annotated[str, typer.Option(help="Its own host name.")] = "",
+    user: Annotated[str, typer.Option("--user", "-u", help="Name, uid or uid:gid.")] = "",
+    workdir: Annotated[str, typer.Option("--workdir", "-w", help="Instead of the image's.")] = "",
+    privileged: Annotated[bool, typer.Option("--privileged", help="Where the host's agent allows it.")] = False,
     held: Annotated[bool, typer.Option("--held", help="Fetch and verify the image, run nothing.")] = False,
+    paused: Annotated[bool, typer.Option("--paused", help="Start it, and let it stand still.")] = False,
+    adopt: Annotated[
+        str, typer.Option(help="Engine id or name of a container of that host to make the instance.")
+    ] = "",
+    recreate: Annotated[bool, typer.Option("--recreate", help="Replace a container that does not fit.")] = False,
     wait: Annotated[float, typer.Option(help="Wait so many seconds until it runs.")] = 0,
 ) -> None:
     """Ask for an instance on each of the given hosts."""
@@ -57,13 +74,25 @@ def instance_run(
         "tenant": reference.tenant,
         "name": name or reference.repository.rpartition("/")[2],
         "image": str(reference),
-        "desired_state": "held" if held else "running",
-        "environment": dict(_pair(text) for text in env or ()),
-        "ports": [_port(text) for text in publish or ()],
+        "desired_state": "held" if held else "paused" if paused else "running",
+        "environment": dict(words.pair(text) for text in env or ()),
+        "ports": [words.port(text) for text in publish or ()],
         "cpus": cpus,
         "memory_bytes": memory_bytes,
     }
-    body |= {"command": command} if command else {}
+    body |= words.given(
+        command=command,
+        mounts=[words.mount(text) for text in volume or ()],
+        labels=dict(words.pair(text) for text in label or ()),
+        cpu_set=cpu_set,
+        disk_bytes=disk_bytes,
+        network=network,
+        hostname=hostname,
+        user=user,
+        working_dir=workdir,
+        privileged=privileged,
+        adopt={"container": adopt, "recreate": recreate} if adopt or recreate else None,
+    )
     body |= {"hosts": host} if host else {"idc": idc} if idc else {"all_hosts": True} if all_hosts else {}
     if not (host or idc or all_hosts):
         raise Invalid("no host was named", action="give --host, --idc or --all-hosts")
@@ -108,6 +137,18 @@ def instance_stop(context: typer.Context, instance_id: str) -> None:
     _act(session_of(context), instance_id, "stop")
 
 
+@instance.command("pause")
+def instance_pause(context: typer.Context, instance_id: str) -> None:
+    """Want its processes to stand still."""
+    _act(session_of(context), instance_id, "pause")
+
+
+@instance.command("resume")
+def instance_resume(context: typer.Context, instance_id: str) -> None:
+    """Want it to go on after a pause."""
+    _act(session_of(context), instance_id, "resume")
+
+
 @instance.command("restart")
 def instance_restart(context: typer.Context, instance_id: str) -> None:
     """Stop and start it once."""
@@ -143,26 +184,3 @@ def _wait(session: Session, rows: list[dict[str, Any]], seconds: float) -> list[
                 raise InstanceFailed("; ".join(late), action="see `longshore instance list`")
             raise Unavailable("not there yet: " + "; ".join(late), action="wait longer, or look at the hosts")
         time.sleep(0.5)
-
-
-def _pair(text: str) -> tuple[str, str]:
-    name, separator, value = text.partition("=")
-    if not separator or not name:
-        raise Invalid(f"{text!r} is not NAME=VALUE", action="write --env NAME=VALUE")
-    return name, value
-
-
-def _port(text: str) -> dict[str, Any]:
-    mapping, _, protocol = text.partition("/")
-    parts = mapping.rsplit(":", 2)
-    try:
-        numbers = [int(part) for part in parts[-2:]] if len(parts) > 1 else [0, int(parts[0])]
-    except ValueError:
-        raise Invalid(f"{text!r} is not a port mapping", action="write [IP:][PORT:]PORT[/udp]") from None
-    host_ip = parts[0] if len(parts) == 3 else "127.0.0.1"
-    return {
-        "host_ip": host_ip,
-        "host_port": numbers[0],
-        "container_port": numbers[1],
-        "protocol": protocol or "tcp",
-    }

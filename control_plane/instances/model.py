@@ -14,6 +14,7 @@ class DesiredState(StrEnum):
     RUNNING = "running"
     STOPPED = "stopped"
     HELD = "held"  # the contents are fetched and verified, nothing runs
+    PAUSED = "paused"  # its processes stand still
     REMOVED = "removed"
 
 
@@ -25,6 +26,7 @@ class Phase(StrEnum):
     VERIFIED = "verified"
     CREATING = "creating"
     RUNNING = "running"
+    PAUSED = "paused"
     STOPPED = "stopped"
     FAILED = "failed"
     REMOVED = "removed"
@@ -50,11 +52,12 @@ class PortMapping:
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """A named volume; never a path of the host."""
+    """A named volume of the tenant, or instead a directory of the host, for which a platform admin must ask."""
 
     volume: str
     target: str
     read_only: bool = False
+    host_path: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +72,21 @@ class HealthCheck:
 
 
 @dataclass(frozen=True, slots=True)
-class InstanceSpec:
-    """How to run it. Empty command and entrypoint: the image's. Zero limits: none. Zero grace: 10 seconds.
+class AdoptionWish:
+    """Which container of the host, that somebody else made, shall become the instance. `container`: id or name in the
+    engine; empty: one whose label offers it. recreate: replace it if it does not fit.
+    """
 
+    container: str = ""
+    recreate: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceSpec:
+    """How to run it. Empty command, entrypoint, user, folder: the image's. Zero limits: none. Zero grace: 10 seconds.
+
+    cpu_set: the cores it may use, as `0-2,5`; empty: any. network: `bridge`, `none`, `host` or the name of one that the
+    engine has; empty: what the host's operator set.
     stop_when_cut_off_seconds: after how long its host stops it when nobody reaches the host; 0: never.
     """
 
@@ -86,6 +101,14 @@ class InstanceSpec:
     health_check: HealthCheck | None = None
     stop_grace_seconds: int = 0
     stop_when_cut_off_seconds: int = 0
+    cpu_set: str = ""
+    disk_bytes: int = 0
+    network: str = ""
+    hostname: str = ""
+    user: str = ""
+    working_dir: str = ""
+    privileged: bool = False
+    adopt: AdoptionWish | None = None
 
 
 @dataclass(frozen=True, slots=True)

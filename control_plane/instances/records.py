@@ -11,7 +11,15 @@ from dataclasses import asdict
 from typing import Any
 
 from common.digest import Digest
-from control_plane.instances.model import HealthCheck, ImageContent, InstanceImage, InstanceSpec, Mount, PortMapping
+from control_plane.instances.model import (
+    AdoptionWish,
+    HealthCheck,
+    ImageContent,
+    InstanceImage,
+    InstanceSpec,
+    Mount,
+    PortMapping,
+)
 
 Record = Mapping[str, Any]
 
@@ -34,6 +42,14 @@ def spec_of(record: Record) -> InstanceSpec:
         memory_bytes=int(record.get("memory_bytes", 0)),
         health_check=None if check is None else HealthCheck(**{**check, "test": tuple(check["test"])}),
         stop_grace_seconds=int(record.get("stop_grace_seconds", 0)),
+        cpu_set=record.get("cpu_set", ""),
+        disk_bytes=int(record.get("disk_bytes", 0)),
+        network=record.get("network", ""),
+        hostname=record.get("hostname", ""),
+        user=record.get("user", ""),
+        working_dir=record.get("working_dir", ""),
+        privileged=bool(record.get("privileged", False)),
+        adopt=None if record.get("adopt") is None else AdoptionWish(**record["adopt"]),
         stop_when_cut_off_seconds=int(record.get("stop_when_cut_off_seconds", 0)),
     )
 

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Response
 
 from control_plane.instances.overview import FleetOverview, Picture
 from control_plane.instances.reading import InstanceReading
-from control_plane.instances.schemas import InstanceBody, RunBody, instance_body
+from control_plane.instances.schemas import AdoptionBody, InstanceBody, RunBody, instance_body
 from control_plane.instances.service import InstanceService
 from control_plane.instances.views import InstanceFilter
 from control_plane.swarm.schemas import NO_NUL
@@ -67,6 +67,14 @@ def _add_writing(router: APIRouter, service: InstanceService) -> None:
         found = await service.run(principal, body.request())
         return Envelope[list[InstanceBody]](data=[instance_body(view) for view in found])
 
+    @router.post("/hosts/{idc}/{host}/adoptions", status_code=201)
+    async def adopt(principal: CurrentPrincipal, idc: str, host: str, body: AdoptionBody) -> Envelope[InstanceBody]:
+        """A container of this host that somebody else made becomes an instance: without being made anew if its image
+        and its specification are these; if not, its report says what differs, or it is replaced if that is wished.
+        """
+        found = await service.run(principal, body.on(f"{idc}/{host}"))
+        return Envelope[InstanceBody](data=instance_body(found[0]))
+
     @router.post("/instances/{instance_id}/start")
     async def start(principal: CurrentPrincipal, instance_id: str) -> Envelope[InstanceBody]:
         """Want it running."""
@@ -76,6 +84,16 @@ def _add_writing(router: APIRouter, service: InstanceService) -> None:
     async def stop(principal: CurrentPrincipal, instance_id: str) -> Envelope[InstanceBody]:
         """Want it stopped; its container stays."""
         return Envelope[InstanceBody](data=instance_body(await service.stop(principal, instance_id)))
+
+    @router.post("/instances/{instance_id}/pause")
+    async def pause(principal: CurrentPrincipal, instance_id: str) -> Envelope[InstanceBody]:
+        """Want its processes to stand still."""
+        return Envelope[InstanceBody](data=instance_body(await service.pause(principal, instance_id)))
+
+    @router.post("/instances/{instance_id}/resume")
+    async def resume(principal: CurrentPrincipal, instance_id: str) -> Envelope[InstanceBody]:
+        """Want it to go on after a pause; nothing happens to one that is not wanted paused."""
+        return Envelope[InstanceBody](data=instance_body(await service.resume(principal, instance_id)))
 
     @router.post("/instances/{instance_id}/restart")
     async def restart(principal: CurrentPrincipal, instance_id: str) -> Envelope[InstanceBody]:

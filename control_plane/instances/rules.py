@@ -25,6 +25,16 @@ _MINIMUM_MEMORY = 6 << 20  # dockerd refuses less
 _MAXIMUM_MEMORY = 1 << 46
 _MAXIMUM_CPUS = 4096
 _MAXIMUM_SECONDS = 24 * 3600
+_MAXIMUM_CORE = 4095
+_MINIMUM_DISK = 1 << 20
+_MAXIMUM_DISK = 1 << 50
+_CPU_SET = re.compile(r"\d{1,4}(-\d{1,4})?(,\d{1,4}(-\d{1,4})?){0,127}")
+# `container:...` would be another container's network, and is none of these.
+_NETWORK = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}")
+_HOSTNAME = re.compile(r"(?!.{64})[a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?(\.[a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?)*")
+_USER = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9_.-]{0,31}(:[a-zA-Z0-9_][a-zA-Z0-9_.-]{0,31})?")
+_CONTAINER = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,254}")
+_SAFE_NETWORKS = ("", "bridge", "none")
 
 
 class InstanceNameInvalid(Invalid):
@@ -62,6 +72,24 @@ def check_spec(spec: InstanceSpec) -> None:
         raise _wrong("memory_bytes", f"{spec.memory_bytes} bytes are too few", f"give at least {_MINIMUM_MEMORY}, or 0")
     if spec.health_check is not None:
         _check_health(spec.health_check)
+    _check_cpu_set(spec.cpu_set)
+    _check_number("disk_bytes", spec.disk_bytes, 0, _MAXIMUM_DISK)
+    if 0 < spec.disk_bytes < _MINIMUM_DISK:
+        raise _wrong("disk_bytes", f"{spec.disk_bytes} bytes are too few", f"give at least {_MINIMUM_DISK}, or 0")
+    _check_network(spec)
+    _check_form("hostname", spec.hostname, _HOSTNAME, "use up to 63 letters, digits, hyphens and dots")
+    _check_form("user", spec.user, _USER, "give a name, a number, or two of them with a colon")
+    if spec.working_dir:
+        _check_path("working_dir", spec.working_dir)
+    if spec.adopt is not None:
+        _check_form("adopt.container", spec.adopt.container, _CONTAINER, "give its id or name in the engine")
+
+
+def reaches_host(spec: InstanceSpec) -> bool:
+    """Whether it asks for more than a container of its own on the host: only who runs the platform may."""
+    directories = any(mount.host_path for mount in spec.mounts)
+    adopts = spec.adopt is not None and bool(spec.adopt.container)
+    return spec.privileged or directories or adopts or spec.network not in _SAFE_NETWORKS
 
 
 def check_selection(request: RunRequest) -> None:
@@ -71,6 +99,8 @@ def check_selection(request: RunRequest) -> None:
         raise _wrong("hosts", "it is not clear where it shall run", "give one of hosts, idc and all_hosts")
     if len(request.hosts) > _MAXIMUM_HOSTS:
         raise _wrong("hosts", f"{len(request.hosts)} hosts are named", f"name at most {_MAXIMUM_HOSTS}, or an idc")
+    if request.spec.adopt is not None and request.spec.adopt.container and len(request.hosts) != 1:
+        raise _wrong("adopt.container", "one container is on one host", "name that host alone")
 
 
 def _check_words(field: str, words: Sequence[str]) -> None:
@@ -123,15 +153,42 @@ def _check_mounts(mounts: Sequence[Mount]) -> None:
     _check_count("mounts", len(mounts))
     targets: set[str] = set()
     for mount in mounts:
-        if not _VOLUME.fullmatch(mount.volume):
+        if mount.host_path and mount.volume:
+            raise _wrong("mounts.host_path", "a mount has a volume and a path", "give one of the two")
+        if mount.host_path:
+            _check_path("mounts.host_path", mount.host_path)
+        elif not _VOLUME.fullmatch(mount.volume):
             raise _wrong("mounts.volume", f"{mount.volume[:80]!r} is not a volume name", "name a volume, not a path")
-        parts = mount.target.split("/")
-        if not mount.target.startswith("/") or mount.target == "/" or ".." in parts or len(mount.target) > 4096:
-            raise _wrong("mounts.target", f"{mount.target[:80]!r} is no place for it", "give an absolute path")
-        _check_text("mounts.target", mount.target)
-        if ":" in mount.target or mount.target.rstrip("/") in targets:
-            raise _wrong("mounts.target", f"{mount.target[:80]!r} is given twice or has a colon", "use another path")
+        _check_path("mounts.target", mount.target)
+        if mount.target.rstrip("/") in targets:
+            raise _wrong("mounts.target", f"{mount.target[:80]!r} is given twice", "use another path")
         targets.add(mount.target.rstrip("/"))
+
+
+def _check_path(field: str, path: str) -> None:
+    parts = path.split("/")
+    if not path.startswith("/") or not path.strip("/") or ".." in parts or ":" in path or len(path) > 4096:
+        raise _wrong(field, f"{path[:80]!r} is no place for it", "give an absolute path without .. and colons")
+    _check_text(field, path)
+
+
+def _check_cpu_set(text: str) -> None:
+    _check_form("cpu_set", text, _CPU_SET, "list cores and ranges of them, as 0-2,5")
+    for part in filter(None, text.split(",")):
+        first, _, last = part.partition("-")
+        if not int(first) <= int(last or first) <= _MAXIMUM_CORE:
+            raise _wrong("cpu_set", f"{part} is no range of cores", f"count up, to {_MAXIMUM_CORE} at most")
+
+
+def _check_network(spec: InstanceSpec) -> None:
+    _check_form("network", spec.network, _NETWORK, "use bridge, none, host, or the name of an engine's network")
+    if spec.network in ("none", "host") and spec.ports:
+        raise _wrong("ports", f"with the network {spec.network} no ports are published", "leave them out")
+
+
+def _check_form(field: str, text: str, form: re.Pattern[str], action: str) -> None:
+    if text and not form.fullmatch(text):
+        raise _wrong(field, f"{text[:80]!r} cannot be its {field}", action)
 
 
 def _check_health(check: HealthCheck) -> None:

@@ -3,12 +3,14 @@ rules.py."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from control_plane.instances.model import (
+    AdoptionWish,
     DesiredState,
     Health,
     HealthCheck,
@@ -41,9 +43,10 @@ class PortBody(_Asked):
 
 
 class MountBody(_Asked):
-    volume: str = Field(description="name of a volume; never a path")
+    volume: str = Field(default="", description="name of a volume; never a path")
     target: str
     read_only: bool = False
+    host_path: str = Field(default="", description="instead of a volume: a directory of the host; platform admins only")
 
 
 class HealthCheckBody(_Asked):
@@ -52,6 +55,16 @@ class HealthCheckBody(_Asked):
     timeout_seconds: float = 5.0
     retries: int = 3
     start_period_seconds: float = 0.0
+
+
+class AdoptBody(_Asked):
+    container: str = Field(
+        default="",
+        max_length=255,
+        description="id or name in the engine of the one host; platform admins only. Empty: a container there whose "
+        "label longshore.adopt=<tenant>/<name> offers it",
+    )
+    recreate: bool = Field(default=False, description="replace it if it does not fit; else its differences are said")
 
 
 class RunBody(_Asked):
@@ -65,8 +78,8 @@ class RunBody(_Asked):
     )
     idc: Name | None = None
     all_hosts: bool = False
-    desired_state: Literal["running", "held"] = Field(
-        default="running", description="held: fetch and verify, run nothing"
+    desired_state: Literal["running", "paused", "held"] = Field(
+        default="running", description="paused: its processes stand still; held: fetch and verify, run nothing"
     )
     command: _Words | None = Field(default=None, description="instead of the image's")
     entrypoint: _Words | None = Field(default=None, description="instead of the image's")
@@ -78,6 +91,16 @@ class RunBody(_Asked):
     memory_bytes: int = Field(default=0, description="0: no limit")
     health_check: HealthCheckBody | None = None
     stop_grace_seconds: int = Field(default=0, description="0: 10 seconds")
+    cpu_set: str = Field(default="", description="cores it may use, as 0-2,5; empty: any")
+    disk_bytes: int = Field(default=0, description="0: no limit; an engine that cannot limit it refuses")
+    network: str = Field(
+        default="", description="bridge or none; host or the name of an engine's network: platform admins only"
+    )
+    hostname: str = ""
+    user: str = Field(default="", description="name, uid or uid:gid; empty: the image's")
+    working_dir: str = Field(default="", description="empty: the image's")
+    privileged: bool = Field(default=False, description="platform admins only, on hosts whose agents allow it")
+    adopt: AdoptBody | None = Field(default=None, description="a container that is there becomes the instance")
 
     def request(self) -> RunRequest:
         return RunRequest(
@@ -104,7 +127,27 @@ class RunBody(_Asked):
             memory_bytes=self.memory_bytes,
             health_check=None if check is None else HealthCheck(**{**check.model_dump(), "test": tuple(check.test)}),
             stop_grace_seconds=self.stop_grace_seconds,
+            cpu_set=self.cpu_set,
+            disk_bytes=self.disk_bytes,
+            network=self.network,
+            hostname=self.hostname,
+            user=self.user,
+            working_dir=self.working_dir,
+            privileged=self.privileged,
+            adopt=None if self.adopt is None else AdoptionWish(self.adopt.container, self.adopt.recreate),
         )
+
+
+class AdoptionBody(RunBody):
+    """What the container is to be as an instance, and which container of the host it is."""
+
+    hosts: Literal[None] = None
+    idc: Literal[None] = None
+    all_hosts: Literal[False] = False
+    adopt: AdoptBody
+
+    def on(self, host: str) -> RunRequest:
+        return replace(self.request(), hosts=(host,))
 
 
 class HoldingsBody(BaseModel):

@@ -77,6 +77,8 @@ class InstanceService:
         rules.check_name(request.name)
         rules.check_spec(request.spec)
         rules.check_selection(request)
+        if rules.reaches_host(request.spec):
+            principal.require(Permission.PLATFORM_MANAGE)
         reference = Reference.parse(request.image)
         principal.require(Permission.IMAGE_PULL, reference.tenant)
         tenant_id = await self._tenant_id(request.tenant)
@@ -98,6 +100,14 @@ class InstanceService:
     async def stop(self, principal: Principal, instance_id: str) -> InstanceView:
         """Harmless to repeat. Raises like `start`."""
         return await self._change(principal, instance_id, transitions.stopped)
+
+    async def pause(self, principal: Principal, instance_id: str) -> InstanceView:
+        """Its processes stand still. Harmless to repeat. Raises like `start`."""
+        return await self._change(principal, instance_id, transitions.paused)
+
+    async def resume(self, principal: Principal, instance_id: str) -> InstanceView:
+        """Nothing happens to one that is not wanted paused. Raises like `start`."""
+        return await self._change(principal, instance_id, transitions.resumed)
 
     async def restart(self, principal: Principal, instance_id: str) -> InstanceView:
         """One restart a call. Raises like `start`."""

@@ -29,6 +29,15 @@ def started(instance: Instance, now: datetime) -> Instance:
     return towards(instance, DesiredState.RUNNING, now)
 
 
+def paused(instance: Instance, now: datetime) -> Instance:
+    return towards(instance, DesiredState.PAUSED, now)
+
+
+def resumed(instance: Instance, now: datetime) -> Instance:
+    """One that is not wanted paused stays as it is."""
+    return started(instance, now) if instance.desired_state is DesiredState.PAUSED else instance
+
+
 def stopped(instance: Instance, now: datetime) -> Instance:
     """A held instance stays held: nothing of it runs."""
     if instance.desired_state is DesiredState.HELD:
@@ -37,11 +46,17 @@ def stopped(instance: Instance, now: datetime) -> Instance:
 
 
 def restarted(instance: Instance, now: datetime) -> Instance:
-    """One restart for each call; an instance that is not wanted running is started instead."""
-    if instance.desired_state is not DesiredState.RUNNING:
+    """One restart for each call, also of a paused instance, which then runs; one that is wanted otherwise is started
+    instead.
+    """
+    if instance.desired_state not in (DesiredState.RUNNING, DesiredState.PAUSED):
         return started(instance, now)
     return replace(
-        instance, restart_nonce=instance.restart_nonce + 1, generation=instance.generation + 1, updated_at=now
+        instance,
+        desired_state=DesiredState.RUNNING,
+        restart_nonce=instance.restart_nonce + 1,
+        generation=instance.generation + 1,
+        updated_at=now,
     )
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from common.digest import Digest
 from common.identifiers import is_id
 from control_plane.instances.model import (
+    AdoptionWish,
     DesiredState,
     Health,
     HealthCheck,
@@ -30,6 +31,7 @@ _DESIRED = {
     DesiredState.STOPPED: agent_pb2.DESIRED_STATE_STOPPED,
     DesiredState.REMOVED: agent_pb2.DESIRED_STATE_REMOVED,
     DesiredState.HELD: agent_pb2.DESIRED_STATE_HELD,
+    DesiredState.PAUSED: agent_pb2.DESIRED_STATE_PAUSED,
 }
 _PHASES = {
     agent_pb2.PHASE_PENDING: Phase.PENDING,
@@ -37,6 +39,7 @@ _PHASES = {
     agent_pb2.PHASE_VERIFIED: Phase.VERIFIED,
     agent_pb2.PHASE_CREATING: Phase.CREATING,
     agent_pb2.PHASE_RUNNING: Phase.RUNNING,
+    agent_pb2.PHASE_PAUSED: Phase.PAUSED,
     agent_pb2.PHASE_STOPPED: Phase.STOPPED,
     agent_pb2.PHASE_FAILED: Phase.FAILED,
     agent_pb2.PHASE_REMOVED: Phase.REMOVED,
@@ -69,6 +72,7 @@ def assignment_of(instance: Instance, mint: Mint) -> agent_pb2.Assignment:
         ),
         container=_container(instance.spec),
         restart_nonce=instance.restart_nonce,
+        adopt=_adoption(instance.spec.adopt),
         stop_when_cut_off_seconds=instance.spec.stop_when_cut_off_seconds,
     )
 
@@ -119,14 +123,27 @@ def _container(spec: InstanceSpec) -> agent_pb2.ContainerSpec:
             for port in spec.ports
         ],
         mounts=[
-            agent_pb2.Mount(volume=mount.volume, target=mount.target, read_only=mount.read_only)
+            agent_pb2.Mount(
+                volume=mount.volume, target=mount.target, read_only=mount.read_only, host_path=mount.host_path
+            )
             for mount in spec.mounts
         ],
         cpus=spec.cpus,
         memory_bytes=spec.memory_bytes,
         health_check=_health_check(spec.health_check),
         stop_grace_seconds=spec.stop_grace_seconds,
+        cpu_set=spec.cpu_set,
+        disk_bytes=spec.disk_bytes,
+        network=spec.network,
+        hostname=spec.hostname,
+        user=spec.user,
+        working_dir=spec.working_dir,
+        privileged=spec.privileged,
     )
+
+
+def _adoption(wish: AdoptionWish | None) -> agent_pb2.AdoptionWish | None:
+    return None if wish is None else agent_pb2.AdoptionWish(container=wish.container, recreate=wish.recreate)
 
 
 def _health_check(check: HealthCheck | None) -> agent_pb2.HealthCheck | None:

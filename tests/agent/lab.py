@@ -19,6 +19,8 @@ from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from agent.adoptions import Adoptions
+from agent.allowance import Allowance
 from agent.cache import ContentCache, free_bytes
 from agent.content_http import ContentHttp
 from agent.desired import DesiredBook
@@ -257,6 +259,7 @@ def message_of(assignment: Assignment) -> agent_pb2.Assignment:
         container=container_message(assignment.container),
         restart_nonce=assignment.restart_nonce,
         effort=EFFORTS[assignment.effort],
+        adopt=agent_pb2.AdoptionWish(**dataclasses.asdict(assignment.adopt)) if assignment.adopt else None,
     )
 
 
@@ -273,6 +276,13 @@ def container_message(spec: ContainerSpec) -> agent_pb2.ContainerSpec:
         memory_bytes=spec.memory_bytes,
         health_check=agent_pb2.HealthCheck(**dataclasses.asdict(check)) if check else None,
         stop_grace_seconds=spec.stop_grace_seconds,
+        cpu_set=spec.cpu_set,
+        disk_bytes=spec.disk_bytes,
+        network=spec.network,
+        hostname=spec.hostname,
+        user=spec.user,
+        working_dir=spec.working_dir,
+        privileged=spec.privileged,
     )
 
 
@@ -292,6 +302,7 @@ class Lab:
     libtorrent: bool = False  # real BitTorrent instead of the memory swarm
     regional_peers: list[PeerSession] = field(default_factory=list)
     generation: int = 0
+    allowance: Allowance = field(default_factory=Allowance)
 
     async def regional_seed(self, *contents: bytes) -> PeerSession:
         """The BitTorrent peer of a regional that holds these."""
@@ -355,6 +366,7 @@ class Agent:
         self.session.banned, self.fetcher.metainfo_refused = offences.banned, offences.metainfo_refused
         self.seeding = Seeding(self.book, self.cache, self.swarms, self.fetcher, clock, lambda: self.random)
         self.driver = MemoryRuntimeDriver(lab.engine, HOST)
+        self.adoptions = Adoptions(self.journal, lambda: self.driver if lab.has_engine else None)
         self.reconciler = Reconciler(
             self.book,
             lambda: self.driver if lab.has_engine else None,
@@ -366,11 +378,13 @@ class Agent:
             lambda: 0.02,  # short delays after failures
             poll_seconds=0.05,
             progress_seconds=0.02,
+            adoptions=self.adoptions,
+            allowance=lab.allowance,
         )
         self.reports: dict[str, InstanceReport] = {}
 
     async def start(self) -> None:
-        for part in (self.book, self.ledger, self.reporter):
+        for part in (self.book, self.ledger, self.reporter, self.adoptions):
             await part.load()
         await self.cache.open()
         if isinstance(self.session, LibtorrentSession):

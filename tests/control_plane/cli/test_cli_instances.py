@@ -40,6 +40,9 @@ def test_a_host_is_shown_with_what_it_says_of_itself(admin: Longshore, host: str
     assert admin("host", "show", told["id"], "--json").json["name"] == "east-1"
 
 
+VERBS = (("stop", "stopped"), ("start", "running"), ("pause", "paused"), ("resume", "running"), ("restart", "running"))
+
+
 def test_an_instance_runs_stops_starts_and_goes(admin: Longshore, host: str) -> None:
     run = ["instance", "run", "acme/web:1", "--host", host, "--wait", "60"]
     (row,) = admin(*run, "--env", "COLOUR=blue", "--json").json
@@ -48,7 +51,7 @@ def test_an_instance_runs_stops_starts_and_goes(admin: Longshore, host: str) -> 
     assert line.split()[:7] == ["acme", "web", "east", "east-1", "acme/web:1", "running", "running"]
     assert f"id: {row['id']}" in admin("instance", "show", row["id"]).text.splitlines()
     assert admin(*run).code == 6  # the same name with another environment
-    for verb, phase in (("stop", "stopped"), ("start", "running"), ("restart", "running")):
+    for verb, phase in VERBS:
         assert admin("instance", verb, row["id"]).text.startswith("web on east-1: ")
         eventually(lambda phase=phase: admin("instance", "show", row["id"], "--json").json["phase"] == phase)
     assert admin("instance", "rm", row["id"], "--json").json["removed"] is True

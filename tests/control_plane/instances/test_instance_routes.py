@@ -33,13 +33,17 @@ from tests.control_plane.swarm.parts import Running, Tenants, revoke_host
 pytestmark = pytest.mark.usefixtures("fleet")
 
 BODY: dict[str, Any] = {"tenant": "acme", "name": "web", "image": WEB, "hosts": ["east/e1"]}
+ADOPTION: dict[str, Any] = {"tenant": "acme", "name": "found", "image": WEB, "adopt": {}}
 # Every route: method, path below /api/v1, body.
 READING = [("GET", "/instances/{id}", None)]
 WRITING = [
     ("POST", "/instances", BODY | {"name": "other"}),
     ("POST", "/instances/{id}/start", None),
     ("POST", "/instances/{id}/stop", None),
+    ("POST", "/instances/{id}/pause", None),
+    ("POST", "/instances/{id}/resume", None),
     ("POST", "/instances/{id}/restart", None),
+    ("POST", "/hosts/east/e1/adoptions", ADOPTION),
     ("DELETE", "/instances/{id}", None),
     ("DELETE", "/instances/{id}?force=true", None),
 ]
@@ -147,6 +151,13 @@ async def test_everything_that_can_be_said_of_a_container_arrives(
         "memory_bytes": 64 << 20,
         "health_check": {"test": ["true"], "interval_seconds": 1, "timeout_seconds": 2, "retries": 4},
         "stop_grace_seconds": 3,
+        "cpu_set": "0-1",
+        "disk_bytes": 1 << 30,
+        "network": "bridge",
+        "hostname": "web",
+        "user": "1000",
+        "working_dir": "/srv",
+        "adopt": {"recreate": True},
     }
     assert (await client.ask("operator", "POST", "/instances", body))[0] == 201
     (assignment,) = (await assignments.assignments("host-e1")).assignments.values()
@@ -161,8 +172,53 @@ async def test_everything_that_can_be_said_of_a_container_arrives(
         memory_bytes=64 << 20,
         health_check=agent_pb2.HealthCheck(test=["true"], interval_seconds=1, timeout_seconds=2, retries=4),
         stop_grace_seconds=3,
+        cpu_set="0-1",
+        disk_bytes=1 << 30,
+        network="bridge",
+        hostname="web",
+        user="1000",
+        working_dir="/srv",
     )
     assert assignment.container == expected
+    assert assignment.adopt == agent_pb2.AdoptionWish(recreate=True)
+
+
+REACHING: list[dict[str, Any]] = [
+    {"privileged": True},
+    {"network": "host"},
+    {"mounts": [{"host_path": "/srv", "target": "/srv"}]},
+    {"adopt": {"container": "web-old"}},
+]
+
+
+@pytest.mark.parametrize("more", REACHING)
+async def test_what_reaches_into_the_host_is_for_those_who_run_the_platform(
+    client: Client, assignments: InstanceAssignments, more: dict[str, Any]
+) -> None:
+    before = await assignments.assignments("host-e1")
+    status, answer = await client.ask("operator", "POST", "/instances", BODY | more)
+    assert (status, answer["code"]) == (403, "denied")
+    assert await assignments.assignments("host-e1") == before
+    assert (await client.ask("admin", "POST", "/instances", BODY | more))[0] == 201
+    (assignment,) = (await assignments.assignments("host-e1")).assignments.values()
+    assert assignment.container.ByteSize() or assignment.adopt.container == "web-old"
+
+
+async def test_a_container_of_a_host_is_adopted_by_its_name(client: Client, assignments: InstanceAssignments) -> None:
+    body = ADOPTION | {"adopt": {"container": "web-old", "recreate": True}}
+    assert (await client.ask("operator", "POST", "/hosts/east/e1/adoptions", body))[0] == 403
+    status, answer = await client.ask("admin", "POST", "/hosts/east/e1/adoptions", body)
+    assert (status, answer["data"]["host"], answer["data"]["name"]) == (201, "e1", "found")
+    (assignment,) = (await assignments.assignments("host-e1")).assignments.values()
+    assert assignment.adopt == agent_pb2.AdoptionWish(container="web-old", recreate=True)
+    for wrong, refusal in (
+        ({"adopt": None}, 422),
+        ({"adopt": {"container": "a b"}}, 400),
+        ({"adopt": {"container": "x"}, "hosts": ["east/e2"]}, 422),
+    ):
+        status, _ = await client.ask("admin", "POST", "/hosts/east/e1/adoptions", ADOPTION | wrong)
+        assert status == refusal
+    assert (await client.ask("admin", "POST", "/hosts/east/nowhere/adoptions", body))[0] == 404
 
 
 @pytest.mark.parametrize(("method", "path", "body"), [*READING, *WRITING, *LISTS])
@@ -202,8 +258,19 @@ async def test_a_viewer_sees(client: Client, instance_id: str, method: str, path
     assert (await client.ask("viewer", method, path.format(id=instance_id), body))[0] == 200
 
 
+VERBS = (
+    ("stop", "stopped", 2),
+    ("start", "running", 3),
+    ("pause", "paused", 4),
+    ("pause", "paused", 4),
+    ("resume", "running", 5),
+    ("resume", "running", 5),
+    ("restart", "running", 6),
+)
+
+
 async def test_the_verbs_answer_with_the_instance(client: Client, instance_id: str) -> None:
-    for verb, desired_state, generation in (("stop", "stopped", 2), ("start", "running", 3), ("restart", "running", 4)):
+    for verb, desired_state, generation in VERBS:
         status, body = await client.ask("operator", "POST", f"/instances/{instance_id}/{verb}")
         assert (status, body["data"]["desired_state"], body["data"]["generation"]) == (200, desired_state, generation)
 
@@ -244,7 +311,7 @@ async def test_another_specification_is_a_conflict_that_names_the_field(client: 
         ({"environment": {"A=B": ""}}, 400, "instance_spec_invalid"),
         ({"environment": {"A": "\0"}}, 400, "instance_spec_invalid"),
         ({"desired_state": "removed"}, 422, "invalid"),
-        ({"privileged": True}, 422, "invalid"),
+        ({"unheard_of": True}, 422, "invalid"),
         ({"ports": [{"container_port": "eighty"}]}, 422, "invalid"),
         ({"tenant": "a\0"}, 422, "invalid"),
         ({"hosts": ["a\0"]}, 422, "invalid"),

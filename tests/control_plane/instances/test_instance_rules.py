@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from control_plane.instances.model import HealthCheck, InstanceSpec, Mount, PortMapping
+from control_plane.instances.model import AdoptionWish, HealthCheck, InstanceSpec, Mount, PortMapping
 from control_plane.instances.records import spec_of, spec_record
 from control_plane.instances.rules import (
     InstanceNameInvalid,
@@ -15,6 +16,7 @@ from control_plane.instances.rules import (
     check_name,
     check_selection,
     check_spec,
+    reaches_host,
 )
 from tests.control_plane.instances.parts import run_request
 
@@ -45,8 +47,16 @@ def test_a_full_specification_passes() -> None:
             memory_bytes=64 << 20,
             health_check=HealthCheck(("true",)),
             stop_grace_seconds=30,
+            cpu_set="0-2,5,7-7",
+            disk_bytes=1 << 30,
+            network="bridge",
+            hostname="web-1.example",
+            user="1000:www-data",
+            working_dir="/srv",
+            adopt=AdoptionWish(recreate=True),
         )
     )
+    check_spec(InstanceSpec(mounts=(Mount("", "/data", host_path="/srv/data"),), network="host", privileged=True))
 
 
 @pytest.mark.parametrize(
@@ -91,6 +101,27 @@ def test_a_full_specification_passes() -> None:
         ("health_check.interval_seconds", HealthCheck(("true",), interval_seconds=0)),
         ("health_check.timeout_seconds", HealthCheck(("true",), timeout_seconds=float("nan"))),
         ("health_check.retries", HealthCheck(("true",), retries=0)),
+        ("mounts.host_path", (Mount("v", "/x", host_path="/srv"),)),
+        ("mounts.host_path", (Mount("", "/x", host_path="/"),)),
+        ("mounts.host_path", (Mount("", "/x", host_path="/srv/../etc"),)),
+        ("mounts.host_path", (Mount("", "/x", host_path="srv"),)),
+        ("cpu_set", "0-"),
+        ("cpu_set", "all"),
+        ("cpu_set", "5-2"),
+        ("cpu_set", "4096"),
+        ("disk_bytes", -1),
+        ("disk_bytes", 1000),
+        ("disk_bytes", 1 << 60),
+        ("network", "container:0123456789ab"),
+        ("network", "-x"),
+        ("hostname", "a_b"),
+        ("hostname", "x" * 64),
+        ("hostname", "-a"),
+        ("user", "root; id"),
+        ("user", "a:b:c"),
+        ("working_dir", "srv"),
+        ("working_dir", "/srv/.."),
+        ("adopt.container", AdoptionWish("--all")),
     ],
 )
 def test_each_refusal_names_its_field(field: str, value: Any) -> None:
@@ -112,6 +143,37 @@ def test_exactly_one_way_of_naming_hosts_is_taken() -> None:
         check_selection(run_request(*(f"h{number}" for number in range(1001))))
 
 
+def test_a_container_that_is_adopted_by_name_is_on_one_host() -> None:
+    named = InstanceSpec(adopt=AdoptionWish("web"))
+    check_selection(replace(run_request("east/e1"), spec=named))
+    for wrong in (run_request("east/e1", "east/e2"), run_request(idc="east"), run_request(all_hosts=True)):
+        with pytest.raises(SpecInvalid):
+            check_selection(replace(wrong, spec=named))
+        check_selection(replace(wrong, spec=InstanceSpec(adopt=AdoptionWish(recreate=True))))
+
+
+def test_ports_go_with_no_network_that_publishes_none() -> None:
+    for network in ("host", "none"):
+        with pytest.raises(SpecInvalid):
+            check_spec(InstanceSpec(network=network, ports=(PortMapping(80),)))
+
+
+@pytest.mark.parametrize(
+    ("spec", "reaches"),
+    [
+        (InstanceSpec(), False),
+        (InstanceSpec(network="none", adopt=AdoptionWish(recreate=True), mounts=(Mount("v", "/x"),)), False),
+        (InstanceSpec(privileged=True), True),
+        (InstanceSpec(network="host"), True),
+        (InstanceSpec(network="frontend"), True),
+        (InstanceSpec(mounts=(Mount("", "/x", host_path="/srv"),)), True),
+        (InstanceSpec(adopt=AdoptionWish("web")), True),
+    ],
+)
+def test_what_reaches_beyond_a_container_of_its_own_is_known(spec: InstanceSpec, reaches: bool) -> None:
+    assert reaches_host(spec) is reaches
+
+
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
 specs = st.builds(
     InstanceSpec,
@@ -123,7 +185,7 @@ specs = st.builds(
         st.builds(PortMapping, st.integers(1, 65535), st.integers(0, 65535), texts, st.sampled_from(["tcp", "udp"])),
         max_size=3,
     ).map(tuple),
-    mounts=st.lists(st.builds(Mount, texts, texts, st.booleans()), max_size=3).map(tuple),
+    mounts=st.lists(st.builds(Mount, texts, texts, st.booleans(), texts), max_size=3).map(tuple),
     cpus=st.floats(0, 4096),
     memory_bytes=st.integers(0, 1 << 46),
     health_check=st.none()
@@ -131,6 +193,14 @@ specs = st.builds(
         HealthCheck, st.lists(texts, max_size=3).map(tuple), st.floats(0.1, 60), st.floats(0.1, 60), st.integers(1, 9)
     ),
     stop_grace_seconds=st.integers(0, 3600),
+    cpu_set=texts,
+    disk_bytes=st.integers(0, 1 << 50),
+    network=texts,
+    hostname=texts,
+    user=texts,
+    working_dir=texts,
+    privileged=st.booleans(),
+    adopt=st.none() | st.builds(AdoptionWish, texts, st.booleans()),
 )
 
 

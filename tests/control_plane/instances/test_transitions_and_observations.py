@@ -24,8 +24,10 @@ from control_plane.instances.transitions import (
     InstanceBeingRemoved,
     InstanceDiffers,
     asked_again,
+    paused,
     removed,
     restarted,
+    resumed,
     started,
     stopped,
 )
@@ -50,6 +52,12 @@ def instance(state: DesiredState = DesiredState.RUNNING, generation: int = 1) ->
         (DesiredState.HELD, stopped, DesiredState.HELD),
         (DesiredState.STOPPED, restarted, DesiredState.RUNNING),
         (DesiredState.HELD, restarted, DesiredState.RUNNING),
+        (DesiredState.RUNNING, paused, DesiredState.PAUSED),
+        (DesiredState.STOPPED, paused, DesiredState.PAUSED),
+        (DesiredState.PAUSED, resumed, DesiredState.RUNNING),
+        (DesiredState.STOPPED, resumed, DesiredState.STOPPED),
+        (DesiredState.PAUSED, started, DesiredState.RUNNING),
+        (DesiredState.PAUSED, stopped, DesiredState.STOPPED),
         (DesiredState.RUNNING, removed, DesiredState.REMOVED),
         (DesiredState.HELD, removed, DesiredState.REMOVED),
         (DesiredState.REMOVED, removed, DesiredState.REMOVED),
@@ -67,7 +75,12 @@ def test_each_restart_of_a_running_instance_is_one_more() -> None:
     assert (again.restart_nonce, again.generation, again.desired_state) == (2, 3, DesiredState.RUNNING)
 
 
-@pytest.mark.parametrize("change", [started, stopped, restarted])
+def test_a_paused_instance_that_is_restarted_runs() -> None:
+    again = restarted(instance(DesiredState.PAUSED), LATER)
+    assert (again.restart_nonce, again.generation, again.desired_state) == (1, 2, DesiredState.RUNNING)
+
+
+@pytest.mark.parametrize("change", [started, stopped, restarted, paused])
 def test_what_is_being_removed_takes_no_other_wish(change) -> None:
     with pytest.raises(InstanceBeingRemoved):
         change(instance(DesiredState.REMOVED), LATER)
