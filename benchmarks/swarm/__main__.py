@@ -16,7 +16,7 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from benchmarks.swarm import churn, layers, leftovers, outsider, poison, spreads
+from benchmarks.swarm import churn, first_byte, layers, leftovers, outsider, poison, spreads
 from benchmarks.swarm.outside import missing_programs
 from benchmarks.swarm.plan import Plan, note
 from common.errors import Failure
@@ -27,6 +27,7 @@ _SCENARIOS: Mapping[str, Callable[[Plan], bool]] = {
     "two-idcs": partial(spreads.measure, spreads.TWO_IDCS),
     "churn": churn.measure,
     "layers": layers.measure,
+    "first-byte": first_byte.measure,
     "poison": poison.measure,
     "outsider": outsider.measure,
 }
