@@ -167,6 +167,14 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("digest", name=op.f("pk_block_maps")),
     )
     op.create_table(
+        "capacity_policies",
+        sa.Column("kind", sa.String(length=16), nullable=False),
+        sa.Column("target_id", sa.String(length=36), nullable=False),
+        sa.Column("policy", sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=False),
+        sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("kind", "target_id", name=op.f("pk_capacity_policies")),
+    )
+    op.create_table(
         "certificate_authorities",
         sa.Column("name", sa.String(length=32), nullable=False),
         sa.Column("certificate_pem", sa.Text(), nullable=False),
@@ -208,6 +216,28 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_collection_runs_started_at"), ["started_at"], unique=False)
 
     op.create_table(
+        "commands",
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("host_id", sa.String(length=36), nullable=False),
+        sa.Column("verb", sa.String(length=32), nullable=False),
+        sa.Column("instance_id", sa.String(length=36), nullable=False),
+        sa.Column("tenant", sa.String(length=255), nullable=False),
+        sa.Column("requested_by", sa.String(length=255), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("begin_by", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("end_seconds", sa.Integer(), nullable=False),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("cancel_wanted", sa.Boolean(), nullable=False),
+        sa.Column("detail", sa.Text(), nullable=False),
+        sa.Column("result", sa.Text(), nullable=False),
+        sa.Column("updated_at", sa.DateTime(timezone=True), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_commands")),
+    )
+    with op.batch_alter_table("commands", schema=None) as batch_op:
+        batch_op.create_index("ix_commands_host_id", ["host_id"], unique=False)
+        batch_op.create_index("ix_commands_state_host_id", ["state", "host_id"], unique=False)
+
+    op.create_table(
         "content_keys",
         sa.Column("sequence", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("key_id", sa.String(length=36), nullable=False),
@@ -231,6 +261,33 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("content_returns", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_content_returns_expires_at"), ["expires_at"], unique=False)
+
+    op.create_table(
+        "deployments",
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("tenant_id", sa.String(length=36), nullable=False),
+        sa.Column("tenant", sa.String(length=255), nullable=False),
+        sa.Column("name", sa.String(length=63), nullable=False),
+        sa.Column("reference", sa.Text(), nullable=False),
+        sa.Column("images", sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=False),
+        sa.Column("spec", sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=False),
+        sa.Column("rules", sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=False),
+        sa.Column("desired_state", sa.String(length=16), nullable=False),
+        sa.Column("reschedule_after_seconds", sa.Integer(), nullable=False),
+        sa.Column("state_may_be_lost", sa.Boolean(), nullable=False),
+        sa.Column("exclusive", sa.Boolean(), nullable=False),
+        sa.Column("created_by", sa.String(length=255), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("removing", sa.Boolean(), nullable=False),
+        sa.Column("look_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("unplaced", sa.Integer(), nullable=False),
+        sa.Column("why", sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_deployments")),
+        sa.UniqueConstraint("tenant_id", "name", name=op.f("uq_deployments_tenant_id_name")),
+    )
+    with op.batch_alter_table("deployments", schema=None) as batch_op:
+        batch_op.create_index("ix_deployments_look_at", ["look_at"], unique=False)
 
     op.create_table(
         "egress",
@@ -839,6 +896,23 @@ def upgrade() -> None:
         batch_op.create_index("ix_deleted_tags_repository_id_digest", ["repository_id", "digest"], unique=False)
 
     op.create_table(
+        "deployment_slots",
+        sa.Column("deployment_id", sa.String(length=36), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("instance_id", sa.String(length=36), nullable=False),
+        sa.Column("host_id", sa.String(length=36), nullable=False),
+        sa.Column("successor_id", sa.String(length=36), nullable=False),
+        sa.Column("successor_host_id", sa.String(length=36), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["deployment_id"], ["deployments.id"], name=op.f("fk_deployment_slots_deployment_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("deployment_id", "number", name=op.f("pk_deployment_slots")),
+    )
+    with op.batch_alter_table("deployment_slots", schema=None) as batch_op:
+        batch_op.create_index("ix_deployment_slots_host_id", ["host_id"], unique=False)
+        batch_op.create_index("ix_deployment_slots_instance_id", ["instance_id"], unique=False)
+
+    op.create_table(
         "groups",
         sa.Column("id", sa.String(length=36), nullable=False),
         sa.Column("tenant_id", sa.String(length=36), nullable=False),
@@ -1194,6 +1268,17 @@ def upgrade() -> None:
         batch_op.create_index("ix_group_members_user_id", ["user_id"], unique=False)
 
     op.create_table(
+        "host_standings",
+        sa.Column("host_id", sa.String(length=36), nullable=False),
+        sa.Column("standing", sa.String(length=16), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("by", sa.String(length=255), nullable=False),
+        sa.Column("since", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("max_unavailable", sa.Integer(), nullable=False),
+        sa.ForeignKeyConstraint(["host_id"], ["hosts.id"], name=op.f("fk_host_standings_host_id"), ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("host_id", name=op.f("pk_host_standings")),
+    )
+    op.create_table(
         "manifest_references",
         sa.Column("repository_id", sa.String(length=36), nullable=False),
         sa.Column("manifest", sa.String(length=140), nullable=False),
@@ -1431,6 +1516,7 @@ def downgrade() -> None:
         batch_op.drop_index("ix_manifest_references_digest")
 
     op.drop_table("manifest_references")
+    op.drop_table("host_standings")
     with op.batch_alter_table("group_members", schema=None) as batch_op:
         batch_op.drop_index("ix_group_members_user_id")
 
@@ -1507,6 +1593,11 @@ def downgrade() -> None:
     op.drop_table("instance_statuses")
     op.drop_table("hosts")
     op.drop_table("groups")
+    with op.batch_alter_table("deployment_slots", schema=None) as batch_op:
+        batch_op.drop_index("ix_deployment_slots_instance_id")
+        batch_op.drop_index("ix_deployment_slots_host_id")
+
+    op.drop_table("deployment_slots")
     with op.batch_alter_table("deleted_tags", schema=None) as batch_op:
         batch_op.drop_index("ix_deleted_tags_repository_id_digest")
         batch_op.drop_index(batch_op.f("ix_deleted_tags_purge_after"))
@@ -1636,11 +1727,20 @@ def downgrade() -> None:
 
     op.drop_table("host_contents")
     op.drop_table("egress")
+    with op.batch_alter_table("deployments", schema=None) as batch_op:
+        batch_op.drop_index("ix_deployments_look_at")
+
+    op.drop_table("deployments")
     with op.batch_alter_table("content_returns", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_content_returns_expires_at"))
 
     op.drop_table("content_returns")
     op.drop_table("content_keys")
+    with op.batch_alter_table("commands", schema=None) as batch_op:
+        batch_op.drop_index("ix_commands_state_host_id")
+        batch_op.drop_index("ix_commands_host_id")
+
+    op.drop_table("commands")
     with op.batch_alter_table("collection_runs", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_collection_runs_started_at"))
 
@@ -1650,6 +1750,7 @@ def downgrade() -> None:
 
     op.drop_table("certificates")
     op.drop_table("certificate_authorities")
+    op.drop_table("capacity_policies")
     op.drop_table("block_maps")
     op.drop_table("blobs")
     with op.batch_alter_table("blob_reviews", schema=None) as batch_op:
