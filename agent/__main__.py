@@ -39,13 +39,14 @@ def run(
     name: Annotated[str | None, typer.Option(help="Name of this host. [its host name]")] = None,
     join_token: Annotated[str | None, typer.Option(help="One-time token for the first start.")] = None,
     join_token_file: Annotated[Path | None, typer.Option(help="File with the join token.")] = None,
-    runtime: Annotated[str | None, typer.Option(help="auto, docker, memory or none. [auto]")] = None,
+    runtime: Annotated[str | None, typer.Option(help="auto, docker, lxd, docker+lxd, memory, none. [auto]")] = None,
     docker_host: Annotated[
         str | None, typer.Option(help="URL of the Docker engine. [unix:///var/run/docker.sock]")
     ] = None,
     docker_network: Annotated[
         str | None, typer.Option(help="Docker's network mode for containers. [the default bridge]")
     ] = None,
+    lxd_socket: Annotated[str | None, typer.Option(help="LXD's unix socket. [of its snap or package]")] = None,
     listen_host: Annotated[str | None, typer.Option(help="Address for BitTorrent peers. [127.0.0.1]")] = None,
     peer_port: Annotated[int | None, typer.Option(help="BitTorrent port; 0: a free one. [0]")] = None,
     mirror_port: Annotated[
@@ -71,6 +72,7 @@ def run(
         "runtime": runtime,
         "docker_host": docker_host,
         "docker_network": docker_network,
+        "lxd_socket": lxd_socket,
         "listen_host": listen_host,
         "peer_port": peer_port,
         "mirror_port": mirror_port,

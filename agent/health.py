@@ -34,6 +34,8 @@ def verdict(container: Container, *, wanted: bool) -> Verdict:
 
 
 def _unhealthy(container: Container) -> str:
+    if container.health is Health.UNKNOWN:
+        return container.detail  # why nobody knows
     if container.health is not Health.UNHEALTHY:
         return ""
     return f"the health check fails: {container.detail}" if container.detail else "the health check fails"

@@ -11,6 +11,7 @@ from typing import Self
 
 from agent.model import Engine
 from agent.runtimes import RuntimeDriver
+from agent.runtimes.several import SeveralEngines
 from common.errors import Failure
 
 
@@ -32,11 +33,14 @@ class RuntimeChoice:
         if self._driver is None:
             return ()
         try:
-            found = await self._driver.describe()
+            if isinstance(self._driver, SeveralEngines):
+                found = await self._driver.engines()
+            else:
+                found = (await self._driver.describe(),)
         except Failure:
             return ()
-        self._counts = True
-        return (found,)
+        self._counts = self._counts or bool(found)
+        return found
 
     async def __aenter__(self) -> Self:
         return self

@@ -22,7 +22,6 @@ _BACKUP = "longshore-"
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,62}")
 # Writing a backup of many gigabytes, or copying as much on a pool that has no snapshots of its own.
 _COPY_SECONDS = 3600.0
-_CHUNK = 256 << 10
 
 
 class LxdArchives:
@@ -58,8 +57,8 @@ class LxdArchives:
         self._writing.add(backup)
         try:
             await self._calls.send("POST", "instances", instance, "backups", body=body, seconds=_COPY_SECONDS)
-            async with self._calls.stream("instances", instance, "backups", backup, "export") as content:
-                yield content.iter_chunked(_CHUNK)
+            async with self._calls.stream("instances", instance, "backups", backup, "export") as chunks:
+                yield chunks
         finally:
             self._writing.discard(backup)
             with contextlib.suppress(Missing):

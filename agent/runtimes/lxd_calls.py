@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import re
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -124,26 +125,43 @@ class LxdCalls:
             self._http = aiohttp.ClientSession(connector=connector, auto_decompress=False, timeout=_UNLIMITED)
         return self._http
 
+    async def read(self, *path: str, **parameters: str) -> bytes:
+        """The few bytes at `/1.0/` and these names."""
+        with self._natively():
+            async with asyncio.timeout(self._question_seconds):
+                async with self.http().get(url_of(path), params=parameters) as answer:
+                    if answer.status != _SUCCESS:
+                        raise _refusal_of(answer.status, await answer.text())
+                    return await answer.read()
+
     @contextlib.asynccontextmanager
-    async def stream(
-        self, *path: str, parameters: Mapping[str, str] | None = None
-    ) -> AsyncIterator[aiohttp.StreamReader]:
-        """The bytes at `/1.0/` and these names."""
+    async def stream(self, *path: str) -> AsyncIterator[AsyncIterator[bytes]]:
+        """The many bytes at `/1.0/` and these names."""
         async with contextlib.AsyncExitStack() as stack:
             with self._natively():
-                answer = await stack.enter_async_context(self.http().get(url_of(path), params=parameters))
-                if answer.status != _SUCCESS:
-                    raise _refusal_of(answer.status, await answer.text())
-            yield answer.content
+                async with asyncio.timeout(self._order_seconds):
+                    answer = await stack.enter_async_context(self.http().get(url_of(path)))
+                    if answer.status != _SUCCESS:
+                        raise _refusal_of(answer.status, await answer.text())
+            yield self._chunks(answer.content)
 
-    async def post_bytes(self, *path: str, data: Any, headers: Mapping[str, str]) -> dict[str, Any]:
+    async def _chunks(self, content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
+        while True:
+            with self._natively():
+                async with asyncio.timeout(self._order_seconds):
+                    chunk = await content.readany()
+            if not chunk:
+                return
+            yield chunk
+
+    async def post_bytes(self, *path: str, data: Any, headers: Mapping[str, str], seconds: float) -> dict[str, Any]:
         """Send bytes; the operation that LXD began with them."""
         with self._natively():
-            async with self.http().post(url_of(path), data=data, headers=dict(headers)) as answer:
+            async with asyncio.timeout(seconds), self.http().post(url_of(path), data=data, headers=headers) as answer:
                 text = await answer.text()
                 if answer.status not in (200, 202):
                     raise _refusal_of(answer.status, text)
-                return dict((await answer.json())["metadata"])
+                return dict(json.loads(text)["metadata"])
 
     async def websocket(self, operation_id: str, secret: str) -> aiohttp.ClientWebSocketResponse:
         url = f"http://lxd/1.0/operations/{quote(operation_id)}/websocket?secret={quote(secret)}"

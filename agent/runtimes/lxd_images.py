@@ -99,7 +99,7 @@ class LxdImages:
                 payload = form.append(self._bytes_of(part), {"Content-Type": "application/octet-stream"})
                 payload.set_content_disposition("form-data", name=name, filename=name)
             data = form
-        operation = await self._calls.post_bytes("images", data=data, headers=headers)
+        operation = await self._calls.post_bytes("images", data=data, headers=headers, seconds=_IMPORT_SECONDS)
         try:
             await self._calls.outcome(operation, _IMPORT_SECONDS)
         except AlreadyThere:

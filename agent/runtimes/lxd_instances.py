@@ -102,8 +102,7 @@ class LxdInstances:
 
     async def _read(self, name: str, path: str) -> str:
         try:
-            async with self._calls.stream("instances", name, "files", parameters={"path": path}) as content:
-                return (await content.read()).decode(errors="replace")
+            return (await self._calls.read("instances", name, "files", path=path)).decode(errors="replace")
         except Missing:
             return ""
 

@@ -94,8 +94,7 @@ class LxdConsoles:
     async def _read(self, name: str) -> bytes:
         with contextlib.suppress(Missing):
             try:
-                async with self._calls.stream("instances", name, "console") as content:
-                    return await content.read()
+                return await self._calls.read("instances", name, "console")
             except EngineRefused as refusal:
                 if "no such file" not in str(refusal):
                     raise

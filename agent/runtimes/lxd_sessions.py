@@ -54,6 +54,7 @@ class LxdSession:
         self._terminal = terminal
         self._pieces: asyncio.Queue[Piece | None] = asyncio.Queue(_QUEUED)
         self._open = len(outputs)
+        self._cut = False
         self._ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
     async def read(self) -> Piece | None:
@@ -62,6 +63,8 @@ class LxdSession:
             if piece is not None:
                 return piece
             self._open -= 1
+        if self._cut:
+            await self._require_engine()
         return None
 
     async def write(self, data: bytes) -> None:
@@ -121,11 +124,19 @@ class LxdSession:
         """A full queue stops the reading, and so, in the end, the command."""
         async for message in socket:
             if message.type is not aiohttp.WSMsgType.BINARY:
-                break  # the end, in whatever form
+                break  # the end, as LXD says it
             for start in range(0, len(message.data), LARGEST_PIECE):
                 await self._pieces.put(Piece(channel, bytes(message.data[start : start + LARGEST_PIECE])))
+        else:
+            self._cut = True
         await self._pieces.put(None)
         await _hang_up(socket)  # of a terminal LXD waits for that before it says how the command ended
+
+    async def _require_engine(self) -> None:
+        """A stream ended without its end. Whether LXD is lost, or only hung up, the operation says."""
+        with contextlib.suppress(TimeoutError, EngineRefused, Missing):
+            async with asyncio.timeout(_CLOSE_SECONDS):
+                await asyncio.shield(self._ended)
 
     async def _say(self, command: str, **more: Any) -> None:
         if self._control is not None and not self._control.closed:

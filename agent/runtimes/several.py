@@ -8,13 +8,13 @@ when it first answered, or from the beginning if the operator named it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
 from dataclasses import fields, replace
 
 from agent.model import LIVE_STATES, Assignments, Container, Engine, Health, Image
 from agent.runtimes import RuntimeDriver
-from agent.runtimes.failures import ContainerUnknown, EngineAway
+from agent.runtimes.failures import ContainerUnknown, EngineAway, NotOurs
 from agent.runtimes.orders import Adoption, Capabilities, ContainerOrder, Sample, Snapshot, Stranger
 from agent.runtimes.streams import ExecOrder, LogQuery, Piece, Session, Size
 from common.digest import Digest
@@ -82,25 +82,30 @@ class SeveralEngines:
             if not isinstance(failure, Failure) or len(failures) == len(kinds):
                 raise failure
         shown: list[Container] = []
+        owners: dict[str, str] = {}
         for kind, answer in zip(kinds, found, strict=True):
             if isinstance(answer, BaseException):
                 shown += [_as_last_seen(one, str(answer)) for one in self._seen.get(kind, ())]
             else:
                 self._seen[kind] = answer
                 shown += answer
-                self._owners |= dict.fromkeys((one.runtime_id for one in answer), kind)
+            owners |= dict.fromkeys((one.runtime_id for one in self._seen.get(kind, ())), kind)
+        self._owners = owners
         return shown
 
     async def images(self, wanted: Collection[Digest]) -> frozenset[Digest]:
         """A silent engine's are not known, which leads to a pull that says so."""
         held: set[Digest] = set()
+        answered, silence = False, None
         for kind in sorted(self._counts):
-            of_kind = [digest for digest in wanted if self._kind_of(digest) == kind]
-            if of_kind:
+            if of_kind := [digest for digest in wanted if self._kind_of(digest) == kind]:
                 try:
                     held |= await self._drivers[kind].images(of_kind)
-                except EngineAway:
-                    continue
+                    answered = True
+                except EngineAway as away:
+                    silence = away
+        if silence is not None and not answered:
+            raise silence
         return frozenset(held)
 
     async def pull(self, repository: str, manifest: Digest) -> None:
@@ -115,52 +120,61 @@ class SeveralEngines:
         return runtime_id
 
     async def start(self, runtime_id: str) -> None:
-        await self._of(runtime_id).start(runtime_id)
+        await (await self._of(runtime_id)).start(runtime_id)
 
     async def stop(self, runtime_id: str, grace_seconds: int) -> None:
-        await self._of(runtime_id).stop(runtime_id, grace_seconds)
+        await (await self._of(runtime_id)).stop(runtime_id, grace_seconds)
 
     async def restart(self, runtime_id: str, grace_seconds: int) -> None:
-        await self._of(runtime_id).restart(runtime_id, grace_seconds)
+        await (await self._of(runtime_id)).restart(runtime_id, grace_seconds)
 
     async def pause(self, runtime_id: str) -> None:
-        await self._of(runtime_id).pause(runtime_id)
+        await (await self._of(runtime_id)).pause(runtime_id)
 
     async def resume(self, runtime_id: str) -> None:
-        await self._of(runtime_id).resume(runtime_id)
+        await (await self._of(runtime_id)).resume(runtime_id)
 
     async def rename(self, runtime_id: str, name: str) -> None:
-        await self._of(runtime_id).rename(runtime_id, name)
+        await (await self._of(runtime_id)).rename(runtime_id, name)
 
     async def remove(self, runtime_id: str) -> None:
-        await self._of(runtime_id).remove(runtime_id)
+        with contextlib.suppress(ContainerUnknown):
+            await (await self._of(runtime_id)).remove(runtime_id)
 
-    def logs(self, runtime_id: str, query: LogQuery) -> AbstractAsyncContextManager[AsyncIterator[Piece]]:
-        return self._of(runtime_id).logs(runtime_id, query)
+    @contextlib.asynccontextmanager
+    async def logs(self, runtime_id: str, query: LogQuery) -> AsyncIterator[AsyncIterator[Piece]]:
+        async with (await self._of(runtime_id)).logs(runtime_id, query) as found:
+            yield found
 
-    def execute(self, runtime_id: str, order: ExecOrder) -> AbstractAsyncContextManager[Session]:
-        return self._of(runtime_id).execute(runtime_id, order)
+    @contextlib.asynccontextmanager
+    async def execute(self, runtime_id: str, order: ExecOrder) -> AsyncIterator[Session]:
+        async with (await self._of(runtime_id)).execute(runtime_id, order) as found:
+            yield found
 
-    def console(self, runtime_id: str, size: Size) -> AbstractAsyncContextManager[Session]:
-        return self._of(runtime_id).console(runtime_id, size)
+    @contextlib.asynccontextmanager
+    async def console(self, runtime_id: str, size: Size) -> AsyncIterator[Session]:
+        async with (await self._of(runtime_id)).console(runtime_id, size) as found:
+            yield found
 
     async def sample(self, runtime_id: str) -> Sample:
-        return await self._of(runtime_id).sample(runtime_id)
+        return await (await self._of(runtime_id)).sample(runtime_id)
 
     async def snapshot(self, runtime_id: str, name: str) -> None:
-        await self._of(runtime_id).snapshot(runtime_id, name)
+        await (await self._of(runtime_id)).snapshot(runtime_id, name)
 
     async def snapshots(self, runtime_id: str) -> Sequence[Snapshot]:
-        return await self._of(runtime_id).snapshots(runtime_id)
+        return await (await self._of(runtime_id)).snapshots(runtime_id)
 
     async def restore(self, runtime_id: str, name: str) -> None:
-        await self._of(runtime_id).restore(runtime_id, name)
+        await (await self._of(runtime_id)).restore(runtime_id, name)
 
     async def delete_snapshot(self, runtime_id: str, name: str) -> None:
-        await self._of(runtime_id).delete_snapshot(runtime_id, name)
+        await (await self._of(runtime_id)).delete_snapshot(runtime_id, name)
 
-    def export(self, runtime_id: str) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
-        return self._of(runtime_id).export(runtime_id)
+    @contextlib.asynccontextmanager
+    async def export(self, runtime_id: str) -> AsyncIterator[AsyncIterator[bytes]]:
+        async with (await self._of(runtime_id)).export(runtime_id) as found:
+            yield found
 
     async def strangers(self, named: Collection[str] = ()) -> Sequence[Stranger]:
         found: list[Stranger] = []
@@ -191,11 +205,24 @@ class SeveralEngines:
             )
         return self._drivers[kind]
 
-    def _of(self, runtime_id: str) -> RuntimeDriver:
+    async def _of(self, runtime_id: str) -> RuntimeDriver:
+        """Who has shown it; of an id that nobody has shown, whoever knows it, which also says whose it is."""
         kind = self._owners.get(runtime_id)
-        if kind is None:
-            raise ContainerUnknown(f"no engine of this host has shown {runtime_id}", action="look at the host again")
-        return self._drivers[kind]
+        if kind is not None:
+            return self._drivers[kind]
+        silence: EngineAway | None = None
+        for kind in sorted(self._counts):
+            try:
+                await self._drivers[kind].sample(runtime_id)
+            except ContainerUnknown:
+                continue
+            except EngineAway as away:
+                silence = away
+                continue
+            except NotOurs:
+                pass
+            return self._drivers[kind]
+        raise silence or ContainerUnknown(f"no engine of this host has {runtime_id}", action="look at the host again")
 
 
 def _as_last_seen(container: Container, why: str) -> Container:

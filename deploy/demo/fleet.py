@@ -50,6 +50,7 @@ class Fleet:
         runtime: str = "auto",
         docker_host: str | None = None,
         docker_network: str | None = None,
+        lxd_socket: str | None = None,
         server_arguments: Sequence[str] = (),
         server_environment: Mapping[str, str] = MappingProxyType({}),
         edge_arguments: Sequence[str] = (),
@@ -61,6 +62,7 @@ class Fleet:
         self._runtime = [f"--runtime={runtime}"]
         self._runtime += [f"--docker-host={docker_host}"] if docker_host else []
         self._runtime += [f"--docker-network={docker_network}"] if docker_network else []
+        self._runtime += [f"--lxd-socket={lxd_socket}"] if lxd_socket else []
         self._edge_arguments = tuple(edge_arguments)
         self.password = ""
         self.services: dict[str, Service] = {}

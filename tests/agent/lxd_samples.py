@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -43,13 +44,13 @@ class LxdSample:
             await cache.publish_bytes(digest, [data])
 
 
-def lxd_sample(*layers: tuple[str, bytes], repository: str = "acme/system") -> LxdSample:
+def lxd_sample(*layers: tuple[str, bytes], properties: Mapping[str, str] | None = None) -> LxdSample:
     """`layers`: media types and bytes, of which nothing need be true."""
-    config = config_of("x86_64", {"os": "busybox"})
+    config = config_of("x86_64", properties or {"os": "busybox"})
     parts = [(_part(media_type, data), data) for media_type, data in ((CONFIG, config), *layers)]
     manifest = manifest_of(parts[0][0], tuple(part for part, _ in parts[1:]))
     image = Image(
-        repository,
+        "acme/system",
         "1",
         Content(Digest.of(manifest), len(manifest), OCI_MANIFEST, "token"),
         tuple(Content(part.digest, part.size_bytes, part.media_type, "token") for part, _ in parts),
@@ -61,8 +62,11 @@ def unified_sample(data: bytes) -> LxdSample:
     return lxd_sample((UNIFIED, data))
 
 
-def split_sample(metadata: bytes, rootfs: bytes, *, squashfs: bool = False) -> LxdSample:
-    return lxd_sample((METADATA, metadata), (ROOTFS_SQUASHFS if squashfs else ROOTFS_TAR, rootfs))
+def split_sample(
+    metadata: bytes, rootfs: bytes, *, squashfs: bool = False, properties: Mapping[str, str] | None = None
+) -> LxdSample:
+    root = (ROOTFS_SQUASHFS if squashfs else ROOTFS_TAR, rootfs)
+    return lxd_sample((METADATA, metadata), root, properties=properties)
 
 
 def _part(media_type: str, data: bytes) -> Part:

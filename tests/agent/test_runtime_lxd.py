@@ -5,27 +5,37 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import subprocess
 from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pylxd.exceptions import LXDAPIException
 
-from agent.model import ContainerSpec
-from agent.runtimes import LABEL_ADOPT, Channel, EngineAway, LogQuery
+from agent.model import ContainerSpec, PortMapping
+from agent.runtimes import LABEL_ADOPT, Channel, EngineAway, EngineRefused, ExecOrder, LogQuery
 from agent.runtimes.lxd import LxdRuntimeDriver
 from agent.runtimes.lxd_images import alias_of
 from agent.runtimes.lxd_init import command_in
 from common.clock import SystemClock
 from common.digest import Digest
 from common.lifecycle import Lifecycle
-from tests.agent.lxd_samples import LxdSample, unified_sample
-from tests.conformance.runtime_driver import SLEEPER, RuntimeDriverContract, World, started
+from tests.agent.lxd_samples import LxdSample, split_sample, unified_sample
+from tests.agent.samples import sample
+from tests.conformance.runtime_driver import SLEEPER, RuntimeDriverContract, World, order, started, until
 from tests.conformance.runtime_driver_adoption import AdoptionContract
 from tests.conformance.runtime_driver_states import CapabilityContract, PauseContract, SampleContract, SnapshotContract
-from tests.conformance.runtime_driver_streams import ExecContract, ExportContract, LogContract, lines, outcome
-from tests.engines.lxd import POOL, LxdEngine
-from tests.engines.lxd_image import unified_image
+from tests.conformance.runtime_driver_streams import (
+    ExecContract,
+    ExportContract,
+    LogContract,
+    lines,
+    outcome,
+    read_all,
+)
+from tests.engines.lxd import NETWORK, POOL, LxdEngine
+from tests.engines.lxd_image import metadata_tarball, root_squashfs, root_tarball, unified_image
 
 
 class LxdWorld:
@@ -104,10 +114,10 @@ class LxdWorld:
         return (await outcome(self.driver, runtime_id, "ps"))[1].decode()
 
     async def forget_image(self) -> None:
-        for fingerprint in await asyncio.to_thread(self._images):
+        for fingerprint in await asyncio.to_thread(self.images):
             self.engine.wait(self.client, self.client.api.images[fingerprint].delete())
 
-    def _images(self) -> list[str]:
+    def images(self) -> list[str]:
         return [str(path).rpartition("/")[2] for path in self.client.api.images.get().json()["metadata"]]
 
     async def details(self, runtime_id: str) -> dict[str, object]:
@@ -144,7 +154,7 @@ def _cpus(allowance: str) -> float:
     return int(quota) / int(period) if quota else 0.0
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def lxd_image() -> LxdSample:
     return unified_sample(unified_image())
 
@@ -243,3 +253,115 @@ async def test_after_a_reboot_of_the_host_an_instance_can_be_started(world: LxdW
 async def test_an_image_runs_its_own_init_unless_told_otherwise(world: LxdWorld) -> None:
     own = await started(world, spec=dataclasses.replace(SLEEPER, command=()))
     assert "/sbin/init" in await world.commands(own)
+
+
+async def test_split_images_are_imported_and_one_image_may_have_several_manifests(
+    world: LxdWorld, tmp_path: Path
+) -> None:
+    metadata, root = metadata_tarball(), root_tarball()
+    squashed = split_sample(metadata, root_squashfs(tmp_path), squashfs=True)
+    first, second = split_sample(metadata, root), split_sample(metadata, root, properties={"os": "another name"})
+    for image in (squashed, first, second):
+        world.image.bytes_of.update(image.bytes_of)
+        await world.driver.pull("acme/system", image.manifest)
+        runtime_id = await world.driver.create(order(world, manifest=image.manifest))
+        await world.driver.start(runtime_id)
+        assert (await outcome(world.driver, runtime_id, "true"))[0] == 0
+    assert len(await asyncio.to_thread(world.images)) == 2
+    assert await world.driver.images([squashed.manifest, first.manifest, second.manifest]) == {
+        squashed.manifest,
+        first.manifest,
+        second.manifest,
+    }
+
+
+async def test_contents_that_make_no_image_are_refused_and_leave_nothing(world: LxdWorld) -> None:
+    broken = split_sample(b"no metadata", b"no root")
+    ordinary = sample(b"layer")
+    world.image.bytes_of.update({**broken.bytes_of, **ordinary.bytes_of})
+    for manifest in (broken.manifest, ordinary.image.manifest.digest, Digest.of(b"not held")):
+        with pytest.raises(EngineRefused):
+            await world.driver.pull("acme/system", manifest)
+    assert await asyncio.to_thread(world.images) == []
+
+
+async def test_an_instance_has_the_network_that_was_asked_for_and_its_port_is_published(world: LxdWorld) -> None:
+    bridged = await started(world, spec=dataclasses.replace(SLEEPER, ports=(PortMapping("", 0, 8080),)))
+    assert b"eth0" in (await outcome(world.driver, bridged, "ip", "link"))[1]
+    alone = await started(world, spec=dataclasses.replace(SLEEPER, network="none"))
+    assert b"eth0" not in (await outcome(world.driver, alone, "ip", "link"))[1]
+    named = await started(world, spec=dataclasses.replace(SLEEPER, network=NETWORK))
+    assert b"eth0" in (await outcome(world.driver, named, "ip", "link"))[1]
+    with pytest.raises(EngineRefused, match="nowhere"):
+        await world.driver.create(order(world, spec=dataclasses.replace(SLEEPER, network="nowhere")))
+
+    argv = ("sh", "-c", "ip link set lo up; echo from inside | nc -l -p 8080")
+    proxy = (await asyncio.to_thread(world.instance, bridged))["devices"]["longshore-port-0"]
+    port = proxy["listen"].rpartition(":")[2]
+    ask = [*world.engine.command_prefix, "/bin/busybox", "nc", "127.0.0.1", port]
+    async with asyncio.timeout(20), world.driver.execute(bridged, ExecOrder(argv)):
+
+        async def answered() -> bool:
+            done = await asyncio.to_thread(subprocess.run, ask, capture_output=True, timeout=5, check=False)
+            return bool(done.stdout == b"from inside\n")
+
+        await until(answered)
+
+
+async def test_a_command_with_blanks_and_quotes_reaches_the_instance(world: LxdWorld) -> None:
+    argv = ("/bin/sh", "-c", 'echo "it  began" > /began; exec sleep 3600')
+    spec = dataclasses.replace(SLEEPER, command=argv, hostname="my-host", environment={"EMPTY": ""})
+    runtime_id = await started(world, spec=spec)
+    assert (await outcome(world.driver, runtime_id, "cat", "/began"))[1] == b"it  began\n"
+    assert (await outcome(world.driver, runtime_id, "hostname"))[1] == b"my-host\n"
+
+
+async def test_users_are_found_by_name(world: LxdWorld) -> None:
+    runtime_id = await started(world)
+    assert (await outcome(world.driver, runtime_id, "id", "-u", user="nobody"))[1] == b"65534\n"
+    with pytest.raises(EngineRefused, match="no user"):
+        await outcome(world.driver, runtime_id, "id", user="somebody")
+
+
+async def test_what_an_interrupted_export_left_is_removed_by_the_next(world: LxdWorld) -> None:
+    runtime_id = await started(world)
+    name = (await asyncio.to_thread(world.instance, runtime_id))["name"]
+    backups = world.client.api.instances[name].backups
+    world.engine.wait(world.client, backups.post(json={"name": "longshore-left", "instance_only": True}))
+    async with world.driver.export(runtime_id) as chunks:
+        assert len(backups.get().json()["metadata"]) == 1
+        async for _ in chunks:
+            break
+    assert backups.get().json()["metadata"] == []
+
+
+async def test_a_running_instance_is_not_renamed(world: LxdWorld) -> None:
+    runtime_id = await started(world)
+    with pytest.raises(EngineRefused):
+        await world.driver.rename(runtime_id, "another-name")
+
+
+async def test_a_profile_without_a_root_disk_will_do(world: LxdWorld) -> None:
+    with contextlib.suppress(LXDAPIException):
+        world.client.api.profiles.post(json={"name": "bare", "devices": {}, "config": {}})
+    driver = world.make(str(world.engine.socket), "host-1", profile="bare")
+    await driver.pull("acme/system", world.manifest)
+    runtime_id = await driver.create(order(world))
+    await driver.start(runtime_id)
+    assert b"eth0" not in (await outcome(driver, runtime_id, "ip", "link"))[1]
+    absent = world.make(str(world.engine.socket), "host-1", profile="absent")
+    with pytest.raises(EngineRefused, match="absent"):
+        await absent.create(order(world))
+    await driver.close()
+    await absent.close()
+
+
+async def test_who_watches_a_command_is_told_that_lxd_was_lost(world: LxdWorld) -> None:
+    runtime_id = await started(world)
+    async with asyncio.timeout(20), world.driver.execute(runtime_id, ExecOrder(("sleep", "4321"))) as session:
+        world.engine.kill()
+        with contextlib.suppress(EngineAway):
+            await read_all(session)
+        with pytest.raises(EngineAway):
+            await session.exit_code()
+    world.engine.start()

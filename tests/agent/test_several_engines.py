@@ -13,6 +13,11 @@ from agent.runtimes.several import DOCKER, LXD, SeveralEngines, engine_for
 from common.digest import Digest
 from tests.agent.lxd_samples import unified_sample
 from tests.agent.samples import sample
+from tests.agent.test_runtime_memory import MemoryWorld
+from tests.conformance.runtime_driver import RuntimeDriverContract
+from tests.conformance.runtime_driver_adoption import AdoptionContract
+from tests.conformance.runtime_driver_states import CapabilityContract, PauseContract, SampleContract, SnapshotContract
+from tests.conformance.runtime_driver_streams import ExecContract, ExportContract, LogContract
 
 DOCKERS, LXDS = Digest.of(b"oci"), Digest.of(b"lxd")
 
@@ -30,6 +35,41 @@ class Host:
         runtime_id = await self.both.create(ContainerOrder(name, f"instance-{name}", 1, "a" * 32, manifest))
         await self.both.start(runtime_id)
         return runtime_id
+
+
+class SeveralWorld(MemoryWorld):
+    """All that the contract asks for, of one engine in memory beside another that holds something else."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.driver = self._beside_another(self.driver)  # type: ignore[assignment]
+        self.unreachable = SeveralEngines(  # type: ignore[assignment]
+            {DOCKER: MemoryRuntimeDriver(MemoryEngine(away=True), "host-1")}, lambda _: DOCKER, required=True
+        )
+
+    @staticmethod
+    def _beside_another(driver: MemoryRuntimeDriver) -> SeveralEngines:
+        another = MemoryRuntimeDriver(MemoryEngine(), "host-1")
+        return SeveralEngines({DOCKER: another, LXD: driver}, lambda _: LXD, required=True)
+
+
+@pytest.fixture
+def world() -> SeveralWorld:
+    return SeveralWorld()
+
+
+class TestSeveralEngines(
+    RuntimeDriverContract,
+    ExecContract,
+    LogContract,
+    ExportContract,
+    PauseContract,
+    SampleContract,
+    SnapshotContract,
+    CapabilityContract,
+    AdoptionContract,
+):
+    pass
 
 
 @pytest.fixture

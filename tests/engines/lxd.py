@@ -120,7 +120,7 @@ class LxdEngine:
             self.start()
 
     def remove_everything(self) -> None:
-        """Instances, custom volumes and images: what tests left behind."""
+        """Instances, custom volumes, profiles and images: what tests left behind."""
         client = self.client()
         for name in self._names(client, "instances"):
             path = client.api.instances[name]
@@ -130,6 +130,8 @@ class LxdEngine:
                 self.wait(client, path.delete())
         for name in self._names(client, "storage-pools", POOL, "volumes", "custom"):
             client.api.storage_pools[POOL].volumes.custom[name].delete()
+        for name in set(self._names(client, "profiles")) - {"default"}:
+            client.api.profiles[name].delete()
         for name in self._names(client, "images"):
             self.wait(client, client.api.images[name].delete())
 
