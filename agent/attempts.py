@@ -87,6 +87,11 @@ class Attempts:
         if refusal is not None and refusal.spec_hash == spec_hash:
             del self._refusals[instance_id]
 
+    def forgive(self, instance_id: str) -> None:
+        """Somebody asked for another try now: what went wrong before does not count."""
+        self._tries.pop(instance_id, None)
+        self._refusals.pop(instance_id, None)
+
     @property
     def refused(self) -> Mapping[str, str]:
         """Spec hashes that must not be tried now, by instance."""

@@ -64,6 +64,18 @@ class Eviction:
         if self._cache.lacking_bytes(needed_bytes):
             raise disk_full(self._cache.root, needed_bytes)
 
+    async def empty(self) -> int:
+        """Everything that may leave, leaves; how many bytes that were."""
+        before = self.evicted_bytes
+        await self._free(lambda: False)
+        return self.evicted_bytes - before
+
+    async def discard(self, digest: Digest) -> None:
+        """A content that is damaged leaves, wanted or not."""
+        async with self._turn:
+            await self._leave(digest)
+            await self._cache.drop(digest)
+
     def _surplus(self) -> int:
         keep = self._keep()
         if keep is None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -71,11 +70,11 @@ def instances(
 @pytest.fixture
 async def fleet(
     database: Database, clock: ManualClock, tokens: ContentTokens, swarm: SwarmService, converging: Converging
-) -> AsyncIterator[Fleet]:
+) -> Fleet:
     """IDC east with hosts e1 and e2, IDC west with w1: 4 CPUs and 8 GiB each, attached."""
     made = Fleet(database, clock, InstanceAssignments(database, tokens, swarm), converging)
     for idc, names in (("east", ("e1", "e2")), ("west", ("w1",))):
         await add_idc(database, idc)
         for name in names:
             await made.host(idc, name)
-    yield made
+    return made

@@ -31,7 +31,9 @@ _SAYS = {
 
 
 def deployment(name: str = "web", rules: Rules | None = None, **more: Any) -> DeploymentRequest:
-    known = {key: more.pop(key) for key in ("reschedule_after_seconds", "state_may_be_lost", "exclusive") if key in more}
+    known = {
+        key: more.pop(key) for key in ("reschedule_after_seconds", "state_may_be_lost", "exclusive") if key in more
+    }
     state = more.pop("desired_state", DesiredState.RUNNING)
     return DeploymentRequest("acme", name, WEB, InstanceSpec(**more), rules or Rules(), state, **known)
 
