@@ -13,6 +13,7 @@ from pathlib import Path
 
 import structlog
 
+from agent.channels.leftovers import kill_leftovers
 from agent.channels.line import ClientGone, HostLine
 from agent.channels.work import ChannelWork, TooManyOnHost
 from agent.runtimes import RuntimeDriver
@@ -48,6 +49,14 @@ class ChannelDesk:
         self._address = address
         self._spawn = spawn
         self.open_count = 0
+        self._cleared = asyncio.Event()
+
+    async def clear(self) -> None:
+        """Kill what commands a killed agent left; channels that are asked for meanwhile wait for it."""
+        identity = await asyncio.to_thread(Identity.load, self._identity_dir)
+        if identity is not None and (killed := await asyncio.to_thread(kill_leftovers, identity.name.id)):
+            log.warning("commands that a killed agent had left were ended", processes=killed)
+        self._cleared.set()
 
     def asked(self, order: channels_pb2.OpenChannel) -> None:
         """Come with the channel, in the background."""
@@ -61,6 +70,7 @@ class ChannelDesk:
         longest = order.longest_seconds + _MARGIN_SECONDS if order.longest_seconds else None
         try:
             async with asyncio.timeout(longest):
+                await self._cleared.wait()
                 await self._serve(order)
             log.debug("channel ended", channel=order.channel_id, instance=order.instance_id)
         except ClientGone:
@@ -76,7 +86,7 @@ class ChannelDesk:
         identity = await asyncio.to_thread(Identity.load, self._identity_dir)
         if identity is None:
             return
-        work: Work = ChannelWork(self._driver, order) if self.open_count <= MOST_OPEN else _refuse
+        work: Work = ChannelWork(self._driver, order, identity.name.id) if self.open_count <= MOST_OPEN else _refuse
         # Where a replica is known by may not be where this host reaches it; the usual way may then lead there too.
         if order.address:
             try:

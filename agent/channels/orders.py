@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from agent.channels.leftovers import MARK
 from agent.runtimes import Channel, ExecOrder, LogQuery, Piece, Size
 from common.errors import Invalid
 from proto.agent.v1 import channels_pb2
@@ -13,13 +14,13 @@ class ChannelOrderUnreadable(Invalid):
     code = "channel_order_unreadable"
 
 
-def work_of(order: channels_pb2.OpenChannel) -> LogQuery | ExecOrder | Size:
-    """A `Size` means the console. Raises `ChannelOrderUnreadable`."""
+def work_of(order: channels_pb2.OpenChannel, host_id: str) -> LogQuery | ExecOrder | Size:
+    """A `Size` means the console. Commands bear the mark of `host_id`. Raises `ChannelOrderUnreadable`."""
     match order.WhichOneof("what"):
         case "logs":
             return _log_query(order.logs)
         case "execute":
-            return _exec_order(order.execute)
+            return _exec_order(order.execute, host_id)
         case "console":
             return size_of(order.console.terminal)
         case _:
@@ -49,10 +50,10 @@ def _log_query(wanted: channels_pb2.ReadLogs) -> LogQuery:
     )
 
 
-def _exec_order(wanted: channels_pb2.ExecuteCommand) -> ExecOrder:
+def _exec_order(wanted: channels_pb2.ExecuteCommand, host_id: str) -> ExecOrder:
     return ExecOrder(
         argv=tuple(wanted.command),
-        environment=dict(wanted.environment),
+        environment={**wanted.environment, MARK: host_id},
         user=wanted.user,
         working_dir=wanted.working_directory,
         terminal=size_of(wanted.terminal) if wanted.HasField("terminal") else None,

@@ -40,9 +40,12 @@ class TooManyOnHost(Conflict):
 
 
 class ChannelWork:
-    def __init__(self, driver: Callable[[], RuntimeDriver | None], order: channels_pb2.OpenChannel) -> None:
+    def __init__(
+        self, driver: Callable[[], RuntimeDriver | None], order: channels_pb2.OpenChannel, host_id: str
+    ) -> None:
         self._driver = driver
         self._order = order
+        self._host_id = host_id
 
     async def __call__(self, line: HostLine) -> channels_pb2.ChannelEnd:
         """The last word. Raises nothing but what ends `line` itself."""
@@ -59,7 +62,7 @@ class ChannelWork:
         return channels_pb2.ChannelEnd(failure=pack(failure))
 
     async def _done(self, line: HostLine) -> channels_pb2.ChannelEnd:
-        work = work_of(self._order)
+        work = work_of(self._order, self._host_id)
         driver = self._driver()
         if driver is None:
             raise NoEngine("this host has no container engine", action="see `longshore host show`")

@@ -185,6 +185,7 @@ class Host:
             return self.edge.plane.attach
 
         self.desk = ChannelDesk(lambda: self.driver, self.edge.directory, usual, self.lifecycle.spawn)
+        await self.desk.clear()
 
     def hear(self, message: Any) -> None:
         if message.WhichOneof("body") == "open_channel":

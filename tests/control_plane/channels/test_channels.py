@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from agent.runtimes import Channel
+from agent.runtimes import Channel, EngineCannot
 from common.flow import WINDOW_BYTES, SendWindow
 from tests.control_plane.channels.lab import INSTANCE, ChannelPlane, Client, Host, heard
 from tests.control_plane.fleet.edge import eventually
@@ -144,7 +144,26 @@ async def test_a_slow_reader_stalls_its_own_channel_only_and_takes_a_window_of_m
     await quiet(plane, host)
 
 
-async def test_a_console_that_the_engine_does_not_have_is_said_to_be_missing(host: Host, client: Clients) -> None:
+async def test_a_console_is_typed_at_and_left_and_the_container_runs_on(
+    plane: ChannelPlane, host: Host, client: Clients
+) -> None:
+    async with client().socket("console") as socket:
+        await socket.send_json({"type": "start", "terminal": {"columns": 90, "rows": 20}})
+        assert await socket.receive_json() == {"type": "opened"}
+        await socket.send_bytes(b"\x00hello")
+        assert await socket.receive_bytes() == b"\x01hello"
+    await quiet(plane, host)
+    assert host.engine.running(INSTANCE)
+    assert [act.operation for act in plane.trail.acts] == ["instance.console"]
+
+
+async def test_a_console_that_the_engine_does_not_have_is_said_to_be_missing(
+    host: Host, client: Clients, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(*_: object) -> Any:
+        raise EngineCannot("this engine has no consoles")
+
+    monkeypatch.setattr(host.driver, "console", missing)
     async with client().socket("console") as socket:
         await socket.send_json({"type": "start"})
         assert (await heard(socket))[2]["code"] == "engine_cannot"
