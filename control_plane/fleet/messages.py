@@ -10,10 +10,11 @@ from control_plane.database.messages import Message
 
 @dataclass(frozen=True, slots=True)
 class AssignmentsChanged(Message):
-    """The desired state of one host has a new generation."""
+    """The desired state of a host, and of others with it, has a new generation."""
 
     topic: ClassVar[str] = "fleet.assignments_changed"
     host_id: str
+    others: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

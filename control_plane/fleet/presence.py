@@ -54,15 +54,28 @@ class _Come:
         return {name: value for name, value in said.items() if getattr(self.before, name) != value}
 
 
-class Presence:
-    """`replica_id` names this process among the replicas: new at each start."""
+@dataclass(frozen=True, slots=True)
+class _Gone:
+    """A stream that ended. `due`: when that is written down, by the clock that nobody sets."""
 
-    def __init__(self, database: Database, replica_id: str, clock: Clock) -> None:
+    session: Session
+    idc_id: str
+    due: float
+
+
+class Presence:
+    """`replica_id` names this process among the replicas: new at each start. `grace_seconds`: a host whose stream ended
+    is written down as gone that much later, unless it is back by then: a network that broke for a moment takes a
+    thousand streams with it, and none of those hosts is down. A regional is gone at once: agents turn to others.
+    """
+
+    def __init__(self, database: Database, replica_id: str, clock: Clock, grace_seconds: float = 0.0) -> None:
         self._database = database
         self._clock = clock
         self.replica_id = replica_id
         self._seen: Callable[[], Sequence[Session]] = tuple
-        self._ended: dict[str, tuple[Session, str]] = {}
+        self._grace_seconds = grace_seconds
+        self._ended: dict[str, _Gone] = {}
         self._wake = asyncio.Event()
         self._knocking = Gathering(self._admitted)
         self._coming = Gathering(self._arrived)
@@ -117,7 +130,9 @@ class Presence:
 
     def left(self, member: Member, session_id: str) -> None:
         """The stream is over. Written soon, with all others that end about now; callable while being cancelled."""
-        self._ended[session_id] = Session(member.kind, member.id, session_id), member.idc_id
+        grace = self._grace_seconds if member.kind == "host" else 0.0
+        ended = Session(member.kind, member.id, session_id)
+        self._ended[session_id] = _Gone(ended, member.idc_id, self._clock.monotonic() + grace)
         self._wake.set()
 
     def watch(self, seen: Callable[[], Sequence[Session]]) -> None:
@@ -126,7 +141,7 @@ class Presence:
 
     async def flush(self) -> None:
         """Write who left and who was seen. Raises `Unavailable`; what was not written is kept for the next time."""
-        ended = dict(self._ended)
+        ended = self._due()
         now = self._clock.now()
         async with self._database.transaction() as unit:
             await self._write_ended(unit, ended)
@@ -134,18 +149,19 @@ class Presence:
         self._forget(ended)
 
     async def flush_ended(self) -> None:
-        ended = dict(self._ended)
+        ended = self._due()
         if ended:
             async with self._database.transaction() as unit:
                 await self._write_ended(unit, ended)
             self._forget(ended)
 
     async def flush_forever(self) -> None:
-        """Everybody's `last_seen_at` each `FLUSH_SECONDS`; who left at once, but together."""
+        """Everybody's `last_seen_at` each `FLUSH_SECONDS`; who left when its grace is over, but together."""
         due = self._clock.monotonic() + FLUSH_SECONDS
         while True:
+            next_due = min((one.due for one in self._ended.values()), default=due)
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(max(0.0, due - self._clock.monotonic())):
+                async with asyncio.timeout(max(0.0, min(due, next_due) - self._clock.monotonic())):
                     await self._wake.wait()
             self._wake.clear()
             try:
@@ -159,11 +175,15 @@ class Presence:
                 await self._clock.sleep(1.0)
                 self._wake.set()
 
-    async def _write_ended(self, unit: UnitOfWork, ended: Mapping[str, tuple[Session, str]]) -> None:
-        await store_members.detach(unit.connection, [session for session, _ in ended.values()], self._clock.now())
-        for idc_id in {idc_id for session, idc_id in ended.values() if session.kind == "regional"}:
+    def _due(self) -> dict[str, _Gone]:
+        now = self._clock.monotonic()
+        return {session_id: one for session_id, one in self._ended.items() if one.due <= now}
+
+    async def _write_ended(self, unit: UnitOfWork, ended: Mapping[str, _Gone]) -> None:
+        await store_members.detach(unit.connection, [one.session for one in ended.values()], self._clock.now())
+        for idc_id in {one.idc_id for one in ended.values() if one.session.kind == "regional"}:
             await unit.announce(RegionalsChanged(idc_id))
 
-    def _forget(self, written: Mapping[str, tuple[Session, str]]) -> None:
+    def _forget(self, written: Mapping[str, _Gone]) -> None:
         for session_id in written:
             self._ended.pop(session_id, None)

@@ -17,6 +17,8 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Self
 
+from prometheus_client import CollectorRegistry
+
 from common.bittorrent import SMALLEST_SWARM_BYTES
 from common.clock import Clock
 from common.identifiers import new_id
@@ -35,6 +37,7 @@ from control_plane.fleet.presence import FLUSH_SECONDS, Presence
 from control_plane.fleet.rpc import attach_services, enrolment_services
 from control_plane.fleet.sessions import Sessions
 from control_plane.fleet.watch import FleetWatch
+from control_plane.rpc.metrics import RpcMetrics
 from control_plane.rpc.server import Register, RpcListener
 
 
@@ -74,6 +77,7 @@ class Fleet:
     watch: FleetWatch
     look: Callable[[], Horizon]
     """The present horizon: who counts as being there."""
+    metrics: RpcMetrics
 
     async def __aenter__(self) -> Self:
         return self
@@ -116,8 +120,8 @@ class Fleet:
         )
         strangers = enrolment_services(self.enrolment)
         return (
-            RpcListener("enrolment", places.enrolment, identity, strangers, mutual=False),
-            RpcListener("attach", places.attach, identity, (*attach, *further), mutual=True),
+            RpcListener("enrolment", places.enrolment, identity, strangers, mutual=False, metrics=self.metrics),
+            RpcListener("attach", places.attach, identity, (*attach, *further), mutual=True, metrics=self.metrics),
         )
 
 
@@ -128,12 +132,15 @@ async def open_fleet(
     clock: Clock,
     random: Callable[[], float],
     options: FleetOptions,
+    registry: CollectorRegistry | None = None,
 ) -> Fleet:
     """Opens (at first start: makes) the certificate authority; nothing runs yet."""
+    metrics = RpcMetrics(registry or CollectorRegistry())
     authority = await open_authority(database, sealer, clock, options.certificate_life)
     look = horizons(clock, options.tempo.heartbeat_seconds, FLUSH_SECONDS)
-    presence = Presence(database, new_id(clock), clock)
+    presence = Presence(database, new_id(clock), clock, options.tempo.heartbeat_seconds)
     sessions = Sessions(presence, options.tempo, clock, random)
+    sessions.not_understood = metrics.not_understood
     return Fleet(
         database=database,
         authority=authority,
@@ -144,5 +151,6 @@ async def open_fleet(
         presence=presence,
         sessions=sessions,
         look=look,
+        metrics=metrics,
         watch=FleetWatch(database, bus, sessions, presence, look, options.tempo, clock, random),
     )

@@ -4,11 +4,16 @@ should do. Queries about the fleet itself are in `store_*.py`, by subject.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from sqlalchemy import update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from control_plane.database.locks import hold_rows
 from control_plane.fleet.model import HostUnknown, IdcUnknown
 from control_plane.fleet.tables import hosts, idcs
+
+_AT_ONCE = 5_000
 
 
 async def bump_assignments(connection: AsyncConnection, host_id: str) -> int:
@@ -25,6 +30,24 @@ async def bump_assignments(connection: AsyncConnection, host_id: str) -> int:
     if generation is None:
         raise HostUnknown(f"there is no host {host_id}", action="see `longshore host list`")
     return int(generation)
+
+
+async def bump_all_assignments(connection: AsyncConnection, host_ids: Collection[str]) -> None:
+    """`bump_assignments` for many, each once. Raises `HostUnknown` if one of them does not exist."""
+    wanted = sorted(set(host_ids))
+    # An UPDATE of many takes its rows in whatever order; held in the order of ids, nobody waits in a circle.
+    await hold_rows(connection, hosts, [(host_id,) for host_id in wanted])
+    for start in range(0, len(wanted), _AT_ONCE):
+        some = wanted[start : start + _AT_ONCE]
+        counted = await connection.scalars(
+            update(hosts)
+            .where(hosts.c.id.in_(some))
+            .values(assignments_generation=hosts.c.assignments_generation + 1)
+            .returning(hosts.c.id)
+        )
+        missing = set(some) - set(counted)
+        if missing:
+            raise HostUnknown(f"there is no host {min(missing)}", action="see `longshore host list`")
 
 
 async def bump_orders(connection: AsyncConnection, idc_id: str) -> int:

@@ -161,9 +161,10 @@ class FleetWatch:
         await self._limits.tell([session for kind in store_members.KINDS for session in self._sessions.of_kind(kind)])
 
     def _assignments_changed(self, payload: Mapping[str, Any]) -> None:
-        session = self._sessions.find("host", str(payload["host_id"]))
-        if session is not None:
-            session.stale.set()
+        for host_id in (payload["host_id"], *payload.get("others", ())):
+            session = self._sessions.find("host", str(host_id))
+            if session is not None:
+                session.stale.set()
 
     def _orders_changed(self, payload: Mapping[str, Any]) -> None:
         for session in self._sessions.of_kind("regional"):

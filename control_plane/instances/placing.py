@@ -62,12 +62,23 @@ async def add(unit: UnitOfWork, swarm: SwarmService, added: Sequence[Instance]) 
     """New instances, in the order of their hosts' ids. Raises `NameTaken`."""
     if not await store.add(unit.connection, added):
         raise NameTaken("an instance of that name appeared on one of the hosts", action="ask again")
-    for instance in added:
-        await wake(unit, instance.host_id)
+    await wake_all(unit, [instance.host_id for instance in added])
+    for (idc_id, tenant_id, image), owners in _alike(added).items():
+        await swarm.want_all(unit, idc_id, tenant_id, owners, wanted_contents(image))
+    await unit.announce(*(_requested(instance) for instance in added))
+
+
+def _alike(added: Sequence[Instance]) -> dict[tuple[str, str, InstanceImage], list[str]]:
+    """Ids of those that want the same contents in the same IDC; IDCs in the order of their ids."""
+    alike: dict[tuple[str, str, InstanceImage], list[str]] = {}
     for instance in sorted(added, key=lambda one: one.idc_id):
-        await swarm.want(unit, instance.idc_id, instance.tenant_id, instance.id, wanted_contents(instance.image))
-        digest = str(instance.image.manifest.digest)
-        await unit.announce(InstanceRequested(instance.id, instance.tenant_id, instance.host_id, instance.name, digest))
+        alike.setdefault((instance.idc_id, instance.tenant_id, instance.image), []).append(instance.id)
+    return alike
+
+
+def _requested(instance: Instance) -> InstanceRequested:
+    digest = str(instance.image.manifest.digest)
+    return InstanceRequested(instance.id, instance.tenant_id, instance.host_id, instance.name, digest)
 
 
 async def put_desired(unit: UnitOfWork, known: Instance, wanted: Instance) -> None:
@@ -82,6 +93,15 @@ async def put_desired(unit: UnitOfWork, known: Instance, wanted: Instance) -> No
 async def wake(unit: UnitOfWork, host_id: str) -> None:
     await fleet_store.bump_assignments(unit.connection, host_id)
     await unit.announce(AssignmentsChanged(host_id))
+
+
+async def wake_all(unit: UnitOfWork, host_ids: Sequence[str]) -> None:
+    """In a handful of statements, however many they are."""
+    if not host_ids:
+        return
+    first, *others = sorted(set(host_ids))
+    await fleet_store.bump_all_assignments(unit.connection, [first, *others])
+    await unit.announce(AssignmentsChanged(first, tuple(others)))
 
 
 def wanted_contents(image: InstanceImage) -> list[WantedContent]:

@@ -81,7 +81,19 @@ class SwarmService:
         """`owner_id` wants these held in the IDC until it releases them, from now on with this effort. Harmless to
         repeat.
         """
-        if not await store.add_wants(unit.connection, owner_id, idc_id, tenant_id, contents, effort):
+        await self.want_all(unit, idc_id, tenant_id, [owner_id], contents, effort)
+
+    async def want_all(
+        self,
+        unit: UnitOfWork,
+        idc_id: str,
+        tenant_id: str,
+        owner_ids: Sequence[str],
+        contents: Sequence[WantedContent],
+        effort: Effort = Effort.ORDINARY,
+    ) -> None:
+        """`want` for many owners of the same contents."""
+        if not await store.add_wants(unit.connection, owner_ids, idc_id, tenant_id, contents, effort):
             return
         await self._orders_changed(unit, idc_id)
         large = [content.digest for content in contents if content.size_bytes >= self._smallest_bytes]

@@ -37,13 +37,13 @@ async def spreads(connection: AsyncConnection, tenant_id: str) -> bool:
 
 async def add_wants(
     connection: AsyncConnection,
-    owner_id: str,
+    owner_ids: Sequence[str],
     idc_id: str,
     tenant_id: str,
     contents: Sequence[WantedContent],
     effort: Effort = Effort.ORDINARY,
 ) -> bool:
-    """Whether the IDC's orders changed: somebody may have wanted the same there already, with no more effort. What the
+    """Whether the IDC's orders changed: somebody may have wanted the same there already, with no more effort. What an
     owner wants there already takes the new effort.
     """
     await _lock(connection, [idc_id])
@@ -59,6 +59,7 @@ async def add_wants(
             "media_type": content.media_type,
             "effort": effort.value,
         }
+        for owner_id in owner_ids
         for content in contents
     ]
     await insert_or_replace(connection, wants, rows, only=("effort",))

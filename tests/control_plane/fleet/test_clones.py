@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 
 from common.clock import SystemClock
 from common.errors import Conflict
-from common.patience import IDENTITY_IN_USE, Patience
+from common.patience import IDENTITY_IN_USE, Patience, RoundEnded
 from common.tls import Name
 from control_plane.database import Database
 from control_plane.fleet.presence import Presence
@@ -66,6 +66,17 @@ async def test_a_refused_copy_waits_long_before_it_tries_again() -> None:
 
     assert waits[0] > 14
     assert 470 < waits[-1] <= 480
+
+
+async def test_a_control_plane_that_restarts_is_tried_often_at_first_and_seldom_later() -> None:
+    patience = Patience(lambda: 0.999)
+
+    waits = [patience.after(RoundEnded("refused"), lasted_seconds=0) for _ in range(16)]
+
+    assert [round(wait, 1) for wait in waits[:4]] == [0.5, 1.0, 2.0, 4.0]
+    assert max(waits[:10]) < 4
+    assert 59 < waits[-1] <= 60
+    assert patience.after(RoundEnded("refused"), lasted_seconds=61) < 0.5
 
 
 async def test_a_process_that_does_not_answer_gives_way_to_the_newcomer(original: Edge, copy: Edge) -> None:

@@ -134,6 +134,35 @@ async def test_a_flush_writes_everybody_in_one_statement_and_leaves_newer_sessio
     assert [member.session_id for member in seen if member] == ["s0", "s1", "s2"]
 
 
+async def test_a_host_whose_stream_broke_has_a_heartbeat_to_come_back_before_it_is_written_down(
+    database: Database, clock: ManualClock
+) -> None:
+    async with database.transaction() as unit:
+        await store_idcs.insert_idc(unit.connection, Idc("i", "east", "East", NOW))
+        for name in ("back", "gone"):
+            await store_members.insert_member(
+                unit.connection, "host", name, "i", name, NOW, {"session_id": f"s-{name}"}
+            )
+
+    async def sessions() -> list[str | None]:
+        async with database.reading() as connection:
+            found = [await store_members.find_member(connection, "host", name) for name in ("back", "gone")]
+        return [member.session_id for member in found if member]
+
+    presence = Presence(database, "me", clock, grace_seconds=10)
+    for name in ("back", "gone"):
+        presence.left(replace(HOST, id=name), f"s-{name}")
+    await presence.flush_ended()
+    at_once = await sessions()
+    async with database.transaction() as unit:
+        await store_members.change(unit.connection, "host", "back", session_id="s-new")
+    clock.tick(10)
+    await presence.flush_ended()
+
+    assert at_once == ["s-back", "s-gone"]
+    assert await sessions() == ["s-new", None]
+
+
 class _Flaky:
     """A database that can be away."""
 
