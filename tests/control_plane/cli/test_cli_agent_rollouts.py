@@ -33,10 +33,12 @@ def host(admin: Longshore, tmp_path_factory: pytest.TempPathFactory) -> Iterator
             stderr=log,
             env=environment,
         )
-    until(lambda: admin("host", "show", "north/n1", "--json").json.get("state") == "online", directory / "log")
-    yield "north/n1"
-    running.send_signal(signal.SIGTERM)
-    running.wait(30)
+    try:
+        until(lambda: "online" in admin("host", "list", "--idc", "north").text, directory / "log")
+        yield "north/n1"
+    finally:
+        running.send_signal(signal.SIGTERM)
+        running.wait(30)
 
 
 def until(condition: Callable[[], bool], log: Path | None = None, seconds: float = 60.0) -> None:
