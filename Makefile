@@ -28,6 +28,9 @@ $(BIN)/.ready: requirements/all.lock pyproject.toml
 proto: setup ## generate code from the .proto files, beside them
 	$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --grpc_python_out=. --mypy_out=quiet:. --mypy_grpc_out=quiet:. $(PROTOS)
 
+descriptor: setup ## at a release: remember today's protocol as the one that the next release must understand
+	$(BIN)/python -m grpc_tools.protoc -I . --include_imports --descriptor_set_out=tests/compatibility/previous.binpb $(PROTOS)
+
 lock: ## resolve the dependencies again into requirements/all.lock
 	$(BIN)/uv pip compile pyproject.toml --extra all --extra dev --generate-hashes --no-emit-index-url --no-header \
 	  --python-version 3.11 --upgrade -o requirements/all.lock

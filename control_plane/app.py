@@ -154,7 +154,7 @@ async def build(settings: Settings, clock: Clock, backing: Backing) -> ControlPl
     hooks = hooked(takers, database, pace)
     registry = _registry(settings, clock, backing, tenancy, hooks, UploadNames(ring.derived("registry/uploads")))
     jobs = JobService(database, backing.queue, clock)
-    fleet = await _fleet(settings, clock, backing, box)
+    fleet = await _fleet(settings, clock, backing, box, metrics)
     trail, options = auditing.trail, _swarm_options(settings)
     swarm = await build_swarm(database, clock, box, registry, jobs, fleet, tenants, options, trail, metrics)
     workloads = _workloads(settings, clock, backing, auditing, tenancy, registry, swarm, fleet, metrics)
@@ -271,8 +271,9 @@ def _channels(
         idle_seconds=chosen.idle_seconds,
         longest_seconds=chosen.longest_seconds,
     )
+    alone = settings.redis.url is None  # without Redis there are no replicas
     return build_channels(
-        database, events, fleet, instances.reading, auditing.trail, clock, random.random, limits, metrics
+        database, events, fleet, instances.reading, auditing.trail, clock, random.random, limits, metrics, alone=alone
     )
 
 
@@ -318,12 +319,14 @@ def _webhooks(
     return build_webhooks(backing.database, clock, box, tenancy.directory, outbound, trail, random.random, options)
 
 
-async def _fleet(settings: Settings, clock: Clock, backing: Backing, box: SealedBox) -> Fleet:
+async def _fleet(
+    settings: Settings, clock: Clock, backing: Backing, box: SealedBox, metrics: CollectorRegistry
+) -> Fleet:
     options = FleetOptions(
         tempo=Tempo(heartbeat_seconds=settings.fleet.heartbeat_seconds),
         certificate_life=timedelta(hours=settings.fleet.certificate_hours),
     )
-    return await open_fleet(backing.database, backing.events, box, clock, random.random, options)
+    return await open_fleet(backing.database, backing.events, box, clock, random.random, options, metrics)
 
 
 def _swarm_options(settings: Settings) -> SwarmOptions:

@@ -21,8 +21,10 @@ from common.errors import Invalid
 from common.tls import Name
 from control_plane.rpc.peers import key_hash, serial_text
 
-# Clocks of machines that just booted are minutes off; a certificate from the "future" would be refused.
-BACKDATING = timedelta(minutes=5)
+# A certificate from the "future" is refused, and the clock of a machine that just booted, or that mistook summer time,
+# is an hour behind. Of short lives less, for renewal counts from the beginning (common/enrolment.py).
+_MOST_BACKDATING = timedelta(hours=2)
+_LEAST_BACKDATING = timedelta(minutes=5)
 _AUTHORITY_LIFE = timedelta(days=3650)
 
 
@@ -41,6 +43,11 @@ class Issued:
     key_hash: str
     issued_at: datetime
     expires_at: datetime
+
+
+def backdating(life: timedelta) -> timedelta:
+    """How long before its making a certificate of that life begins to be valid."""
+    return min(max(life / 12, _LEAST_BACKDATING), _MOST_BACKDATING)
 
 
 def requested_key(csr_pem: bytes) -> ec.EllipticCurvePublicKey:
@@ -63,7 +70,7 @@ def new_authority(key: ec.EllipticCurvePrivateKey, now: datetime) -> x509.Certif
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"Longshore CA {key_hash(key.public_key())[:12]}")])
     identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
     return (
-        _builder(name, name, key.public_key(), now - BACKDATING, now + _AUTHORITY_LIFE)
+        _builder(name, name, key.public_key(), now - _MOST_BACKDATING, now + _AUTHORITY_LIFE)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_usage(signs_certificates=True), critical=True)
         .add_extension(identifier, critical=False)
@@ -107,7 +114,7 @@ class Signer:
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name[:64])])
         authority_key = x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key())
         certificate = (
-            _builder(subject, self.certificate.subject, key, now - BACKDATING, now + life)
+            _builder(subject, self.certificate.subject, key, now - backdating(life), now + life)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_usage(signs_certificates=False), critical=True)
             .add_extension(x509.ExtendedKeyUsage(uses), critical=False)

@@ -20,6 +20,7 @@ from common.backoff import Backoff, jittered
 from common.clock import Clock
 from common.errors import Failure, Unavailable
 from common.generations import changes_between
+from common.protocol_version import NotUnderstood
 from control_plane.fleet.dialects import Dialect, Picture
 from control_plane.fleet.session import Down, Session, StreamOverflow, Up
 
@@ -75,6 +76,8 @@ class Conversation:
         self._reports: asyncio.Queue[Up] = asyncio.Queue(_REPORTS_CAPACITY)
         self._welcome = dialect.welcome(session, tempo.heartbeat_seconds)
         session.send(self._welcome)
+        self._not_understood = NotUnderstood(session.member.label)
+        self.counted: Callable[[str], None] = lambda kind: None
         self._last_write = False
         self._idle = asyncio.Event()
         self._idle.set()
@@ -135,6 +138,9 @@ class Conversation:
                 self.session.probe_answered(message.probe_reply.nonce)
             elif body in _TAKEN_IN_TURN:
                 self._queue_reports(message)
+            elif body is None:
+                self._not_understood.note(message)
+                self.counted(self.session.member.kind)
 
     def _queue_reports(self, message: Up) -> None:
         try:

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from common.bittorrent import SMALLEST_SWARM_BYTES
 from common.errors import Invalid
 from common.generations import Changes
+from common.protocol_version import VERSION
 from common.tls import IdentityKind
 from control_plane.fleet.desired import AssignmentSource, CommandSink, HostTelling, OffenceSink, OrderSource
 from control_plane.fleet.host_facts import recorded_facts
@@ -93,6 +94,7 @@ class AgentDialect:
                 content_url=self._content_url,
                 verifying_keys=_keys_message(self._verifying_keys()),
                 smallest_swarm_bytes=self._smallest_swarm_bytes,
+                protocol_version=VERSION,
             )
         )
 
@@ -195,6 +197,7 @@ class RegionalDialect:
                 content_url=self._content_url,
                 verifying_keys=_keys_message(self.verifying_keys()),
                 smallest_swarm_bytes=self._smallest_swarm_bytes,
+                protocol_version=VERSION,
             )
         )
 

@@ -13,7 +13,8 @@ import asyncio
 import contextlib
 import secrets
 import weakref
-from collections.abc import Awaitable, Callable, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,9 +22,10 @@ import grpc.aio
 import structlog
 
 from common.clock import Clock
-from common.errors import Unavailable
+from common.errors import RateLimited, Unavailable
 from common.identifiers import new_id
-from common.tls import IdentityKind
+from common.protocol_version import require_spoken
+from common.tls import IdentityKind, Name
 from control_plane.fleet.conversation import Conversation, Stream, Tempo
 from control_plane.fleet.dialects import Dialect, HelloInvalid
 from control_plane.fleet.liveness import silence_limit
@@ -36,6 +38,8 @@ from control_plane.rpc.peers import PeerIdentity
 log = structlog.get_logger()
 
 Key = tuple[IdentityKind, str]
+# Of one identity, before they are let in; a process that reconnects after a bad moment has two or three.
+_MOST_ARRIVING = 8
 # Kind, IDC and id, as in the directory; the regionals of an IDC share one lease, and so one place without an id.
 Place = tuple[IdentityKind, str, str]
 
@@ -53,6 +57,12 @@ class _Newcomer:
     stream: Stream
 
 
+class TooManyStreams(RateLimited):
+    """More streams of one identity wait to be let in than any process of ours opens."""
+
+    code = "too_many_streams"
+
+
 class Sessions:
     """The streams of this process. `FleetWatch` tells it what changed elsewhere."""
 
@@ -66,17 +76,21 @@ class Sessions:
         self._lapsed: set[Place] = set()
         self._closing = False
         self._empty = asyncio.Event()
+        self._arriving: Counter[Name] = Counter()
         self.arrived: Callable[[Session], Awaitable[None]] = _nobody_waits
+        # Told the kind of the sender of each message that this version does not know.
+        self.not_understood: Callable[[str], None] = lambda kind: None
         presence.watch(self._rows)
 
     async def serve(self, peer: PeerIdentity, dialect: Dialect, stream: Stream) -> None:
         """One stream from its Hello to its end. Returns when the client hangs up; raises the `Failure` that ended it:
-        `HelloInvalid`, `IdentityUnknown`, `IdentityWasRevoked`, `IdentityInUse`, `StreamReplaced`, `StreamOverflow`,
-        `Unavailable`.
+        `HelloInvalid`, `ProtocolUnsupported`, `TooManyStreams`, `IdentityUnknown`, `IdentityWasRevoked`,
+        `IdentityInUse`, `StreamReplaced`, `StreamOverflow`, `Unavailable`.
         """
-        hello = await self._hello(stream)
-        newcomer = _Newcomer(peer, hello.process_id, dialect.reported(hello), dialect, stream)
-        conversation = await self._enter(newcomer)
+        with self._arrival(peer):
+            hello = await self._hello(stream, peer)
+            newcomer = _Newcomer(peer, hello.process_id, dialect.reported(hello), dialect, stream)
+            conversation = await self._enter(newcomer)
         session = conversation.session
         log.info("stream attached", member=session.member.label, id=session.member.id, session=session.id)
         try:
@@ -117,11 +131,29 @@ class Sessions:
         if older is not None:
             older.session.end(StreamReplaced(f"a newer stream of {session.member.label} is attached"))
         conversation = Conversation(session, newcomer.dialect, newcomer.stream, self._tempo, self._clock, self._random)
+        conversation.counted = self.not_understood
         self._attached[key] = conversation
         self._lapsed.discard(place_of(session.member))
         return conversation
 
-    async def _hello(self, stream: Stream) -> Any:
+    @contextlib.contextmanager
+    def _arrival(self, peer: PeerIdentity) -> Iterator[None]:
+        """Raises `TooManyStreams`: whoever opens a thousand costs us eight."""
+        if self._arriving[peer.name] >= _MOST_ARRIVING:
+            raise TooManyStreams(
+                f"{_MOST_ARRIVING} streams of {peer.name.uri()} wait to be let in",
+                action="open one stream a process",
+                retry_after_seconds=self._tempo.hello_seconds,
+            )
+        self._arriving[peer.name] += 1
+        try:
+            yield
+        finally:
+            self._arriving[peer.name] -= 1
+            if not self._arriving[peer.name]:
+                del self._arriving[peer.name]
+
+    async def _hello(self, stream: Stream, peer: PeerIdentity) -> Any:
         try:
             async with asyncio.timeout(self._tempo.hello_seconds):
                 message = await stream.read()
@@ -131,6 +163,7 @@ class Sessions:
             raise HelloInvalid("the stream did not begin with Hello", action="send Hello first")
         if not 0 < len(message.hello.process_id) <= 128:
             raise HelloInvalid("Hello names no process", action="send a random process_id, made at process start")
+        require_spoken(message.hello.protocol_version, peer.name.uri())
         return message.hello
 
     async def _contest(self, key: Key, member: Member, process_id: str, dialect: Dialect) -> None:

@@ -30,6 +30,7 @@ from common.errors import (
     Unavailable,
 )
 from common.rpc_failures import FAILURE_TRAILER, pack
+from control_plane.rpc.metrics import RpcMetrics, unseen
 
 log = structlog.get_logger()
 
@@ -61,6 +62,9 @@ def status_of(failure: Failure | type[Failure]) -> grpc.StatusCode:
 class FailureInterceptor(grpc.aio.ServerInterceptor):
     """Wraps every handler of a server; put it first."""
 
+    def __init__(self, metrics: RpcMetrics | None = None) -> None:
+        self._metrics = metrics or unseen()
+
     async def intercept_service(
         self,
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
@@ -79,37 +83,43 @@ class FailureInterceptor(grpc.aio.ServerInterceptor):
         }[shape]
         # A streaming handler is a generator, or a coroutine that writes to its context; gRPC asks in this way too.
         wrap = _generator if inspect.isasyncgenfunction(behaviour) else _coroutine
-        wrapped: Any = wrap(behaviour, method)
+        wrapped: Any = wrap(behaviour, method, self._metrics)
         return make(wrapped, handler.request_deserializer, handler.response_serializer)
 
 
-def _coroutine(behaviour: Callable[[Any, Any], Awaitable[Any]], method: str) -> Callable[[Any, Any], Awaitable[Any]]:
+def _coroutine(
+    behaviour: Callable[[Any, Any], Awaitable[Any]], method: str, metrics: RpcMetrics
+) -> Callable[[Any, Any], Awaitable[Any]]:
     async def answer(request: Any, context: Any) -> Any:
+        metrics.called(method)
         try:
             return await behaviour(request, context)
         except Exception as error:
-            await _abort(context, error, method)
+            await _abort(context, error, method, metrics)
 
     return answer
 
 
 def _generator(
-    behaviour: Callable[[Any, Any], AsyncIterator[Any]], method: str
+    behaviour: Callable[[Any, Any], AsyncIterator[Any]], method: str, metrics: RpcMetrics
 ) -> Callable[[Any, Any], AsyncIterator[Any]]:
     async def answer(request: Any, context: Any) -> AsyncIterator[Any]:
+        metrics.called(method)
         try:
             async for message in behaviour(request, context):
                 yield message
         except Exception as error:
-            await _abort(context, error, method)
+            await _abort(context, error, method, metrics)
 
     return answer
 
 
-async def _abort(context: Any, error: Exception, method: str) -> NoReturn:
+async def _abort(context: Any, error: Exception, method: str, metrics: RpcMetrics) -> NoReturn:
     if isinstance(error, grpc.aio.AbortError):
         raise error
     failure = error if isinstance(error, Failure) else _unexpected(error, method)
+    metrics.failed(method, failure.code)
+    log.info("call failed", method=method, peer=context.peer(), code=failure.code, error=str(failure)[:1000])
     await context.abort(status_of(failure), str(failure)[:1000], ((FAILURE_TRAILER, pack(failure)),))
     raise AssertionError("abort always raises")
 

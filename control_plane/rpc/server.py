@@ -18,12 +18,18 @@ import structlog
 from common.channels import MAX_MESSAGE_BYTES
 from common.errors import Conflict, Invalid
 from control_plane.rpc.errors import FailureInterceptor
+from control_plane.rpc.metrics import RpcMetrics, unseen
 
 log = structlog.get_logger()
 
 # Strangers send a token and a request of about 1 KiB.
 _MAX_STRANGER_BYTES = 64 * 1024
 _MAX_STRANGER_CALLS = 64
+# The largest that a member sends: 500 reports of 2.5 KB, 1 MiB of a content given back. gRPC keeps all of a message
+# until it is whole, so this bounds what one stream can make us hold.
+_MAX_MEMBER_BYTES = 8 * 1024 * 1024
+# Of one connection: its attachment, its renewal, contents given back and the channels of one host. More wait.
+_MAX_STREAMS = 256
 
 Register = Callable[[grpc.aio.Server], None]
 
@@ -63,7 +69,9 @@ class RpcListener:
         *,
         mutual: bool,
         grace_seconds: float = 2.0,
+        metrics: RpcMetrics | None = None,
     ) -> None:
+        self._metrics = metrics or unseen()
         self._name = name
         self._host, self._port = _split(address)
         self._identity = identity
@@ -80,7 +88,7 @@ class RpcListener:
     async def __aenter__(self) -> Self:
         # Made here, not in the constructor: a grpc.aio server belongs to the loop that runs when it is made.
         server = grpc.aio.server(
-            interceptors=[FailureInterceptor()],
+            interceptors=[FailureInterceptor(self._metrics)],
             options=_options(self._mutual),
             maximum_concurrent_rpcs=None if self._mutual else _MAX_STRANGER_CALLS,
         )
@@ -118,16 +126,18 @@ class RpcListener:
         )
 
     def _changed(self) -> grpc.ServerCertificateConfiguration | None:
-        # Called by gRPC in one of its threads; None keeps what is shown.
+        # Called by gRPC in one of its threads at each handshake; None keeps what is shown.
+        self._metrics.handshake(self._name)
         identity = self._identity()
         return None if identity == self._shown else self._certificates(identity)
 
 
 def _options(mutual: bool) -> list[tuple[str, int]]:
-    largest = MAX_MESSAGE_BYTES if mutual else _MAX_STRANGER_BYTES
+    largest = _MAX_MEMBER_BYTES if mutual else _MAX_STRANGER_BYTES
     return [
         ("grpc.so_reuseport", 0),
         ("grpc.max_receive_message_length", largest),
+        ("grpc.max_concurrent_streams", _MAX_STREAMS if mutual else _MAX_STRANGER_CALLS),
         ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
         # Clients ping every 30 s (common/channels.py); the default answers that with GOAWAY "too_many_pings".
         ("grpc.keepalive_permit_without_calls", 1),

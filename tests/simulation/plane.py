@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from agent.wire import assignment_from
@@ -27,7 +27,7 @@ from control_plane.fleet.model import Host, Member
 from control_plane.fleet.session import Session, StreamReplaced
 from control_plane.fleet.sessions import Sessions
 from control_plane.instances import wire
-from control_plane.instances.model import DesiredState, Instance, Phase, Status
+from control_plane.instances.model import Instance, Phase, Status
 from control_plane.instances.observations import Effect, Observation, effect_of, status_after
 from control_plane.rpc.peers import PeerIdentity
 from proto.agent.v1 import agent_pb2
@@ -294,12 +294,3 @@ class PlaneProcess:
 
 async def _no_offences(host_id: str, said: Sequence[Any]) -> None:
     return
-
-
-def removed_from(instance: Instance) -> bool:
-    return instance.desired_state is DesiredState.REMOVED
-
-
-def with_image(instance: Instance, image: Any, now: Any) -> Instance:
-    """A rollout's next wish for this instance."""
-    return replace(instance, image=image, generation=instance.generation + 1, updated_at=now)

@@ -12,6 +12,7 @@ import random
 import uuid
 from collections import Counter
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 
 from agent.model import ContainerState
 from common.digest import Digest
@@ -57,7 +58,9 @@ class Scenario:
 
 
 def large(seed: int, hosts: int = 1000) -> Scenario:
-    return Scenario(seed, hosts, faults_a_host=0.3, plane_faults=2, rollout_seconds=200.0, whims_a_host=0.2, tempo=LARGE)
+    return Scenario(
+        seed, hosts, faults_a_host=0.3, plane_faults=2, rollout_seconds=200.0, whims_a_host=0.2, tempo=LARGE
+    )
 
 
 def small(seed: int, hosts: int = 12) -> Scenario:
@@ -160,22 +163,22 @@ class Rollout:
     # What people want.
 
     async def _roll_out(self) -> None:
-        images = [_image(number) for number in (1, 2, 3)]
+        images = [image(number) for number in (1, 2, 3)]
         for host_id in self.hosts:
             for number in range(self.chance.choice((1, 1, 1, 2))):
                 self._want(host_id, f"web-{number}", images[0])
-        for image in images[1:]:
+        for following in images[1:]:
             await self._pass(self.scenario.rollout_seconds / 3)
             for wave in _waves(list(self.hosts), self.chance):
                 for host_id in wave:
-                    self._move_on(host_id, image)
+                    self._move_on(host_id, following)
                 await self._pass(self.scenario.rollout_seconds / 15)
 
-    def _move_on(self, host_id: str, image: InstanceImage) -> None:
+    def _move_on(self, host_id: str, following: InstanceImage) -> None:
         for instance in self.rows.of_host(host_id):
             if instance.desired_state is DesiredState.REMOVED:
                 continue
-            moved = replace(instance, image=image, generation=instance.generation + 1)
+            moved = replace(instance, image=following, generation=instance.generation + 1)
             self._wish(moved)
 
     async def _whim(self) -> None:
@@ -198,8 +201,8 @@ class Rollout:
             case "forget":
                 self.rows.forget(instance)
             case "another image":
-                image = _image(self.chance.choice((1, 2, 3)))
-                self._wish(replace(instance, image=image, generation=instance.generation + 1))
+                chosen = image(self.chance.choice((1, 2, 3)))
+                self._wish(replace(instance, image=chosen, generation=instance.generation + 1))
             case "hold":
                 held = replace(instance, desired_state=DesiredState.HELD, generation=instance.generation + 1)
                 self._wish(held)
@@ -208,24 +211,8 @@ class Rollout:
         if whim in ("removed", "forget") and self.chance.random() < 0.5:
             self._want(instance.host_id, f"{instance.name}-again", instance.image)
 
-    def _want(self, host_id: str, name: str, image: InstanceImage) -> None:
-        now = self.clock.now()
-        instance = Instance(
-            id=str(uuid.UUID(int=self._ids.getrandbits(128))),
-            tenant_id="tenant",
-            tenant="acme",
-            host_id=host_id,
-            idc_id="idc",
-            name=name,
-            image=image,
-            spec=InstanceSpec(),
-            desired_state=DesiredState.RUNNING,
-            generation=1,
-            restart_nonce=0,
-            created_at=now,
-            updated_at=now,
-        )
-        self._wish(instance)
+    def _want(self, host_id: str, name: str, wanted: InstanceImage) -> None:
+        self._wish(new_instance(host_id, name, wanted, self.clock.now(), self._ids))
 
     def _wish(self, instance: Instance) -> None:
         self.database.spec_of(instance)
@@ -319,7 +306,25 @@ def _waves(hosts: list[str], chance: random.Random) -> list[list[str]]:
     return [hosts[begin:end] for begin, end in itertools.pairwise(marks)]
 
 
-def _image(number: int) -> InstanceImage:
+def new_instance(host_id: str, name: str, wanted: InstanceImage, now: datetime, ids: random.Random) -> Instance:
+    return Instance(
+        id=str(uuid.UUID(int=ids.getrandbits(128))),
+        tenant_id="tenant",
+        tenant="acme",
+        host_id=host_id,
+        idc_id="idc-east",
+        name=name,
+        image=wanted,
+        spec=InstanceSpec(),
+        desired_state=DesiredState.RUNNING,
+        generation=1,
+        restart_nonce=0,
+        created_at=now,
+        updated_at=now,
+    )
+
+
+def image(number: int) -> InstanceImage:
     def content(what: str) -> ImageContent:
         return ImageContent(Digest.of(f"{what} {number}".encode()), 1000 + number, f"application/{what}")
 
