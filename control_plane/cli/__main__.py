@@ -19,7 +19,10 @@ from control_plane.cli import (
     audit,
     channels,
     collection,
+    commands,
+    deployments,
     fleet,
+    hosts,
     images,
     instances,
     limits,
@@ -75,6 +78,7 @@ app.add_typer(signatures.signature_policy, name="signature-policy")
 app.command("attachments")(signatures.attachments)
 app.add_typer(fleet.idc, name="idc")
 usage.add_to_hosts(fleet.host)
+hosts.add_to(fleet.host)
 app.add_typer(fleet.host, name="host")
 app.add_typer(agent_rollouts.agent_rollout, name="agent-rollout")
 app.add_typer(fleet.regional, name="regional")
@@ -83,6 +87,8 @@ app.add_typer(limits.limit, name="limit")
 usage.add_to_instances(instances.instance)
 channels.add_to(instances.instance)
 app.add_typer(instances.instance, name="instance")
+app.add_typer(deployments.deployment, name="deployment")
+app.add_typer(commands.command, name="command")
 app.add_typer(preheats.preheat, name="preheat")
 spreads.add_to(swarm.swarm)
 app.add_typer(swarm.swarm, name="swarm")

@@ -105,14 +105,19 @@ def reported(command: Command, state: State, detail: str, result: str, now: date
 
 def cancelled(command: Command, now: datetime) -> Command:
     """What becomes of it when nobody wants it any more. Raises `CommandTooLate`."""
-    if command.state is State.CANCELLED or command.cancel_wanted:
+    if command.state is State.CANCELLED or (command.state in OPEN and command.cancel_wanted):
         return command
     if command.state is State.QUEUED:
         return replace(command, state=State.CANCELLED, detail="it was never sent", updated_at=now)
-    if command.state is State.OFFERED:
+    if command.state in OPEN:
         # The host may have begun; only it knows.
         return replace(command, cancel_wanted=True, updated_at=now)
     raise CommandTooLate(f"the command is {command.state.value}", action="see what came of it")
+
+
+def offered(command: Command, now: datetime) -> Command:
+    """The command as its host is about to be told of it."""
+    return replace(command, state=State.OFFERED, updated_at=now) if command.state is State.QUEUED else command
 
 
 def aged(command: Command, now: datetime) -> Command:

@@ -7,7 +7,7 @@ still queued was never sent, and can be cancelled for certain.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 
 import structlog
@@ -26,11 +26,11 @@ from control_plane.commands.model import (
     CommandDiffers,
     CommandInvalid,
     CommandUnknown,
-    State,
     TooManyCommands,
     Verb,
     aged,
     cancelled,
+    offered,
     reported,
 )
 from control_plane.commands.store import CommandFilter
@@ -144,10 +144,8 @@ class CommandService:
         async with self._database.transaction() as unit:
             found = (await store.to_tell(unit.connection, [host_id], locked=True)).get(host_id, [])
             now = unit.clock.now()
-            told = [aged(one, now) for one in found]
+            told = [offered(aged(one, now), now) for one in found]
             for before, after in zip(found, told, strict=True):
-                if after.state is State.QUEUED:
-                    after = replace(after, state=State.OFFERED, updated_at=now)
                 if after != before:
                     await self._put(unit, before, after)
         return [one for one in told if one.state in OPEN]

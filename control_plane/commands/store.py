@@ -64,7 +64,10 @@ async def to_tell(
     connection: AsyncConnection, host_ids: Collection[str] | None = None, *, locked: bool = False
 ) -> dict[str, list[Command]]:
     """By host, oldest first: what a host was not told of, or did not answer yet. None: of all hosts."""
-    told = commands.c.state.in_([State.QUEUED.value, State.OFFERED.value])
+    told = or_(
+        commands.c.state.in_([State.QUEUED.value, State.OFFERED.value]),
+        and_(commands.c.state == State.ACCEPTED.value, commands.c.cancel_wanted),
+    )
     which = true() if host_ids is None else commands.c.host_id.in_(host_ids)
     question = select(commands).where(told, which).order_by(commands.c.id)
     found: dict[str, list[Command]] = defaultdict(list)
