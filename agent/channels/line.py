@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any, NoReturn
+from typing import Any
 
 import grpc.aio
 
@@ -44,6 +44,7 @@ class HostLine:
         self._input = ReceiveWindow()
         self._inputs: asyncio.Queue[bytes | None] = asyncio.Queue(_MOST_INPUTS)
         self._sizes: asyncio.Queue[Size] = asyncio.Queue(1)
+        self._all_said = False
 
     async def accept(self, hello: channels_pb2.ChannelHello, what: str) -> None:
         """Raises the plane's refusal, or `Unavailable`."""
@@ -71,9 +72,11 @@ class HostLine:
                 end = await work(self)
                 await self._outbox.put(channels_pb2.ChannelUp(end=end))
                 await self._outbox.put(None)
+                self._all_said = True
+                # Hanging up before the plane has read the last word would take it back.
                 async with asyncio.timeout(_END_SECONDS):
                     await writer
-                reader.cancel()
+                    await reader
         except* Failure as group_of_failures:
             raise _first(group_of_failures) from None
 
@@ -105,7 +108,7 @@ class HostLine:
 
     # The plane.
 
-    async def _read(self) -> NoReturn:
+    async def _read(self) -> None:
         while True:
             try:
                 message: Any = await self._call.read()
@@ -113,6 +116,8 @@ class HostLine:
                 raise failure_of(error, "the channel") from error
             if message is grpc.aio.EOF:
                 await self._raise_status("the channel")
+                if self._all_said:
+                    return
                 raise ClientGone("nobody is at the other end of the channel any more")
             match message.WhichOneof("body"):
                 case "input":

@@ -59,8 +59,11 @@ def build_channels(
     random: Callable[[], float],
     limits: ChannelLimits,
     metrics: CollectorRegistry,
+    *,
+    alone: bool = False,
 ) -> Channels:
-    exchange, calls = Exchange(limits, clock), Calls(bus, fleet.sessions, clock, random)
+    """`alone`: there are no other replicas."""
+    exchange, calls = Exchange(limits, clock), Calls(bus, fleet.sessions, clock, random, alone=alone)
     service = ChannelService(database, reading, fleet.members, exchange, calls, trail)
     gauge = Gauge("control_plane_channels", "Channels to instances that are open here.", registry=metrics)
     gauge.set_function(lambda: exchange.open_count)

@@ -18,6 +18,7 @@ from common.backoff import jittered
 from common.clock import Clock
 from common.errors import Failure
 from control_plane.channels.messages import ChannelWanted
+from control_plane.channels.model import HostAway
 from control_plane.events import Event, EventBus
 from control_plane.fleet.sessions import Sessions
 from proto.agent.v1 import agent_pb2, channels_pb2
@@ -26,16 +27,25 @@ log = structlog.get_logger()
 
 
 class Calls:
-    def __init__(self, bus: EventBus, sessions: Sessions, clock: Clock, random: Callable[[], float]) -> None:
+    """`alone`: there are no other replicas."""
+
+    def __init__(
+        self, bus: EventBus, sessions: Sessions, clock: Clock, random: Callable[[], float], *, alone: bool = False
+    ) -> None:
         self._bus = bus
         self._sessions = sessions
         self._clock = clock
         self._random = random
+        self._alone = alone
 
     async def call(self, host_id: str, order: channels_pb2.OpenChannel) -> None:
-        """Raises `Unavailable` if neither this replica nor the bus can pass it on."""
+        """Raises `HostAway` if nobody can have it, `Unavailable` if the bus cannot pass it on."""
         if self._tell(host_id, order):
             return
+        if self._alone:
+            raise HostAway(
+                "the host is not attached", action="try again; see `longshore host list`", retry_after_seconds=5
+            )
         wanted = ChannelWanted(host_id, base64.b64encode(order.SerializeToString()).decode())
         await self._bus.publish(Event(ChannelWanted.topic, wanted.payload()))
 

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import pty
+import signal
 import subprocess
 import sys
 import termios
@@ -108,8 +109,9 @@ def test_commands_run_inside_with_outputs_input_and_exit_codes(site: Site) -> No
 def test_a_terminal_has_our_size_and_follows_it(site: Site) -> None:
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (33, 101))
-    command = site.longshore("exec", "-it", "talker", "sh", "-c", "stty size; read x; stty size")
-    process = subprocess.Popen(command, env=site.environment, stdin=theirs, stdout=theirs, stderr=theirs)
+    # dockerd gives a terminal its size only after the command began.
+    script = "until stty size 2>/dev/null; do sleep 0.1; done; read x; stty size"
+    command = site.longshore("exec", "-it", "talker", "sh", "-c", script)
     os.set_blocking(ours, False)
     shown = b""
 
@@ -119,13 +121,19 @@ def test_a_terminal_has_our_size_and_follows_it(site: Site) -> None:
             shown += os.read(ours, 4096)
         return text in shown
 
-    eventually(lambda: shows(b"33 101"), lambda: shown)
-    termios.tcsetwinsize(theirs, (20, 60))
-    process.send_signal(28)  # SIGWINCH: the terminal is not the one that controls the process
-    time.sleep(0.5)  # the size is on its way, and nobody says when it has come
-    os.write(ours, b"go\r")
-    eventually(lambda: shows(b"20 60"), lambda: shown)
-    assert process.wait(20) == 0
+    with subprocess.Popen(command, env=site.environment, stdin=theirs, stdout=theirs, stderr=theirs) as process:
+        try:
+            eventually(lambda: shows(b"33 101"), lambda: shown)
+            termios.tcsetwinsize(theirs, (20, 60))
+            process.send_signal(signal.SIGWINCH)  # the terminal is not the one that controls the process
+            time.sleep(0.5)  # the size is on its way, and nobody says when it has come
+            os.write(ours, b"go\r")
+            eventually(lambda: shows(b"20 60"), lambda: shown)
+            assert process.wait(20) == 0
+        finally:
+            process.kill()
+    os.close(ours)
+    os.close(theirs)
 
 
 @pytest.mark.parametrize("victim", ["client", "agent"])

@@ -87,6 +87,17 @@ async def test_a_command_runs_with_two_outputs_and_an_exit_code(
     await quiet(plane, host)
 
 
+async def test_the_last_word_of_a_short_command_is_never_lost(host: Host, client: Clients) -> None:
+    async def one() -> None:
+        async with client().running("sh", "-c", "exit 3") as socket:
+            assert (await heard(socket))[2] == {"type": "exit", "code": 3}
+
+    for _ in range(4):
+        async with asyncio.TaskGroup() as group:
+            for _ in range(8):
+                group.create_task(one())
+
+
 async def test_what_is_typed_arrives_in_order_and_ends_with_the_input(
     plane: ChannelPlane, host: Host, client: Clients
 ) -> None:

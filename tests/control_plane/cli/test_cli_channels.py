@@ -148,4 +148,3 @@ def test_whoever_is_killed_the_others_end_with_a_word(admin: Longshore, plane: P
     assert b"broke" in said
     eventually(lambda: "channel broken off" in agent.log_tail())
     plane.service.start()
-    eventually(lambda: admin("instance", "exec", "web", "true").code == 0)
