@@ -16,6 +16,7 @@ import uvicorn
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
 
 from common.clock import Clock, SystemClock
 from common.errors import Failure, Unauthenticated, Unavailable
@@ -25,12 +26,14 @@ from control_plane.database import Database
 from control_plane.database.relay import relay_forever
 from control_plane.events.memory import MemoryEventBus
 from control_plane.fleet import store
+from control_plane.fleet.authority import ServerCertificates
 from control_plane.fleet.conversation import Tempo
 from control_plane.fleet.desired import AssignmentSnapshot, OrderSnapshot
 from control_plane.fleet.host_looks import HostLooks
 from control_plane.fleet.messages import AssignmentsChanged, OrdersChanged
 from control_plane.fleet.routes import Advertised, build_router
 from control_plane.fleet.service import Fleet, FleetOptions, Places, open_fleet
+from control_plane.rpc.server import ServerIdentity
 from control_plane.sealing import SealedBox
 from control_plane.sealing.keyring import KeyRing
 from control_plane.tenants.access import ANONYMOUS, Principal
@@ -167,8 +170,9 @@ class Plane:
         self.desired.accepting.set()
         self.looks = HostLooks(self.database, MemoryCache(self.clock))
         options = FleetOptions(self._tempo, self.certificate_life)
+        self.registry = CollectorRegistry()
         self.fleet: Fleet = await open_fleet(
-            self.database, self.bus, sealer(), self.clock, random.Random(7).random, options
+            self.database, self.bus, sealer(), self.clock, random.Random(7).random, options, self.registry
         )
         enrolment, attach, http = self._addresses
         listeners = self.fleet.listeners(
@@ -198,6 +202,10 @@ class Plane:
         app.state.authenticator = Names()
         install_error_handlers(app)
         return app
+
+    def server_identity(self) -> ServerIdentity:
+        """What a listener with the plane's authority shows."""
+        return ServerCertificates(self.fleet.authority, ["127.0.0.1"])()
 
     @property
     def url(self) -> str:

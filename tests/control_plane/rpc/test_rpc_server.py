@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from structlog.testing import capture_logs
 
 from common.channels import anonymous_channel, identified_channel
-from common.clock import SystemClock
+from common.clock import ManualClock, SystemClock
 from common.errors import Invalid
 from common.rpc_failures import failure_of
 from common.tls import Identity, Name, new_key_and_request, private_key_pem
@@ -141,6 +141,16 @@ async def test_an_expired_certificate_does_not_get_in(
     short = Authority(authority.signer, CLOCK, timedelta(seconds=-1))
 
     await failure(identified_channel(listener.address, member_identity(short)))
+
+    assert service.peers == []
+
+
+async def test_a_certificate_of_the_future_does_not_get_in(
+    listener: RpcListener, authority: Authority, service: Renewal
+) -> None:
+    tomorrow = Authority(authority.signer, ManualClock(CLOCK.now() + timedelta(days=1)), timedelta(hours=1))
+
+    await failure(identified_channel(listener.address, member_identity(tomorrow)))
 
     assert service.peers == []
 
