@@ -29,6 +29,9 @@ _MARK = "LONGSHORE_EXEC"
 _QUEUED = 4
 _CLOSE_SECONDS = 1.0
 _UNSAID = -1
+_OVER = frozenset(
+    {aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSING, aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.ERROR}
+)
 # Of a command whose instance ended while it was being started.
 _NEVER_BEGAN = "Failed to retrieve PID of executing child process"
 
@@ -122,7 +125,7 @@ class LxdSession:
 
     async def _pump(self, channel: Channel, socket: aiohttp.ClientWebSocketResponse) -> None:
         """A full queue stops the reading, and so, in the end, the command."""
-        async for message in socket:
+        async for message in _messages(socket):
             if message.type is not aiohttp.WSMsgType.BINARY:
                 break  # the end, as LXD says it
             for start in range(0, len(message.data), LARGEST_PIECE):
@@ -150,9 +153,16 @@ async def _hang_up(socket: aiohttp.ClientWebSocketResponse) -> None:
             await socket.close()
 
 
+async def _messages(socket: aiohttp.ClientWebSocketResponse) -> AsyncIterator[aiohttp.WSMessage]:
+    """Until LXD hangs up, or is lost."""
+    with contextlib.suppress(aiohttp.ClientError, OSError):
+        while (message := await socket.receive()).type not in _OVER:
+            yield message
+
+
 async def _drain(socket: aiohttp.ClientWebSocketResponse) -> None:
     """LXD's pings and goodbyes are answered only while somebody reads."""
-    async for _ in socket:
+    async for _ in _messages(socket):
         pass
 
 

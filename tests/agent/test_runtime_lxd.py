@@ -295,25 +295,34 @@ async def test_an_instance_has_the_network_that_was_asked_for_and_its_port_is_pu
     with pytest.raises(EngineRefused, match="nowhere"):
         await world.driver.create(order(world, spec=dataclasses.replace(SLEEPER, network="nowhere")))
 
-    argv = ("sh", "-c", "ip link set lo up; echo from inside | nc -l -p 8080")
+    argv = ("sh", "-c", "while :; do echo from inside | nc -l -p 8080; done")
     proxy = (await asyncio.to_thread(world.instance, bridged))["devices"]["longshore-port-0"]
     port = proxy["listen"].rpartition(":")[2]
     ask = [*world.engine.command_prefix, "/bin/busybox", "nc", "127.0.0.1", port]
     async with asyncio.timeout(20), world.driver.execute(bridged, ExecOrder(argv)):
 
         async def answered() -> bool:
-            done = await asyncio.to_thread(subprocess.run, ask, capture_output=True, timeout=5, check=False)
+            done = await asyncio.to_thread(
+                subprocess.run, ask, stdin=subprocess.DEVNULL, capture_output=True, timeout=5, check=False
+            )
             return bool(done.stdout == b"from inside\n")
 
         await until(answered)
 
 
-async def test_a_command_with_blanks_and_quotes_reaches_the_instance(world: LxdWorld) -> None:
-    argv = ("/bin/sh", "-c", 'echo "it  began" > /began; exec sleep 3600')
-    spec = dataclasses.replace(SLEEPER, command=argv, hostname="my-host", environment={"EMPTY": ""})
-    runtime_id = await started(world, spec=spec)
-    assert (await outcome(world.driver, runtime_id, "cat", "/began"))[1] == b"it  began\n"
+async def test_the_first_process_is_what_was_asked_for_to_the_letter(world: LxdWorld) -> None:
+    argv = ("/bin/sleep", "3600", "$HOME;=*[1]")
+    spec = dataclasses.replace(
+        SLEEPER, command=argv, hostname="my-host", environment={"EMPTY": ""}, user="65534:65534", working_dir="/tmp"
+    )
+    runtime_id = await started(world, spec=dataclasses.replace(spec, command=argv[:2]))
+    assert (await outcome(world.driver, runtime_id, "cat", "/proc/1/cmdline"))[1] == b"/bin/sleep\x003600\x00"
+    assert b"EMPTY=\x00" in (await outcome(world.driver, runtime_id, "cat", "/proc/1/environ"))[1]
+    assert b"Uid:\t65534\t" in (await outcome(world.driver, runtime_id, "cat", "/proc/1/status"))[1]
+    assert (await outcome(world.driver, runtime_id, "readlink", "/proc/1/cwd"))[1] == b"/tmp\n"
     assert (await outcome(world.driver, runtime_id, "hostname"))[1] == b"my-host\n"
+    details = await world.details(await world.driver.create(order(world, spec=spec)))
+    assert details["command"] == list(argv)
 
 
 async def test_users_are_found_by_name(world: LxdWorld) -> None:
