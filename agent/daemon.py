@@ -12,24 +12,27 @@ import contextlib
 import random
 import secrets
 from collections.abc import AsyncIterator
-from importlib.metadata import PackageNotFoundError
-from importlib.metadata import version as installed_version
 
 import aiohttp
 import structlog
 
+from agent.adoptions import Adoptions
+from agent.allowance import allowance_of
 from agent.cache import ContentCache
 from agent.channels.desk import ChannelDesk
 from agent.content_http import ContentHttp
 from agent.credentials import open_credentials
 from agent.desired import DesiredBook
+from agent.engines import engines_of
 from agent.fetch import Fetcher
+from agent.installation import installed_version
 from agent.inventory import Inventory
 from agent.journal import Journal, failed_write_is_logged
 from agent.ledger import Ledger
 from agent.links import HostLinks
 from agent.mirror import Mirror
 from agent.model import Assignments
+from agent.obeying import obey
 from agent.observing import Observing
 from agent.offences import Offences
 from agent.ports import last_ports, remember_ports
@@ -37,10 +40,7 @@ from agent.reconciler import Reconciler
 from agent.registrar import stay_registered
 from agent.reporter import Reporter
 from agent.reuse import Reuse
-from agent.runtimes import RuntimeDriver
 from agent.runtimes.choice import RuntimeChoice
-from agent.runtimes.docker import DockerRuntimeDriver
-from agent.runtimes.memory import MemoryEngine, MemoryRuntimeDriver
 from agent.seeding import Seeding
 from agent.session import Session, dialect
 from agent.settings import AgentSettings
@@ -81,7 +81,7 @@ class _Agent:
         self._lifecycle = lifecycle
         self._clock = SystemClock()
         self._random = random.SystemRandom().random
-        self._version = _version()
+        self._version = installed_version()
         self._observing = Observing(settings, lifecycle, self._clock)
         self._journal = Journal(settings.data / "journal", self._observing.disk())
         self._book = DesiredBook(self._journal, settings.server)
@@ -114,7 +114,16 @@ class _Agent:
         peers = await self._peers(last.get("peer_port", 0))
         fetcher = await self._contents(peers)
         mirror = await self._mirror(last.get("mirror", 0), fetcher)
-        runtime = RuntimeChoice(self._driver(host_id, mirror), required=settings.runtime != "auto")
+        driver = engines_of(
+            settings,
+            host_id,
+            lambda: mirror.address,
+            self._cache,
+            self._assignments,
+            self._clock,
+            lifecycle.spawn,
+        )
+        runtime = RuntimeChoice(driver, required=settings.runtime != "auto")
         await lifecycle.enter(runtime)
         session = Session(self._book, self._reporter, self._clock)
         fetcher.token_rejected = session.want_full_set
@@ -124,7 +133,20 @@ class _Agent:
         observing.sample(runtime, self._cache, session, self._random)
         observing.updates(self._book, self._cache, session, self._reporter)
         metrics = await observing.listen(session, last.get("metrics", 0))
-        self._reconcile(runtime, fetcher)
+        reconciler = await self._reconcile(runtime, fetcher, session)
+        await obey(
+            self._journal,
+            self._reporter,
+            self._clock,
+            self._book,
+            runtime.driver,
+            self._cache,
+            fetcher.eviction,
+            reconciler,
+            inventory.facts,
+            session,
+            lifecycle.spawn,
+        )
         self._attach(session, inventory, http, runtime)
         await self._register(identity.name, peers.listen_port)
         ports = {"mirror": mirror.port, "peer_port": peers.listen_port, "metrics": metrics}
@@ -201,7 +223,7 @@ class _Agent:
             self._random,
             self._lifecycle.spawn,
             links=links,
-            peer=f"{_url_host(self._settings.listen_host)}:{peers.listen_port}",
+            peer=self._settings.peer_address(peers.listen_port),
         )
         await self._reuse(http, links, swarms, fetcher)
         offences = Offences(swarms.key_of, self._book, http, self._reporter, self._clock, self._lifecycle.spawn)
@@ -239,21 +261,7 @@ class _Agent:
         self._lifecycle.spawn("swarm certificates", keeper.run(swarms.members))
         return keeper.obtain
 
-    def _driver(self, host_id: str, mirror: Mirror) -> RuntimeDriver | None:
-        match self._settings.runtime:
-            case "none":
-                return None
-            case "memory":
-                return MemoryRuntimeDriver(MemoryEngine(), host_id)
-            case _:
-                return DockerRuntimeDriver(
-                    self._settings.docker_host,
-                    host_id,
-                    lambda: mirror.address,
-                    network_mode=self._settings.docker_network,
-                )
-
-    def _reconcile(self, runtime: RuntimeChoice, fetcher: Fetcher) -> None:
+    async def _reconcile(self, runtime: RuntimeChoice, fetcher: Fetcher, session: Session) -> Reconciler:
         reconciler = Reconciler(
             self._book,
             runtime.driver,
@@ -264,9 +272,13 @@ class _Agent:
             self._clock,
             self._random,
             metered=self._observing.metrics.step,
+            adoptions=await Adoptions.opened(self._journal, runtime.driver),
+            allowance=allowance_of(self._settings),
+            cut_off=session.cut_off,
         )
         self._book.changed = reconciler.wake
         self._lifecycle.spawn("reconciler", reconciler.run())
+        return reconciler
 
     def _attach(
         self, session: Session, inventory: Inventory, http: aiohttp.ClientSession, runtime: RuntimeChoice
@@ -274,7 +286,9 @@ class _Agent:
         directory = self._settings.identity_dir
         locator = PlaneLocator(self._settings.server, directory, http)
         session.returning = Giver(self._cache.open_held, directory, locator.attach_address, self._lifecycle.spawn).asked
-        session.opening = ChannelDesk(runtime.driver, directory, locator.attach_address, self._lifecycle.spawn).asked
+        channels = ChannelDesk(runtime.driver, directory, locator.attach_address, self._lifecycle.spawn)
+        session.opening = channels.asked
+        self._lifecycle.spawn("leftover commands", channels.clear())
         # Random and never stored: it tells a reconnection from a copied identity.
         words = dialect(secrets.token_hex(16), self._version, inventory.presented, self._book)
         attachment = Attachment(words, session, directory, locator.attach_address, self._clock, self._random)
@@ -288,14 +302,3 @@ class _Agent:
             renewed=lambda _: self._trust.renewed(),
         )
         self._lifecycle.spawn("renewal", renewal)
-
-
-def _url_host(address: str) -> str:
-    return f"[{address}]" if ":" in address else address
-
-
-def _version() -> str:
-    try:
-        return installed_version("longshore")
-    except PackageNotFoundError:
-        return "0"

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -22,6 +22,7 @@ from agent.adoptions import Adoptions
 from agent.allowance import Allowance
 from agent.attempts import Attempts
 from agent.conditions import report_of
+from agent.cut_off import CONNECTED, CutOff, held_back
 from agent.desired import DesiredBook
 from agent.execution import ContentFetcher, Execution, Metered
 from agent.health import verdict
@@ -75,6 +76,7 @@ class Reconciler:
         metered: Metered = lambda _: nullcontext(),
         adoptions: Adoptions | None = None,
         allowance: Allowance | None = None,
+        cut_off: Callable[[], CutOff] = lambda: CONNECTED,
     ) -> None:
         self._book = book
         self._driver = driver
@@ -87,14 +89,35 @@ class Reconciler:
         self._progress_seconds = progress_seconds
         self._execution = Execution(driver, fetcher, ledger, metered=metered, adoptions=adoptions, allowance=allowance)
         self._adoptions = adoptions
+        self._cut_off = cut_off
         self._attempts = Attempts(clock, random)
         self._running: dict[str, _Running] = {}
         self._orphans: dict[str, int] = {}
         self._generations: dict[str, int] = {}
+        self._on_hold: set[str] = set()
+        self._stirred: set[str] = set()  # held and let go since the host was looked at
         self._wake = asyncio.Event()
 
     def wake(self) -> None:
         self._wake.set()
+
+    def try_again(self, instance_id: str) -> None:
+        """Now, and as if nothing had gone wrong with it before."""
+        self._attempts.forgive(instance_id)
+        self._wake.set()
+
+    @contextlib.asynccontextmanager
+    async def hold(self, instance_id: str) -> AsyncIterator[None]:
+        """No step of this instance begins inside; entered when none runs any more."""
+        self._on_hold.add(instance_id)
+        try:
+            while (running := self._running.get(instance_id)) is not None:
+                await asyncio.wait([running.task])
+            yield
+        finally:
+            self._on_hold.discard(instance_id)
+            self._stirred.add(instance_id)
+            self._wake.set()
 
     async def run(self) -> None:
         """Until cancelled; containers go on running."""
@@ -106,13 +129,16 @@ class Reconciler:
                 await self._pause()
 
     async def _round(self, group: asyncio.TaskGroup) -> None:
-        busy = set(self._running)
+        busy = self._running.keys() | self._on_hold
+        self._stirred.clear()
         assignments = self._book.current
         observation = await self._observe(assignments)
+        assignments = held_back(assignments, observation, self._cut_off())
         steps = plan(assignments, observation)
         self._cancel_outdated(assignments, steps)
         for instance_id, step in steps.items():
-            free = instance_id not in busy and instance_id not in self._running
+            stirred = instance_id in self._on_hold or instance_id in self._stirred
+            free = instance_id not in busy and instance_id not in self._running and not stirred
             if free and self._attempts.is_due(instance_id, step):
                 task = group.create_task(self._apply(instance_id, step, observation))
                 self._running[instance_id] = _Running(step, task)

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 import grpc.aio
 import structlog
 
+from agent.cut_off import CutOff
 from agent.desired import DesiredBook
 from agent.inventory_model import HostFacts
 from agent.inventory_wire import facts_message
@@ -49,6 +50,8 @@ class Session:
         self._resync_wanted = False
         self._resynced_at = float("-inf")
         self.rounds = 0
+        self._heard = False
+        self._alone_since = clock.monotonic()
         # Given what is to be done once; journals it.
         self.commanded: Callable[[commands_pb2.Commands], Awaitable[None]] = _nothing_is_done
         # Told each content that the centre wants back.
@@ -59,6 +62,11 @@ class Session:
     @property
     def attached(self) -> bool:
         return self._sender is not None
+
+    def cut_off(self) -> CutOff:
+        """For how long nobody has told us what is wanted."""
+        alone = 0.0 if self.attached else max(self._clock.monotonic() - self._alone_since, 0.001)
+        return CutOff(alone, self._heard)
 
     def want_full_set(self) -> None:
         """End this round at the next message from the control plane, at most once a minute."""
@@ -78,6 +86,7 @@ class Session:
         match message.WhichOneof("body"):
             case "set":
                 await self._book.replace(message.set)
+                self._heard = True
             case "changes":
                 await self._book.change(message.changes)
             case "reports_ack":
@@ -98,6 +107,8 @@ class Session:
             raise FullSetWanted("content tokens were rejected", action="attaching again brings new ones")
 
     async def ended(self) -> None:
+        if self.attached:
+            self._alone_since = self._clock.monotonic()
         self._sender = None
 
     async def report_forever(self) -> None:
@@ -121,6 +132,7 @@ class Session:
                 self._sender.send(message)
         except (RoundEnded, OutboxOverflow):
             self._sender = None  # the next round sends it again
+            self._alone_since = self._clock.monotonic()
 
 
 async def _nothing_is_done(_commands: commands_pb2.Commands) -> None:
