@@ -27,9 +27,11 @@ _DRAINED = {"tenant": "TENANT", "name": "NAME", "phase": "PHASE", "leaving": "LE
 
 
 def add_to(host: typer.Typer) -> None:
-    commands = {"cordon": host_cordon, "uncordon": host_uncordon, "drain": host_drain, "room": host_room}
-    for name, command in {**commands, "capacity": host_capacity}.items():
-        host.command(name)(command)
+    host.command("cordon")(host_cordon)
+    host.command("uncordon")(host_uncordon)
+    host.command("drain")(host_drain)
+    host.command("room")(host_room)
+    host.command("capacity")(host_capacity)
 
 
 def host_cordon(context: typer.Context, name: Member, reason: _Reason = "") -> None:
