@@ -139,7 +139,8 @@ async def exec_session(
 async def _end(session: DockerSession, runtime_id: str) -> None:
     try:
         async with asyncio.timeout(_END_SECONDS):
-            while (found := await session.inspect()).get("Running"):
+            # Without an exit code it has not begun yet: the engine gives us its streams first.
+            while (found := await session.inspect()).get("Running") or found.get("ExitCode") is None:
                 if pid := int(found.get("Pid") or 0):
                     await asyncio.to_thread(_kill_session, pid, runtime_id)
                 await asyncio.sleep(_LOOK_SECONDS)

@@ -16,7 +16,7 @@ from docker.models.containers import Container
 
 from agent.mirror import Mirror
 from agent.model import Assignment, ContainerSpec, DesiredState, Health, HealthCheck, Phase, PortMapping
-from agent.runtimes import LABEL_INSTANCE
+from agent.runtimes import LABEL_ADOPT, LABEL_INSTANCE
 from agent.runtimes.choice import RuntimeChoice
 from agent.runtimes.docker import DockerRuntimeDriver
 from agent.streaming import Streams
@@ -228,3 +228,42 @@ async def test_while_containerd_is_dead_it_waits_and_goes_on(site: Site) -> None
     os.kill(pid, signal.SIGKILL)
     await site.agent.assign(site.wanted())
     await site.healthy()
+
+
+async def test_a_container_of_somebody_else_is_adopted_as_it_is_and_given_back_to_nobody(site: Site) -> None:
+    """Also over a restart of the agent's driver: its journal knows what Docker's labels cannot say."""
+
+    def offer() -> str:
+        with contextlib.closing(site.engine.client()) as client:
+            images = [held for one in client.images.list() for held in one.attrs["RepoDigests"]]
+            container = client.containers.create(
+                next(held for held in images if held.endswith(str(site.image.image.manifest.digest))),
+                ["/bin/sleep", "3600"],
+                name="theirs",
+                labels={LABEL_ADOPT: "acme/web", "com.docker.compose.project": "p"},
+            )
+            container.start()
+            return str(container.id)
+
+    def look(runtime_id: str) -> str | None:
+        with contextlib.closing(site.engine.client()) as client:
+            found = client.containers.list(all=True, filters={"id": runtime_id})
+            return str(found[0].attrs["State"]["StartedAt"]) if found else None
+
+    manifest = site.image.image.manifest.digest
+    sleeper = ContainerSpec(command=("/bin/sleep", "3600"), stop_grace_seconds=1)
+    other = assignment(site.image.image, DesiredState.HELD, instance_id=INSTANCE.replace("dead", "cafe"))
+    await site.agent.assign(other)
+    await site.agent.until(other.instance_id, Phase.VERIFIED)
+    await site.agent.driver.pull("acme/web", manifest)
+    theirs = await asyncio.to_thread(offer)
+    since = await asyncio.to_thread(look, theirs)
+    await site.agent.assign(other, site.wanted(container=sleeper))
+    report = await site.agent.until(INSTANCE, Phase.RUNNING, 30)
+    assert report.runtime_id == theirs
+    assert await asyncio.to_thread(look, theirs) == since, "it was not started again"
+    assert await site.containers(running_only=False) == [], "nothing was made beside it"
+    await site.agent.assign(other)
+    async with asyncio.timeout(20):
+        while await asyncio.to_thread(look, theirs) is not None:  # noqa: ASYNC110  dockerd tells nobody
+            await asyncio.sleep(0.1)

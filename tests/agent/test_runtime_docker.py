@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import threading
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
@@ -15,12 +16,13 @@ from docker.types import Mount as DockerMount
 from agent.cache import ContentCache
 from agent.mirror import Mirror
 from agent.model import ContainerSpec, ContainerState
-from agent.runtimes import LABEL_ADOPT, Channel, EngineAway, RuntimeDriver
+from agent.runtimes import LABEL_ADOPT, Channel, EngineAway, ExecOrder, LogQuery, RuntimeDriver
 from agent.runtimes.docker import DockerRuntimeDriver
+from agent.runtimes.docker_streams import DockerSocket
 from common.digest import Digest
 from tests.agent.samples import Sample, assignment, assignments, sample
 from tests.agent.sockets import loopback_socket
-from tests.conformance.runtime_driver import SLEEPER, RuntimeDriverContract, order, shown, state_of, until
+from tests.conformance.runtime_driver import SLEEPER, RuntimeDriverContract, order, shown, started, state_of, until
 from tests.conformance.runtime_driver_adoption import AdoptionContract
 from tests.conformance.runtime_driver_states import (
     CapabilityContract,
@@ -212,7 +214,15 @@ async def test_after_kill_nine_of_dockerd_the_container_is_found_and_can_be_star
     await world.driver.pull("acme/web", world.manifest)
     runtime_id = await world.driver.create(order(world, spec=SLEEPER))
     await world.driver.start(runtime_id)
-    world.engine.kill()
+    async with asyncio.timeout(15), world.driver.execute(runtime_id, ExecOrder(("cat",), input=True)) as session:
+        async with world.driver.logs(runtime_id, LogQuery(follow=True)) as pieces:
+            world.engine.kill()
+            with contextlib.suppress(EngineAway):
+                assert [piece async for piece in pieces] == []
+        with contextlib.suppress(EngineAway):
+            assert await session.read() is None
+        with pytest.raises(EngineAway):
+            await session.exit_code()
     with pytest.raises(EngineAway):
         await world.driver.containers()
     # In this thread: the engine's parent death signal is bound to the thread that starts it.
@@ -235,10 +245,59 @@ async def test_a_hung_engine_is_said_to_be_away_within_the_deadline(world: Docke
         silent.bind(str(path))
         silent.listen()
         driver = DockerRuntimeDriver(f"unix://{path}", "host-1", lambda: "", question_seconds=1)
+        streams = (
+            driver.logs("0" * 64, LogQuery()),
+            driver.execute("0" * 64, ExecOrder(("true",))),
+            driver.export("0" * 64),
+            DockerSocket(f"unix://{path}", 0.2).answer("/", {}, None),
+        )
         async with asyncio.timeout(10):
             with pytest.raises(EngineAway):
                 await driver.containers()
+            for stream in streams:
+                with pytest.raises(EngineAway):
+                    await stream.__aenter__()
+            with pytest.raises(EngineAway):
+                await DockerSocket(f"unix://{path}", 0.2).take_over("/", {})
         await driver.close()
+
+
+@pytest.mark.engine("docker")
+async def test_streams_that_are_left_leave_neither_threads_nor_sockets_nor_commands(world: DockerWorld) -> None:
+    runtime_id = await started(world)
+
+    async def look() -> tuple[int, int, int]:
+        sockets = await asyncio.to_thread(_sockets)
+        return threading.active_count(), sockets, (await world.commands(runtime_id)).count("4321")
+
+    async def visit() -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.2), world.driver.logs(runtime_id, LogQuery(follow=True)) as pieces:
+                await anext(pieces)
+        async with world.driver.execute(runtime_id, ExecOrder(("sh", "-c", "sleep 4321 & sleep 4321"))):
+            pass
+        async with world.driver.export(runtime_id) as archive:
+            await anext(archive)
+
+    await asyncio.gather(*(visit() for _ in range(8)))  # as many threads as the driver may have
+    threads, sockets, _ = await look()
+    for _ in range(2):
+        await asyncio.gather(*(visit() for _ in range(8)))
+
+    async def gone() -> bool:
+        now = await look()
+        # Docker's library keeps up to ten connections for each of two clients; these were 48 streams.
+        return now[0] <= threads + 2 and now[1] <= sockets + 20 and now[2] == 0
+
+    await until(gone)
+
+
+def _sockets() -> int:
+    found = 0
+    for link in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):
+            found += "socket" in str(link.readlink())
+    return found
 
 
 @pytest.mark.engine("docker")
