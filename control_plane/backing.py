@@ -27,7 +27,8 @@ from control_plane.events.redis import RedisEventBus
 from control_plane.queues import Queue
 from control_plane.queues.memory import MemoryQueue
 from control_plane.queues.redis import RedisQueue
-from control_plane.settings import EtcdSettings, S3Settings, Settings
+from control_plane.settings import EtcdSettings, Settings
+from control_plane.storage_settings import S3Settings
 from control_plane.web.outbound import Outbound
 from control_plane.web.outbound_addresses import AddressPolicy
 

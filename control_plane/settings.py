@@ -12,14 +12,15 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings.exceptions import SettingsError
 
 from common.bittorrent import SMALLEST_SWARM_BYTES
 from common.errors import Invalid
+from control_plane.storage_settings import BlobSettings, Part, PlacementSettings, StoreSettings
 
 _PREFIX = "LONGSHORE_"
 # The other programs' names, which may be set on the same machine.
@@ -31,11 +32,7 @@ class SettingsInvalid(Invalid):
     code = "settings_invalid"
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Listeners(_Part):
+class Listeners(Part):
     """`host:port`; port 0 picks a free one, which `ready.json` then names."""
 
     http: str = Field(default="127.0.0.1:8080", description="API, registry and contents")
@@ -53,7 +50,7 @@ class Listeners(_Part):
         return value
 
 
-class Public(_Part):
+class Public(Part):
     """How others reach this control plane when it stands behind a proxy or listens on every address."""
 
     url: str | None = Field(default=None, description="base URL of the API and /v2; default: the http listener")
@@ -64,20 +61,20 @@ class Public(_Part):
     names: tuple[str, ...] = Field(default=(), description="further names in that certificate")
 
 
-class DatabaseSettings(_Part):
+class DatabaseSettings(Part):
     url: SecretStr | None = Field(
         default=None, description="postgresql://user:password@host/database; default: SQLite in `data`"
     )
     pool_size: int = Field(default=10, ge=1, le=200, description="most connections to PostgreSQL")
 
 
-class RedisSettings(_Part):
+class RedisSettings(Part):
     """One Redis for cache, queue and events; absent: memory, which is right for a single process."""
 
     url: SecretStr | None = Field(default=None, description="redis://host:port/database")
 
 
-class EtcdSettings(_Part):
+class EtcdSettings(Part):
     """The directory of who is attached, shared by replicas; absent: memory, which is right for a single process."""
 
     endpoints: tuple[str, ...] = Field(default=(), description="each host:port")
@@ -86,81 +83,13 @@ class EtcdSettings(_Part):
     ca_file: Path | None = Field(default=None, description="certificate authority of etcd; default: no TLS")
 
 
-class S3Settings(_Part):
-    """Blobs in a bucket instead of a directory, for any number of replicas. Without keys they are looked for where AWS
-    puts them (environment, instance role).
-    """
-
-    bucket: str | None = Field(default=None, description="must exist; default: blobs are in a directory")
-    endpoint: str | None = Field(default=None, description="URL of the store; default: AWS")
-    public_endpoint: str | None = Field(
-        default=None, description="URL by which clients reach it, where redirects lead; default: `endpoint`"
-    )
-    region: str = Field(default="us-east-1", description="what requests are signed for")
-    access_key_id: str | None = Field(default=None, description="with it, a secret key is needed")
-    secret_key: SecretStr | None = Field(default=None, description="of that access key")
-    secret_key_file: Path | None = Field(default=None, description="holds the secret key")
-    addressing: Literal["auto", "path", "virtual"] = Field(
-        default="auto", description="where the bucket's name stands in URLs; Ceph and MinIO: path"
-    )
-    part_mebibytes: int = Field(default=8, ge=5, le=5120, description="of a multipart upload; they grow beyond 10 GB")
-    equal_parts: bool = Field(
-        default=False, description="for stores that take no parts of different sizes (R2); 10,000 are the limit then"
-    )
-    connect_seconds: float = Field(default=5, gt=0, le=60, description="wait for a connection")
-    answer_seconds: float = Field(default=20, gt=0, le=300, description="wait for an answer")
-    deadline_seconds: float = Field(default=45, gt=0, le=600, description="one call with all its repetitions")
-    redirect: bool = Field(default=True, description="let clients fetch blobs from the store itself")
-    redirect_seconds: int = Field(default=1200, ge=10, le=3600, description="how long such an address is valid")
-    redirect_except: tuple[str, ...] = Field(
-        default=(), description="patterns of repositories whose blobs are sent by us all the same (`acme/**`)"
-    )
-
-
-class BlobSettings(_Part):
-    """Replicas share one directory (a network file system with rename and fsync), or a bucket."""
-
-    directory: Path | None = Field(default=None, description="default: `registry` in `data`")
-    location: str = Field(default="", max_length=64, description="site of this store, where there are several")
-    s3: S3Settings = S3Settings()
-
-
-class StoreSettings(_Part):
-    """A further store, NAME: lower-case letters, digits, hyphens. The one of `blobs` is `primary`, hot."""
-
-    tier: Literal["hot", "warm", "cold"] = Field(description="hot: read daily; warm, cold: what nobody reads")
-    location: str = Field(default="", max_length=64, description="site; copies of a blob go to different ones")
-    directory: Path | None = Field(default=None, description="of a store on a file system")
-    s3: S3Settings = S3Settings()
-
-    @model_validator(mode="after")
-    def _is_one_store(self) -> Self:
-        if (self.directory is None) == (self.s3.bucket is None):
-            raise ValueError("a store has either a directory or an s3.bucket")
-        return self
-
-
-class PlacementSettings(_Part):
-    """How many copies of a blob there are (no more than there are stores), where, and how often each is verified."""
-
-    copies: int = Field(default=2, ge=1, le=16, description="of a blob of private repositories only")
-    public_copies: int = Field(default=3, ge=1, le=16, description="of a blob of a public repository")
-    warm_days: float = Field(default=7, gt=0, description="since the last reading, until a blob is warm")
-    cold_days: float = Field(default=90, gt=0, description="since the last reading, until a blob is cold")
-    settle_hours: float = Field(default=24, ge=0, description="a copy stays at least so long after it came")
-    reserve_mebibytes: int = Field(default=1024, ge=0, description="kept free in a store; copies go elsewhere")
-    mebibytes_per_second: int = Field(default=100, ge=1, description="most that one process copies between stores")
-    scrub_days: float = Field(default=7, gt=0, description="how often each copy is read, hashed, and healed if wrong")
-    scrub_mebibytes_per_second: int = Field(default=50, ge=1, description="most that one process reads for that")
-
-
-class JobSettings(_Part):
+class JobSettings(Part):
     """`embedded` false: this server runs no jobs; `longshore-server worker` beside it does, and both need Redis."""
 
     embedded: bool = Field(default=True, description="run background jobs in this process")
 
 
-class RegistrySettings(_Part):
+class RegistrySettings(Part):
     service: str = Field(
         default="longshore-registry", description="`service` of registry tokens; the same on all replicas"
     )
@@ -184,7 +113,7 @@ class RegistrySettings(_Part):
     )
 
 
-class QuotaSettings(_Part):
+class QuotaSettings(Part):
     """Limits of those who were given none of their own; absent is no limit. An image is a repository."""
 
     tenant_max_storage_bytes: int | None = Field(default=None, ge=0, description="bytes that a tenant may store")
@@ -199,7 +128,7 @@ class QuotaSettings(_Part):
     user_max_image_size_bytes: int | None = Field(default=None, ge=0, description="bytes of one image of a user")
 
 
-class CollectionSettings(_Part):
+class CollectionSettings(Part):
     """Garbage collection: what nobody needs goes after a grace, while everybody pushes and pulls."""
 
     grace_hours: float = Field(
@@ -214,7 +143,7 @@ class CollectionSettings(_Part):
     records_days: float = Field(default=90, gt=0, description="how long runs and removed blobs are remembered")
 
 
-class OutboundSettings(_Part):
+class OutboundSettings(Part):
     """Where this server connects to when a user names the target: registries to mirror or copy to, webhooks."""
 
     allow: tuple[str, ...] = Field(
@@ -229,7 +158,7 @@ class OutboundSettings(_Part):
         return value
 
 
-class FleetSettings(_Part):
+class FleetSettings(Part):
     heartbeat_seconds: float = Field(
         default=10, ge=0.2, le=300, description="how often agents and regionals say that they live"
     )
@@ -238,7 +167,7 @@ class FleetSettings(_Part):
     )
 
 
-class ChannelSettings(_Part):
+class ChannelSettings(Part):
     """Logs, commands and consoles of instances, proxied to their hosts. Limits are those of one replica."""
 
     address: str | None = Field(
@@ -262,7 +191,7 @@ class ChannelSettings(_Part):
         return value
 
 
-class SwarmSettings(_Part):
+class SwarmSettings(Part):
     smallest_bytes: int = Field(default=SMALLEST_SWARM_BYTES, ge=1, description="smaller contents go by HTTP alone")
     egress_flush_seconds: float = Field(
         default=1.0, gt=0, le=60, description="how often counted bytes are written to the database"
@@ -277,7 +206,7 @@ class SwarmSettings(_Part):
     certificate_hours: float = Field(default=12, gt=0.001, le=12, description="longest life of a peer's certificate")
 
 
-class AuditSettings(_Part):
+class AuditSettings(Part):
     """What is recorded with a change commits with it. Pulls, denials and failed logins are buffered in memory."""
 
     strict: bool = Field(
@@ -290,7 +219,7 @@ class AuditSettings(_Part):
     keep_days: float = Field(default=90, ge=0, description="younger entries cannot be pruned, by nobody")
 
 
-class WebhookSettings(_Part):
+class WebhookSettings(Part):
     """Events told to addresses that tenants and operators name; where to is bounded by `outbound.allow`."""
 
     source: str | None = Field(
@@ -306,7 +235,7 @@ class WebhookSettings(_Part):
     at_once_per_webhook: int = Field(default=4, ge=1, le=50, description="most of them to one webhook")
 
 
-class ReplicationSettings(_Part):
+class ReplicationSettings(Part):
     """Copying images to and from other registries by rules; where to is bounded by `outbound.allow`."""
 
     at_once: int = Field(default=8, ge=1, le=200, description="most images being copied in one process")
@@ -320,7 +249,7 @@ class ReplicationSettings(_Part):
     keep_days: float = Field(default=30, gt=0, description="how long ended executions can be looked at")
 
 
-class LoggingSettings(_Part):
+class LoggingSettings(Part):
     level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="least weight of a line")
     style: Literal["console", "json"] = Field(default="console", description="for people, or one JSON object a line")
 

@@ -9,7 +9,7 @@ from common.clock import Clock
 from common.errors import Invalid
 from control_plane.blobs.s3.calls import S3Options
 from control_plane.blobs.s3.store import S3BlobStore
-from control_plane.settings import S3Settings
+from control_plane.storage_settings import S3Settings
 
 
 class SecretUnreadable(Invalid):

@@ -22,7 +22,7 @@ from control_plane.registry.stores.placement.service import PlacementService
 from control_plane.registry.stores.scrubbing.healing import Healer, Healing
 from control_plane.registry.stores.scrubbing.scrubber import Scrubber, ScrubMetrics
 from control_plane.registry.stores.service import StoreService
-from control_plane.settings import PlacementSettings
+from control_plane.storage_settings import PlacementSettings
 
 
 @dataclass(frozen=True, slots=True)
