@@ -120,6 +120,8 @@ async def _accepted(order: channels_pb2.OpenChannel, target: str, identity: Iden
             hello = channels_pb2.ChannelHello(channel_id=order.channel_id, secret=order.secret)
             try:
                 await line.accept(hello, f"the channel to {target}")
+            except ClientGone:
+                raise
             except (NotFound, Unavailable) as failure:
                 raise _NotThere(failure) from failure
             yield line

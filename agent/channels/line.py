@@ -24,6 +24,8 @@ _Call = grpc.aio.StreamStreamCall[channels_pb2.ChannelUp, channels_pb2.ChannelDo
 _ACCEPT_SECONDS = 15.0
 # For the last word to leave, and the plane to end the call.
 _END_SECONDS = 20.0
+# What grpc.aio makes of a write into a call that the other end had just ended, whatever its status was.
+_WRITTEN_TOO_LATE = "Internal error from Core"
 # Messages of input that wait; their bytes are bounded by the window.
 _MOST_INPUTS = 4096
 
@@ -47,7 +49,7 @@ class HostLine:
         self._all_said = False
 
     async def accept(self, hello: channels_pb2.ChannelHello, what: str) -> None:
-        """Raises the plane's refusal, or `Unavailable`."""
+        """Raises the plane's refusal, `ClientGone`, or another `Unavailable`."""
         try:
             async with asyncio.timeout(_ACCEPT_SECONDS):
                 await self._call.write(channels_pb2.ChannelUp(hello=hello))
@@ -60,7 +62,8 @@ class HostLine:
             raise failure_of(error, what) from error
         if message is grpc.aio.EOF:
             await self._raise_status(what)
-        elif message.WhichOneof("body") != "accepted":
+            raise ClientGone("nobody waits for the channel any more")
+        if message.WhichOneof("body") != "accepted":
             raise Internal(f"{what} was not answered with ChannelAccepted", action="update the control plane")
 
     async def serve(self, work: Callable[[HostLine], Awaitable[channels_pb2.ChannelEnd]]) -> None:
@@ -147,14 +150,11 @@ class HostLine:
 
     async def _raise_status(self, what: str) -> None:
         """Raises if the call failed; returns if it ended in good order."""
-        if await self._call.code() is not grpc.StatusCode.OK:
-            error = grpc.aio.AioRpcError(
-                await self._call.code(),
-                await self._call.initial_metadata(),
-                await self._call.trailing_metadata(),
-                details=await self._call.details(),
-            )
-            raise failure_of(error, what)
+        code, details = await self._call.code(), await self._call.details()
+        if code is grpc.StatusCode.OK or details == _WRITTEN_TOO_LATE:
+            return
+        initial, trailing = await self._call.initial_metadata(), await self._call.trailing_metadata()
+        raise failure_of(grpc.aio.AioRpcError(code, initial, trailing, details=details), what)
 
 
 def _first(group: BaseExceptionGroup[Failure]) -> Failure:

@@ -25,6 +25,7 @@ from control_plane.channels.model import (
     ChannelLost,
     ChannelNotOpened,
     Ended,
+    HostAway,
     InputTaken,
     Piece,
     TerminalSize,
@@ -150,6 +151,8 @@ class Line:
 
     async def serve(self, stream: HostStream) -> None:
         """Until either end is gone."""
+        if self.over:
+            return
         self._moved_at = self._clock.monotonic()
         # Before anything else that may wait: only now may the host begin.
         self._to_host.put_nowait(channels_pb2.ChannelDown(accepted=channels_pb2.ChannelAccepted()))
@@ -247,6 +250,8 @@ class Line:
             await self._clock.sleep(self._limits.check_seconds)
             try:
                 await self.still()
+            except HostAway as failure:
+                self.end(Ended(failure=failure))
             except Unavailable as failure:
                 log.warning("a channel's client could not be checked", channel=self.id, error=str(failure))
             except Failure as failure:

@@ -74,6 +74,8 @@ class ChannelService:
 
             async def still() -> None:
                 (await again()).require(permission, instance.tenant)
+                if not await self._members.may_read(f"host/{instance.host_id}"):
+                    raise HostAway(f"host {view.idc}/{view.host} was revoked", action="see `longshore host list`")
 
             line.still = still
             await self._record(principal, view, wanted)

@@ -153,6 +153,12 @@ def test_two_replicas_serve_one_fleet(make_fleet: Callable[..., Fleet], tmp_path
     eventually(lambda: instance_on(fleet, "east-2")["phase"] != "pending", away.log_tail, 15)
     wait_verified(fleet, 60)
     assert other.client.every("/api/v1/instances") == fleet.instances()
+
+    # A channel is asked for at one replica, and its host is attached to the other: the host itself comes and says no.
+    (row,) = fleet.instances()
+    for client in (fleet.client, other.client):
+        answer = client.raw("GET", f"/api/v1/instances/{row['id']}/logs")
+        assert (answer.status, json.loads(answer.data)["code"]) == (409, "no_engine"), answer.data
     remove_everything(fleet)
 
     # What one replica stored the other serves, to people and to the edge.

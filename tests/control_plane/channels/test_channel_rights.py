@@ -106,6 +106,12 @@ async def test_who_may_no_more_is_cut_off_while_it_types(plane: ChannelPlane, ho
         assert (await heard(socket))[2]["code"] == "unauthenticated"
 
 
+async def test_a_revoked_host_loses_its_channels(plane: ChannelPlane, host: Host, client: Clients) -> None:
+    async with client().running("cat", input=True) as socket:
+        await plane.fleet.members.revoke("host", "east/e1")
+        assert (await heard(socket))[2]["code"] == "host_away"
+
+
 async def test_a_channel_in_which_nothing_moves_is_closed(plane: ChannelPlane, host: Host, client: Clients) -> None:
     plane.channels.exchange.limits = replace(LIMITS, idle_seconds=0.3)
     async with client().running("sleep", "1000") as socket:

@@ -148,3 +148,11 @@ def test_whoever_is_killed_the_others_end_with_a_word(admin: Longshore, plane: P
     assert b"broke" in said
     eventually(lambda: "channel broken off" in agent.log_tail())
     plane.service.start()
+    eventually(lambda: admin("instance", "exec", "web", "true").code == 0)
+
+    process = begun()
+    plane.service.stop()
+    _, said = process.communicate(timeout=20)
+    assert process.returncode == 1
+    assert b"the control plane stops" in said
+    plane.service.start()
