@@ -50,6 +50,7 @@ class Scenario:
     plane_faults: int = 3
     rollout_seconds: float = 300.0
     whims_a_host: float = 2.0
+    instances_a_host: tuple[int, ...] = (1, 1, 1, 2)
     tempo: SimulatedTempo = field(default_factory=SimulatedTempo)
 
     @property
@@ -59,7 +60,14 @@ class Scenario:
 
 def large(seed: int, hosts: int = 1000) -> Scenario:
     return Scenario(
-        seed, hosts, faults_a_host=0.3, plane_faults=2, rollout_seconds=200.0, whims_a_host=0.2, tempo=LARGE
+        seed,
+        hosts,
+        faults_a_host=0.3,
+        plane_faults=2,
+        rollout_seconds=200.0,
+        whims_a_host=0.2,
+        instances_a_host=(1,),
+        tempo=LARGE,
     )
 
 
@@ -165,7 +173,7 @@ class Rollout:
     async def _roll_out(self) -> None:
         images = [image(number) for number in (1, 2, 3)]
         for host_id in self.hosts:
-            for number in range(self.chance.choice((1, 1, 1, 2))):
+            for number in range(self.chance.choice(self.scenario.instances_a_host)):
                 self._want(host_id, f"web-{number}", images[0])
         for following in images[1:]:
             await self._pass(self.scenario.rollout_seconds / 3)
@@ -328,5 +336,5 @@ def image(number: int) -> InstanceImage:
     def content(what: str) -> ImageContent:
         return ImageContent(Digest.of(f"{what} {number}".encode()), 1000 + number, f"application/{what}")
 
-    manifest, layers = content("manifest"), (content("config"), content("layer"))
+    manifest, layers = content("manifest"), (content("layer"),)
     return InstanceImage(f"acme/web:{number}", "acme/web", str(number), manifest, layers)

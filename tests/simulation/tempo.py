@@ -18,4 +18,4 @@ class SimulatedTempo:
     flush_seconds: float = 2.0
 
 
-LARGE = SimulatedTempo(heartbeat_seconds=30.0, agent_poll_seconds=90.0, progress_seconds=120.0, flush_seconds=30.0)
+LARGE = SimulatedTempo(heartbeat_seconds=60.0, agent_poll_seconds=90.0, progress_seconds=120.0, flush_seconds=30.0)

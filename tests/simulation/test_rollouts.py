@@ -11,7 +11,7 @@ import structlog
 from tests.simulation.rollout import large, run, small
 
 # A handful that between them meet every kind of fault.
-SEEDS = (1, 2, 3, 4)
+SEEDS = (1, 2, 3)
 # Seeds that failed once, and what they found.
 FOUND = {
     44: "two leftovers of one instance were given the same name, where an engine's ids have equal heads",
