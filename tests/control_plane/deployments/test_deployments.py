@@ -25,7 +25,7 @@ from control_plane.fleet.placement.model import (
     Standing,
 )
 from control_plane.fleet.placement.service import HostPlaces
-from control_plane.instances.model import Mount
+from control_plane.instances.model import AdoptionWish, Mount
 from control_plane.instances.service import InstanceService
 from control_plane.web.paging import PageRequest
 from tests.control_plane.deployments.parts import GIB, Fleet, deployment
@@ -377,3 +377,11 @@ async def test_kinds_of_deployments_do_not_turn_into_each_other(service: Deploym
     made = await service.create(OPERATOR, deployment())
     with pytest.raises(Conflict, match="different deployments"):
         await service.place(OPERATOR, made, Rules(None))
+
+
+async def test_what_reaches_into_hosts_is_for_those_who_run_the_platform(service: DeploymentService) -> None:
+    for more in ({"privileged": True}, {"network": "host"}):
+        with pytest.raises(Denied):
+            await service.create(OPERATOR, deployment(**more))
+    with pytest.raises(PlacementInvalid):
+        await service.create(ADMIN, deployment(adopt=AdoptionWish("somebody-elses")))
