@@ -22,6 +22,8 @@ def check(request: DeploymentRequest) -> None:
     if len(request.name) > _LONGEST_NAME:
         raise _wrong("name", "the name is too long", f"use {_LONGEST_NAME} characters: its instances get a number more")
     check_spec(request.spec)
+    if request.spec.adopt is not None and request.spec.adopt.container:
+        raise _wrong("adopt.container", "one container is on one host", "adopt it as an instance of that host")
     check_rules(request.rules)
     after = request.reschedule_after_seconds
     if after and not SHORTEST_RESCHEDULE <= after <= _LONGEST_RESCHEDULE:

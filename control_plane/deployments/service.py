@@ -23,6 +23,7 @@ from control_plane.fleet.placement.fitting import misfit
 from control_plane.fleet.placement.model import Offer, Rules
 from control_plane.instances.model import InstanceImage
 from control_plane.instances.offers import offers
+from control_plane.instances.rules import reaches_host
 from control_plane.instances.service import ImageResolver, image_meant
 from control_plane.swarm.visibility import TenantDirectory
 from control_plane.tenants.access import Permission, Principal
@@ -65,6 +66,8 @@ class DeploymentService:
         reference = Reference.parse(request.image)
         principal.require(Permission.IMAGE_PULL, reference.tenant)
         rules.check(request)
+        if reaches_host(request.spec):
+            principal.require(Permission.PLATFORM_MANAGE)
         tenant_id = (await self._tenants.ids_of([request.tenant])).get(request.tenant)
         if tenant_id is None:
             raise NotFound(f"there is no tenant {request.tenant!r}", action="check `longshore tenant list`")
