@@ -16,12 +16,9 @@ from pathlib import Path
 import psutil
 
 from agent.inventory_model import Disk, Interface, Machine, Processor
+from common.host_counters import counted_disk, counted_interface
 
 _SECTOR_BYTES = 512  # sysfs counts in these whatever the disk does
-# Loop devices, RAM disks, optical drives, and what is made of other disks.
-_NO_DISKS = ("loop", "ram", "zram", "sr", "fd", "dm-", "md", "nbd", "drbd")
-# Made by engines, by the dozen, and gone with their instances.
-_NO_INTERFACES = ("lo", "veth", "docker", "br-", "lxdbr", "lxcbr", "virbr", "vnet", "tap", "cali", "flannel", "cni")
 _WANTED_FLAGS = frozenset({"vmx", "svm", "aes", "avx", "avx2", "avx512f", "sha_ni", "hypervisor", "asimd", "sve"})
 # Level 2 and up, each as the flags that Linux shows for it.
 _LEVELS = (
@@ -89,16 +86,6 @@ def os_release_name(text: str) -> str:
     return ""
 
 
-def counted_interface(name: str) -> bool:
-    """Whether it is the host's own, and no engine's."""
-    return not name.startswith(_NO_INTERFACES)
-
-
-def counted_disk(name: str, directory: Path = Path("/sys/block")) -> bool:
-    """Whether it is a whole disk, and not made of others."""
-    return not name.startswith(_NO_DISKS) and (directory / name).exists()
-
-
 def interfaces() -> tuple[Interface, ...]:
     try:
         states, addresses = psutil.net_if_stats(), psutil.net_if_addrs()
@@ -164,7 +151,7 @@ def _disks(directory: Path) -> Iterable[Disk]:
         return
     for name in names:
         size = _number(_text(directory / name / "size")) * _SECTOR_BYTES
-        if size and not name.startswith(_NO_DISKS):
+        if size and counted_disk(name, directory):
             model = _text(directory / name / "device/model") or _text(directory / name / "device/name")
             yield Disk(name, model[:120], size, _text(directory / name / "queue/rotational") == "1")
 

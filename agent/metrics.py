@@ -8,26 +8,24 @@ than `agent.samples.MOST_INSTANCES` of them.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TypeAlias
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
-from prometheus_client.registry import Collector
 
 from agent.journal import Disk
-from agent.samples import HostCounters, Sample
+from agent.samples import Sample
 from common.clock import Clock
+from common.host_counters import HostCounters
+from common.host_metrics import ByLabel, Reading, family_of, host_metrics
 
 _PREFIX = "longshore_agent_"
 # An fsync on flash takes a millisecond, on a busy spinning disk a second; beyond that something is wrong.
 _WRITE_BUCKETS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 # Starting takes less than a second, a fetch hours.
 _STEP_BUCKETS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0)
-
-ByLabel: TypeAlias = "Mapping[str, float]"
 
 
 class Metrics:
@@ -76,20 +74,20 @@ class Metrics:
 
     def counter(self, name: str, text: str, read: Callable[[], float]) -> None:
         """`read` never goes back while the process lives."""
-        self.registry.register(_Read(lambda: [CounterMetricFamily(f"{_PREFIX}{name}", text, value=read())]))
+        self.registry.register(Reading(lambda: [CounterMetricFamily(f"{_PREFIX}{name}", text, value=read())]))
 
     def counter_by(self, name: str, text: str, label: str, read: Callable[[], ByLabel]) -> None:
         def collect() -> Iterable[Metric]:
-            yield _family(CounterMetricFamily(f"{_PREFIX}{name}", text, labels=[label]), read())
+            yield family_of(CounterMetricFamily(f"{_PREFIX}{name}", text, labels=[label]), read())
 
-        self.registry.register(_Read(collect))
+        self.registry.register(Reading(collect))
 
     def host(self, read: Callable[[], HostCounters]) -> None:
         """`read` looks at the machine, at every scrape."""
-        self.registry.register(_Read(lambda: _host(read())))
+        self.registry.register(Reading(lambda: host_metrics(f"{_PREFIX}host_", read())))
 
     def instances(self, latest: Callable[[], Sample | None]) -> None:
-        self.registry.register(_Read(lambda: _instances(latest())))
+        self.registry.register(Reading(lambda: _instances(latest())))
 
     def exposition(self) -> bytes:
         """Blocking, some milliseconds: it asks the kernel."""
@@ -116,41 +114,6 @@ class MeteredDisk:
         self._disk.move(path, to)
 
 
-class _Read(Collector):
-    def __init__(self, collect: Callable[[], Iterable[Metric]]) -> None:
-        self._collect = collect
-
-    def collect(self) -> Iterable[Metric]:
-        return self._collect()
-
-    def describe(self) -> Iterable[Metric]:
-        return ()  # so that registering asks nobody
-
-
-def _family(
-    family: CounterMetricFamily | GaugeMetricFamily, values: ByLabel
-) -> CounterMetricFamily | GaugeMetricFamily:
-    for label, value in values.items():
-        family.add_metric([label], value)
-    return family
-
-
-def _host(look: HostCounters) -> Iterable[Metric]:
-    name = f"{_PREFIX}host_"
-    yield _family(
-        CounterMetricFamily(f"{name}cpu_seconds", "Time of processors, by mode", labels=["mode"]), look.cpu_seconds
-    )
-    yield GaugeMetricFamily(f"{name}load1", "Load average of a minute", value=look.load_1m)
-    yield GaugeMetricFamily(f"{name}memory_used_bytes", "Memory that is not available", value=look.memory_used_bytes)
-    yield GaugeMetricFamily(f"{name}memory_total_bytes", "Memory", value=look.memory_total_bytes)
-    yield GaugeMetricFamily(f"{name}disk_free_bytes", "Free where contents are kept", value=look.disk_free_bytes)
-    yield GaugeMetricFamily(f"{name}disk_total_bytes", "Room where contents are kept", value=look.disk_total_bytes)
-    yield CounterMetricFamily(f"{name}disk_read_bytes", "Read from all disks", value=look.disk_read_bytes)
-    yield CounterMetricFamily(f"{name}disk_written_bytes", "Written to all disks", value=look.disk_written_bytes)
-    yield CounterMetricFamily(f"{name}received_bytes", "Received over the host's own cards", value=look.received_bytes)
-    yield CounterMetricFamily(f"{name}sent_bytes", "Sent over the host's own cards", value=look.sent_bytes)
-
-
 def _instances(sample: Sample | None) -> Iterable[Metric]:
     name, found = f"{_PREFIX}instance_", () if sample is None else sample.instances
 
@@ -168,6 +131,6 @@ def _instances(sample: Sample | None) -> Iterable[Metric]:
         ("processes", "Processes of instances", (one.processes for one in found)),
     )
     for what, text, values in counters:
-        yield _family(CounterMetricFamily(f"{name}{what}", text, labels=["instance"]), by_id(values))
+        yield family_of(CounterMetricFamily(f"{name}{what}", text, labels=["instance"]), by_id(values))
     for what, text, values in gauges:
-        yield _family(GaugeMetricFamily(f"{name}{what}", text, labels=["instance"]), by_id(values))
+        yield family_of(GaugeMetricFamily(f"{name}{what}", text, labels=["instance"]), by_id(values))

@@ -7,27 +7,12 @@ negative and never huge.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+
+from common.host_counters import HostCounters
 
 # A host that runs more shows the first ones by id: what goes up must stay a small message.
 MOST_INSTANCES = 500
-
-
-@dataclass(frozen=True, slots=True)
-class HostCounters:
-    """One look. Counters since the boot; `at_seconds` on a clock that never runs backwards."""
-
-    at_seconds: float
-    cpu_seconds: Mapping[str, float] = field(default_factory=dict)  # by mode: user, system, idle ...
-    load_1m: float = 0.0
-    memory_used_bytes: int = 0
-    memory_total_bytes: int = 0
-    disk_free_bytes: int = 0
-    disk_total_bytes: int = 0
-    disk_read_bytes: int = 0
-    disk_written_bytes: int = 0
-    received_bytes: int = 0
-    sent_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,12 +12,10 @@ from pathlib import Path
 
 import structlog
 
-from agent.counters import look
 from agent.model import LIVE_STATES, Container
 from agent.runtimes import RuntimeDriver
 from agent.samples import (
     MOST_INSTANCES,
-    HostCounters,
     InstanceCounters,
     Sample,
     host_sample,
@@ -26,6 +24,7 @@ from agent.samples import (
 from common.backoff import jittered
 from common.clock import Clock
 from common.errors import Failure
+from common.host_counters import HostCounters, look
 
 log = structlog.get_logger()
 

@@ -30,6 +30,7 @@ from common.content_token import ContentVerifier
 from common.datadir import announce_ready, locked
 from common.discovery.etcd import open_etcd
 from common.enrolment import keep_renewed
+from common.host_counters import look
 from common.lifecycle import Lifecycle
 from common.membership import Applicant, identity_of
 from common.plane import PlaneLocator
@@ -82,6 +83,7 @@ class _Regional:
         self._random = random.SystemRandom().random
         self._version = _version()
         self._metrics = Metrics()
+        self._metrics.host(lambda: look(settings.data, self._clock.monotonic()))
         self._boot: dict[str, int | None] = {}
 
     async def start(self) -> None:
@@ -141,6 +143,7 @@ class _Regional:
         await holdings.start()
         swarm = SwarmWeb(tracker, verifier, cache.metainfos, cache.edge, self._metrics)
         api = await self._listen(swarm.routes(), lambda: session.attached)
+        self._metrics.counter("attachments", "Streams to the centre that began", lambda: session.rounds)
 
         identity = await identity_of(self._applicant(server), http, self._clock, self._random)
         tls = server_context(settings.identity_dir)

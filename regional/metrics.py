@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+from prometheus_client.core import CounterMetricFamily
+
+from common.host_counters import HostCounters
+from common.host_metrics import Reading, host_metrics
 
 
 class Metrics:
@@ -46,6 +50,14 @@ class Metrics:
             ["verdict"],
             registry=self.registry,
         )
+
+    def counter(self, name: str, text: str, read: Callable[[], float]) -> None:
+        """`read` is called at every scrape and never goes back while the process lives."""
+        self.registry.register(Reading(lambda: [CounterMetricFamily(f"longshore_regional_{name}", text, value=read())]))
+
+    def host(self, read: Callable[[], HostCounters]) -> None:
+        """`read` looks at the machine, at every scrape."""
+        self.registry.register(Reading(lambda: host_metrics("longshore_regional_host_", read())))
 
     def gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
         """`read` is called at every scrape; it must not block."""

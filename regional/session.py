@@ -75,6 +75,7 @@ class Session:
         self._sender: Sender[regional_pb2.RegionalMessage] | None = None
         self.not_understood = NotUnderstood("the control plane")
         self._welcome: regional_pb2.Welcome | None = None
+        self.rounds = 0
         # Told each content that the centre wants back.
         self.returning: Callable[[edge_pb2.ReturnContent], None] = lambda _: None
         self._holdings = holdings
@@ -97,6 +98,7 @@ class Session:
 
     async def welcomed(self, welcome: regional_pb2.PlaneMessage, sender: Sender[regional_pb2.RegionalMessage]) -> None:
         said = welcome.welcome
+        self.rounds += 1
         lasting = regional_pb2.Welcome(
             regional_id=said.regional_id,
             idc=said.idc,

@@ -63,6 +63,7 @@ class DockerRuntimeDriver:
         self._objects = DockerObjects(host_id, mirror, network_mode)
         self._socket = DockerSocket(base_url, question_seconds)
         self._work_seconds = work_seconds
+        self._described = Engine("docker", "")
 
     @property
     def capabilities(self) -> Capabilities:
@@ -70,8 +71,12 @@ class DockerRuntimeDriver:
         return Capabilities()
 
     async def describe(self) -> Engine:
-        version = await self._calls.ask(lambda client: client.version())
-        return Engine("docker", str(version.get("Version", "")))
+        version = str((await self._calls.ask(lambda client: client.version())).get("Version", ""))
+        if self._described.version != version:
+            # Asked once: it counts every container and image of the engine.
+            info = await self._calls.ask(lambda client: client.info())
+            self._described = Engine("docker", version, str(info.get("Driver", "")))
+        return self._described
 
     async def containers(self) -> Sequence[Container]:
         return await self._calls.ask(self._objects.list_ours)

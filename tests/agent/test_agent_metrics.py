@@ -10,7 +10,6 @@ import aiohttp
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from agent.counters import look
 from agent.inventory_wire import sample_message
 from agent.journal import Journal, LocalDisk
 from agent.metrics import MeteredDisk, Metrics
@@ -21,6 +20,7 @@ from agent.runtimes.memory import MemoryEngine, MemoryRuntimeDriver
 from agent.samples import HostSample, InstanceSample, Sample
 from agent.sampling import Sampler
 from common.clock import ManualClock
+from common.host_counters import look
 from tests.agent.samples import assignment, sample
 
 

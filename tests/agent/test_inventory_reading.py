@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.inventory_model import Disk, HostFacts, Machine
-from agent.inventory_reading import counted_interface, os_release_name, processor_of, read_machine
+from agent.inventory_reading import os_release_name, processor_of, read_machine
 from agent.model import Engine
+from common.host_counters import counted_interface
 
 CPUINFO = "\n\n".join(
     f"""processor\t: {number}

@@ -3,7 +3,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.samples import MOST_INSTANCES, HostCounters, InstanceCounters, host_sample, instance_samples
+from agent.samples import MOST_INSTANCES, InstanceCounters, host_sample, instance_samples
+from common.host_counters import HostCounters
 
 
 def test_rates_are_means_between_two_looks() -> None:

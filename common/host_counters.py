@@ -1,16 +1,37 @@
-"""One look at this host's counters, as the kernel keeps them. Never fails: what cannot be read is zero."""
+"""One look at a machine's counters, as the kernel keeps them. Never fails: what cannot be read is zero."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
 
-from agent.inventory_reading import counted_disk, counted_interface
-from agent.samples import HostCounters
+# Loop devices, RAM disks, optical drives, and what is made of other disks.
+_NO_DISKS = ("loop", "ram", "zram", "sr", "fd", "dm-", "md", "nbd", "drbd")
+# Made by engines, by the dozen, and gone with their instances.
+_NO_INTERFACES = ("lo", "veth", "docker", "br-", "lxdbr", "lxcbr", "virbr", "vnet", "tap", "cali", "flannel", "cni")
+
+
+@dataclass(frozen=True, slots=True)
+class HostCounters:
+    """One look. Counters since the boot; `at_seconds` on a clock that never runs backwards."""
+
+    at_seconds: float
+    cpu_seconds: Mapping[str, float] = field(default_factory=dict)  # by mode: user, system, idle ...
+    load_1m: float = 0.0
+    memory_used_bytes: int = 0
+    memory_total_bytes: int = 0
+    disk_free_bytes: int = 0
+    disk_total_bytes: int = 0
+    disk_read_bytes: int = 0
+    disk_written_bytes: int = 0
+    received_bytes: int = 0
+    sent_bytes: int = 0
 
 
 def look(data: Path, at_seconds: float) -> HostCounters:
@@ -31,6 +52,16 @@ def look(data: Path, at_seconds: float) -> HostCounters:
         received_bytes=received,
         sent_bytes=sent,
     )
+
+
+def counted_interface(name: str) -> bool:
+    """Whether it is the host's own, and no engine's."""
+    return not name.startswith(_NO_INTERFACES)
+
+
+def counted_disk(name: str, directory: Path = Path("/sys/block")) -> bool:
+    """Whether it is a whole disk, and not made of others."""
+    return not name.startswith(_NO_DISKS) and (directory / name).exists()
 
 
 def _disk_bytes() -> tuple[int, int]:
