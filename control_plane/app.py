@@ -143,7 +143,7 @@ async def build(settings: Settings, clock: Clock, backing: Backing) -> ControlPl
         database, clock, backing.cache, box, _identities(settings), in_use=(registry_holds,), trail=auditing.trail
     )
     tenants, webhooks = tenancy.directory, _webhooks(settings, clock, backing, box, tenancy, auditing)
-    metrics, pace = CollectorRegistry(), _pace(settings)
+    metrics, pace, jobs = CollectorRegistry(), _pace(settings), JobService(database, backing.queue, clock)
     quota = _quota(settings, clock, backing, tenancy, metrics)
     gate, pulls = SignatureGate(database, backing.blobs, tenancy.directory, clock), PullTimes(database, clock)
     mirroring = open_mirroring(
@@ -153,7 +153,6 @@ async def build(settings: Settings, clock: Clock, backing: Backing) -> ControlPl
     takers = Hooks(participants=participants, meter=quota.meter, gate=gate, upstreams=mirroring.pull_through)
     hooks = hooked(takers, database, pace)
     registry = _registry(settings, clock, backing, tenancy, hooks, UploadNames(ring.derived("registry/uploads")))
-    jobs = JobService(database, backing.queue, clock)
     fleet = await _fleet(settings, clock, backing, box, metrics)
     trail, options = auditing.trail, _swarm_options(settings)
     swarm = await build_swarm(database, clock, box, registry, jobs, fleet, tenants, options, trail, metrics)
