@@ -68,8 +68,7 @@ def instance_run(
     wait: Annotated[float, typer.Option(help="Wait so many seconds until it runs.")] = 0,
 ) -> None:
     """Ask for an instance on each of the given hosts."""
-    session = session_of(context)
-    reference = Reference.parse(image)
+    session, reference = session_of(context), Reference.parse(image)
     body: dict[str, Any] = {
         "tenant": reference.tenant,
         "name": name or reference.repository.rpartition("/")[2],
@@ -93,10 +92,7 @@ def instance_run(
         privileged=privileged,
         adopt={"container": adopt, "recreate": recreate} if adopt or recreate else None,
     )
-    body |= {"hosts": host} if host else {"idc": idc} if idc else {"all_hosts": True} if all_hosts else {}
-    if not (host or idc or all_hosts):
-        raise Invalid("no host was named", action="give --host, --idc or --all-hosts")
-    rows = session.client.post("/api/v1/instances", body)["data"]
+    rows = session.client.post("/api/v1/instances", body | _where(host, idc, all_hosts))["data"]
     if wait:
         rows = _wait(session, rows, wait)
     session.output.rows(rows, _COLUMNS)
@@ -165,6 +161,12 @@ def instance_rm(
     session = session_of(context)
     session.client.delete(f"/api/v1/instances/{path_of(instance_id)}", force="true" if force else None)
     session.output.item({"id": instance_id, "removed": True}, f"Instance {instance_id} is being removed.")
+
+
+def _where(hosts: list[str] | None, idc: str | None, all_hosts: bool) -> dict[str, Any]:
+    if not (hosts or idc or all_hosts):
+        raise Invalid("no host was named", action="give --host, --idc or --all-hosts")
+    return {"hosts": hosts} if hosts else {"idc": idc} if idc else {"all_hosts": True}
 
 
 def _act(session: Session, instance_id: str, verb: str) -> None:
