@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-# Clocks of machines that just booted are minutes off; a certificate from the "future" would be refused.
-_BACKDATING = timedelta(minutes=5)
+# Clocks of machines that just booted are an hour off; a certificate from the "future" would be refused.
+_BACKDATING = timedelta(hours=2)
 # It is part of the info-hash: a new one would be a new swarm of every content.
 _AUTHORITY_LIFE = timedelta(days=30 * 365)
 
