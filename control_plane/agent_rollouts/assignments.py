@@ -5,10 +5,11 @@ Invariant: as for preheats, a snapshot may hold a rollout that is newer than its
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 
 from common.digest import Digest
+from common.gathering import Gathering
 from control_plane.agent_rollouts import store
 from control_plane.agent_rollouts.model import Rollout
 from control_plane.database import Database
@@ -18,6 +19,9 @@ from control_plane.instances.wire import MAXIMUM_DETAIL, assignment_of, observat
 from control_plane.preheats.store import idc_of_host
 from control_plane.swarm.tokens import ContentTokens
 from proto.agent.v1 import agent_pb2
+
+# Hosts whose reports are compared together: 500 ids each (agent/reporter.py) stay below what databases bind.
+_MOST_SPEAKERS = 50
 
 
 class AgentRolloutAssignments:
@@ -29,20 +33,34 @@ class AgentRolloutAssignments:
         self._inner = inner
         self._database = database
         self._tokens = tokens
+        self._asking = Gathering(self._told)
+        self._comparing = Gathering(self._known, _MOST_SPEAKERS)
 
     async def assignments(self, host_id: str) -> AssignmentSnapshot:
         """Raises `HostUnknown`."""
         told = await self._inner.assignments(host_id)
-        async with self._database.reading() as connection:
-            found = await store.of_host(connection, host_id)
-            idc = await idc_of_host(connection, host_id) if found is not None else ""
+        found = await self._asking.ask(host_id)
         if found is None:
             return told
         rollout, architecture = found
         if architecture not in rollout.images:
             return told
+        async with self._database.reading() as connection:
+            idc = await idc_of_host(connection, host_id)
         wish = self._assignment(rollout, architecture, host_id, idc)
         return AssignmentSnapshot(told.generation, {**told.assignments, rollout.id: wish})
+
+    async def _told(self, host_ids: Sequence[str]) -> list[tuple[Rollout, str] | None]:
+        async with self._database.reading() as connection:
+            found = await store.of_hosts(connection, host_ids)
+        return [found.get(host_id) for host_id in host_ids]
+
+    async def _known(self, spoken: Sequence[tuple[str, Collection[str]]]) -> list[dict[str, store.Said]]:
+        async with self._database.reading() as connection:
+            found = await store.phases_of(
+                connection, {host_id for host_id, _ in spoken}, {one for _, ids in spoken for one in ids}
+            )
+        return [found[host_id] for host_id, _ in spoken]
 
     async def accept_reports(
         self,
@@ -58,11 +76,12 @@ class AgentRolloutAssignments:
         }
         if not said:
             return
-        async with self._database.reading() as connection:
-            known = await store.phases_of(connection, host_id, said.keys())
+        known = await self._comparing.ask((host_id, said.keys()))
         # Of an earlier order it may still say that it failed; the rollout went on since.
         news = {
-            key: said[key] for key, before in known.items() if said[key] != before and said[key].order == before.order
+            key: said[key]
+            for key, before in known.items()
+            if key in said and said[key] != before and said[key].order == before.order
         }
         if news:
             async with self._database.transaction() as unit:

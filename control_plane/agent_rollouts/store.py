@@ -155,27 +155,30 @@ async def hosts_of_newer(connection: AsyncConnection, order: int) -> frozenset[s
     return frozenset(rows)
 
 
-async def of_host(connection: AsyncConnection, host_id: str) -> tuple[Rollout, str] | None:
-    """The newest that told this host and is not cancelled, with the host's architecture as it was then."""
-    row = (
-        await connection.execute(
-            select(agent_rollouts, agent_rollout_hosts.c.architecture)
-            .join(agent_rollout_hosts, agent_rollout_hosts.c.rollout_id == agent_rollouts.c.id)
-            .where(agent_rollout_hosts.c.host_id == host_id, agent_rollouts.c.state != State.CANCELLED)
-            .order_by(agent_rollouts.c.order_number.desc())
-            .limit(1)
-        )
-    ).one_or_none()
-    return None if row is None else (_rollout(row), row.architecture)
+async def of_hosts(connection: AsyncConnection, host_ids: Collection[str]) -> dict[str, tuple[Rollout, str]]:
+    """By host: the newest that told it and is not cancelled, with the host's architecture as it was then."""
+    rows = await connection.execute(
+        select(agent_rollouts, agent_rollout_hosts.c.architecture, agent_rollout_hosts.c.host_id)
+        .join(agent_rollout_hosts, agent_rollout_hosts.c.rollout_id == agent_rollouts.c.id)
+        .where(agent_rollout_hosts.c.host_id.in_(host_ids), agent_rollouts.c.state != State.CANCELLED)
+        .order_by(agent_rollouts.c.order_number)
+    )
+    return {row.host_id: (_rollout(row), row.architecture) for row in rows}
 
 
-async def phases_of(connection: AsyncConnection, host_id: str, ids: Collection[str]) -> dict[str, Said]:
+async def phases_of(
+    connection: AsyncConnection, host_ids: Collection[str], ids: Collection[str]
+) -> dict[str, dict[str, Said]]:
+    """By host and rollout."""
     rows = await connection.execute(
         select(agent_rollout_hosts, agent_rollouts.c.order_number)
         .join(agent_rollouts, agent_rollouts.c.id == agent_rollout_hosts.c.rollout_id)
-        .where(agent_rollout_hosts.c.host_id == host_id, agent_rollout_hosts.c.rollout_id.in_(sorted(ids)))
+        .where(agent_rollout_hosts.c.host_id.in_(host_ids), agent_rollout_hosts.c.rollout_id.in_(ids))
     )
-    return {row.rollout_id: Said(row.order_number, row.phase, row.detail) for row in rows}
+    found: dict[str, dict[str, Said]] = {host_id: {} for host_id in host_ids}
+    for row in rows:
+        found[row.host_id][row.rollout_id] = Said(row.order_number, row.phase, row.detail)
+    return found
 
 
 async def put_phases(connection: AsyncConnection, host_id: str, said: Mapping[str, Said]) -> None:

@@ -7,6 +7,7 @@ others is passed over. When `accept_reports` returns, everything that was said i
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import structlog
@@ -29,7 +30,15 @@ from proto.agent.v1 import agent_pb2
 
 log = structlog.get_logger()
 
+# Hosts whose reports are taken together: 500 instances each (agent/reporter.py) stay below what databases bind.
+_MOST_SPEAKERS = 50
 Known = dict[str, tuple[Instance, Status]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    host_id: str
+    observations: Sequence[Observation]
 
 
 class InstanceAssignments:
@@ -41,6 +50,8 @@ class InstanceAssignments:
         self._swarm = swarm
         # A change of a whole fleet wakes all its streams at once.
         self._asking = Gathering(self._assigned)
+        self._comparing = Gathering(self._compared, _MOST_SPEAKERS)
+        self._writing = Gathering(self._written, _MOST_SPEAKERS)
 
     async def assignments(self, host_id: str) -> AssignmentSnapshot:
         """Raises `HostUnknown`."""
@@ -70,37 +81,56 @@ class InstanceAssignments:
         observations = [one for report in instances if (one := wire.observation_of(report)) is not None]
         if not observations:
             return
-        ids = {observation.instance_id for observation in observations}
-        async with self._database.reading() as connection:
-            known = await store.of_host(connection, host_id, ids)
-        if not _news(observations, known):
-            return
-        async with self._database.transaction() as unit:
-            # Again, and locked: what was read above may have changed since.
-            await self._write(unit, observations, await store.of_host(unit.connection, host_id, ids, locked=True))
+        said = _Said(host_id, observations)
+        if await self._comparing.ask(said):
+            await self._writing.ask(said)
 
-    async def _write(self, unit: UnitOfWork, observations: Sequence[Observation], known: Known) -> None:
+    async def _compared(self, spoken: Sequence[_Said]) -> list[bool]:
+        """Whether something of it is news."""
+        async with self._database.reading() as connection:
+            known = await store.of_hosts(connection, *_asked(spoken))
+        return [bool(_news(one.observations, known[one.host_id])) for one in spoken]
+
+    async def _written(self, spoken: Sequence[_Said]) -> list[None]:
+        async with self._database.transaction() as unit:
+            # Again, and locked: what was read before may have changed since.
+            known = await store.of_hosts(unit.connection, *_asked(spoken), locked=True)
+            news = [
+                (observation, effect, *known[one.host_id][observation.instance_id])
+                for one in spoken
+                for observation, effect in _news(one.observations, known[one.host_id])
+            ]
+            await self._write(unit, news)
+        return [None] * len(spoken)
+
+    async def _write(self, unit: UnitOfWork, news: Sequence[tuple[Observation, Effect, Instance, Status]]) -> None:
         changed: dict[str, Status] = {}
+        told: list[InstanceReported] = []
         gone: list[Instance] = []
-        for observation, effect in _news(observations, known):
-            instance, before = known[observation.instance_id]
+        for observation, effect, instance, before in news:
             if effect is Effect.GONE:
                 gone.append(instance)
                 continue
             after = changed[instance.id] = status_after(observation, unit.clock.now())
             if (after.phase, after.health) != (before.phase, before.health):
-                await unit.announce(
+                told.append(
                     InstanceReported(
                         instance.id, instance.tenant_id, after.observed_generation, after.phase, after.health
                     )
                 )
         await store.put_statuses(unit.connection, changed)
+        await unit.announce(*told)
         for instance in gone:
             await forget(unit, instance, self._swarm)
             log.info("instance forgotten", instance=instance.id, host=instance.host_id)
 
     def _mint(self, host_id: str, idc: str, tenant_id: str, digest: Digest) -> str:
         return self._tokens.mint(f"host/{host_id}", idc, tenant_id, digest)
+
+
+def _asked(spoken: Sequence[_Said]) -> tuple[set[str], set[str]]:
+    """Ids of the hosts, and of the instances that they speak of."""
+    return {one.host_id for one in spoken}, {said.instance_id for one in spoken for said in one.observations}
 
 
 def _unknown(host_id: str) -> HostUnknown:

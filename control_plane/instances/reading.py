@@ -12,6 +12,7 @@ from control_plane.instances import views
 from control_plane.instances.holdings import holdings_of
 from control_plane.instances.model import InstanceView
 from control_plane.instances.views import InstanceFilter, Listed
+from control_plane.swarm.model import HostContent
 from control_plane.swarm.service import SwarmService
 from control_plane.tenants.access import Permission, Principal
 from control_plane.web.paging import Page, PageRequest
@@ -60,10 +61,16 @@ class InstanceReading:
     async def _with_holdings(self, found: Sequence[Listed]) -> list[InstanceView]:
         hosts = {listed.instance.host_id for listed in found}
         digests = {content.digest for listed in found for content in listed.instance.image.all_contents()}
-        contents = await self._swarm.holdings(sorted(hosts), sorted(digests))
+        held: dict[str, list[HostContent]] = {}
+        for content in await self._swarm.holdings(sorted(hosts), sorted(digests)):
+            held.setdefault(content.host_id, []).append(content)
         return [
             InstanceView(
-                listed.instance, listed.status, listed.host, listed.idc, holdings_of(listed.instance, contents)
+                listed.instance,
+                listed.status,
+                listed.host,
+                listed.idc,
+                holdings_of(listed.instance, held.get(listed.instance.host_id, ())),
             )
             for listed in found
         ]

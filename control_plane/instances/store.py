@@ -101,19 +101,29 @@ async def assigned_sets(connection: AsyncConnection, host_ids: Collection[str]) 
     }
 
 
-async def of_host(
-    connection: AsyncConnection, host_id: str, instance_ids: Collection[str], *, locked: bool = False
-) -> dict[str, tuple[Instance, Status]]:
-    """Those of the given instances that are on that host, by id, with what was said of them last."""
+async def of_hosts(
+    connection: AsyncConnection, host_ids: Collection[str], instance_ids: Collection[str], *, locked: bool = False
+) -> dict[str, dict[str, tuple[Instance, Status]]]:
+    """Those of the given instances that are on those hosts, by host and id, with what was said of them last."""
     statement = (
         select(instances, *STATUS_COLUMNS)
         .outerjoin(instance_statuses, instance_statuses.c.instance_id == instances.c.id)
-        .where(instances.c.host_id == host_id, instances.c.id.in_(instance_ids))
+        .where(instances.c.host_id.in_(host_ids), instances.c.id.in_(instance_ids))
         .order_by(instances.c.id)
     )
     # PostgreSQL locks no rows on the outer side of a join.
     rows = await connection.execute(statement.with_for_update(of=instances) if locked else statement)
-    return {row.id: (instance_of(row), status_of(row)) for row in rows}
+    found: dict[str, dict[str, tuple[Instance, Status]]] = {host_id: {} for host_id in host_ids}
+    for row in rows:
+        found[row.host_id][row.id] = (instance_of(row), status_of(row))
+    return found
+
+
+async def of_host(
+    connection: AsyncConnection, host_id: str, instance_ids: Collection[str], *, locked: bool = False
+) -> dict[str, tuple[Instance, Status]]:
+    """`of_hosts` of one."""
+    return (await of_hosts(connection, [host_id], instance_ids, locked=locked))[host_id]
 
 
 async def put_statuses(connection: AsyncConnection, statuses: Mapping[str, Status]) -> None:

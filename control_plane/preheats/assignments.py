@@ -6,7 +6,7 @@ read after the generation, and every change of one counts a new generation, whic
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 
 from common.digest import Digest
@@ -22,6 +22,9 @@ from control_plane.swarm.tokens import ContentTokens
 from control_plane.swarm.wire import EFFORTS
 from proto.agent.v1 import agent_pb2
 
+# Hosts whose reports are compared together: 500 ids each (agent/reporter.py) stay below what databases bind.
+_MOST_SPEAKERS = 50
+
 
 class PreheatAssignments:
     """Implements `fleet.desired.AssignmentSource` around the one of instances. A host knows a preheat by its id, as if
@@ -33,6 +36,7 @@ class PreheatAssignments:
         self._database = database
         self._tokens = tokens
         self._asking = Gathering(self._chosen)
+        self._comparing = Gathering(self._known, _MOST_SPEAKERS)
 
     async def assignments(self, host_id: str) -> AssignmentSnapshot:
         """Raises `HostUnknown`."""
@@ -50,6 +54,13 @@ class PreheatAssignments:
             found = await store.of_hosts(connection, host_ids)
         return [found.get(host_id, []) for host_id in host_ids]
 
+    async def _known(self, spoken: Sequence[tuple[str, Collection[str]]]) -> list[dict[str, tuple[str, str]]]:
+        async with self._database.reading() as connection:
+            found = await store.phases_of(
+                connection, {host_id for host_id, _ in spoken}, {one for _, ids in spoken for one in ids}
+            )
+        return [found[host_id] for host_id, _ in spoken]
+
     async def accept_reports(
         self,
         host_id: str,
@@ -64,9 +75,8 @@ class PreheatAssignments:
         }
         if not said:
             return
-        async with self._database.reading() as connection:
-            known = await store.phases_of(connection, host_id, said.keys())
-        news = {key: said[key] for key, before in known.items() if said[key] != before}
+        known = await self._comparing.ask((host_id, said.keys()))
+        news = {key: said[key] for key, before in known.items() if key in said and said[key] != before}
         if news:
             async with self._database.transaction() as unit:
                 await store.put_phases(unit.connection, host_id, news)

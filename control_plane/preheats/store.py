@@ -168,13 +168,19 @@ async def idc_of_host(connection: AsyncConnection, host_id: str) -> str:
     return str(name or "")
 
 
-async def phases_of(connection: AsyncConnection, host_id: str, ids: Collection[str]) -> dict[str, tuple[str, str]]:
+async def phases_of(
+    connection: AsyncConnection, host_ids: Collection[str], ids: Collection[str]
+) -> dict[str, dict[str, tuple[str, str]]]:
+    """By host and preheat."""
     rows = await connection.execute(
-        select(preheat_hosts.c.preheat_id, preheat_hosts.c.phase, preheat_hosts.c.detail).where(
-            preheat_hosts.c.host_id == host_id, preheat_hosts.c.preheat_id.in_(sorted(ids))
-        )
+        select(
+            preheat_hosts.c.host_id, preheat_hosts.c.preheat_id, preheat_hosts.c.phase, preheat_hosts.c.detail
+        ).where(preheat_hosts.c.host_id.in_(host_ids), preheat_hosts.c.preheat_id.in_(ids))
     )
-    return {row.preheat_id: (row.phase, row.detail) for row in rows}
+    found: dict[str, dict[str, tuple[str, str]]] = {host_id: {} for host_id in host_ids}
+    for row in rows:
+        found[row.host_id][row.preheat_id] = (row.phase, row.detail)
+    return found
 
 
 async def put_phases(connection: AsyncConnection, host_id: str, said: Mapping[str, tuple[str, str]]) -> None:

@@ -54,14 +54,17 @@ class OffenceRow:
 
 
 async def place_of(connection: AsyncConnection, host_id: str) -> HostPlace | None:
-    row = (
-        await connection.execute(
-            select(hosts.c.idc_id, idcs.c.name.label("idc"), hosts.c.name.label("host"))
-            .join(idcs, idcs.c.id == hosts.c.idc_id)
-            .where(hosts.c.id == host_id)
-        )
-    ).one_or_none()
-    return None if row is None else HostPlace(row.idc_id, row.idc, row.host)
+    return (await places_of(connection, [host_id])).get(host_id)
+
+
+async def places_of(connection: AsyncConnection, host_ids: Collection[str]) -> dict[str, HostPlace]:
+    """By host id."""
+    rows = await connection.execute(
+        select(hosts.c.id, hosts.c.idc_id, idcs.c.name.label("idc"), hosts.c.name.label("host"))
+        .join(idcs, idcs.c.id == hosts.c.idc_id)
+        .where(hosts.c.id.in_(host_ids))
+    )
+    return {row.id: HostPlace(row.idc_id, row.idc, row.host) for row in rows}
 
 
 async def name_of(connection: AsyncConnection, accused: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
@@ -19,10 +19,15 @@ from control_plane.swarm.tables import egress, host_contents, regional_contents,
 Key = tuple[str, str]  # (tenant id, digest)
 
 
-async def of_host(connection: AsyncConnection, host_id: str, keys: Sequence[Key]) -> dict[Key, HostContent]:
-    """What is known of these contents on that host."""
-    found = await _rows(connection, host_contents, host_contents.c.host_id == host_id, keys)
-    return {(row["tenant_id"], row["digest"]): HostContent(**_parsed(row)) for row in found}
+async def of_hosts(
+    connection: AsyncConnection, host_ids: Collection[str], keys: Collection[Key]
+) -> dict[str, dict[Key, HostContent]]:
+    """What is known of these contents on those hosts, by host."""
+    known: dict[str, dict[Key, HostContent]] = {host_id: {} for host_id in host_ids}
+    found = await _rows(connection, host_contents, host_contents.c.host_id.in_(host_ids), list(keys))
+    for row in found:
+        known[row["host_id"]][row["tenant_id"], row["digest"]] = HostContent(**_parsed(row))
+    return known
 
 
 async def of_regional(connection: AsyncConnection, regional_id: str, keys: Sequence[Key]) -> dict[Key, RegionalContent]:

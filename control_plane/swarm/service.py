@@ -6,11 +6,13 @@ else has a transaction of its own, and writes nothing when a report says what is
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 
 from common.bittorrent import SMALLEST_SWARM_BYTES
 from common.digest import Digest
+from common.gathering import Gathering
 from control_plane.database import Database, UnitOfWork
 from control_plane.fleet import store as fleet_store
 from control_plane.fleet.desired import OrderSnapshot
@@ -30,6 +32,7 @@ from control_plane.swarm.model import (
     WantedContent,
 )
 from control_plane.swarm.provenance_metrics import SwarmMetrics
+from control_plane.swarm.reports import News
 from control_plane.swarm.spreads.observing import observed
 from control_plane.swarm.tokens import ContentTokens
 from control_plane.swarm.wire import EFFORTS
@@ -42,7 +45,22 @@ _FAILURE_STANDS = timedelta(minutes=2)
 _LOOK_SECONDS = 0.05
 # Of one regional; it tells of half as many (regional/holdings.py).
 _MOST_UNWANTED = 1000
+# Hosts whose reports are taken together: 500 contents each (agent/reporter.py) stay below what databases bind.
+_MOST_SPEAKERS = 30
 _DESCRIBED_SOON_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class _HostSaid:
+    host_id: str
+    said: Mapping[contents_store.Key, HostContent]
+
+
+@dataclass(frozen=True, slots=True)
+class _HostNews:
+    host_id: str
+    known: Mapping[contents_store.Key, HostContent]
+    news: News[HostContent]
 
 
 class SwarmService:
@@ -68,6 +86,8 @@ class SwarmService:
         self._metrics = metrics
         self._smallest_bytes = smallest_bytes
         self._patience_seconds = patience_seconds
+        self._comparing = Gathering(self._compared, _MOST_SPEAKERS)
+        self._writing = Gathering(self._written, _MOST_SPEAKERS)
 
     async def want(
         self,
@@ -143,20 +163,37 @@ class SwarmService:
         """
         parsed = [reports.host_content(host_id, report) for report in content_reports]
         said = {reports.key_of(one): one for one in parsed if one is not None}
-        async with self._database.reading() as connection:
-            known = await contents_store.of_host(connection, host_id, list(said))
-            wanted = await store.wanted_anywhere(connection, list(said))
-        news = reports.news(said, known, wanted)
-        if not news:
+        if not said:
             return
+        found = await self._comparing.ask(_HostSaid(host_id, said))
+        if found.news:
+            await self._writing.ask(found)
+
+    async def _compared(self, spoken: Sequence[_HostSaid]) -> list[_HostNews]:
+        keys = list({key for one in spoken for key in one.said})
+        async with self._database.reading() as connection:
+            known = await contents_store.of_hosts(connection, {one.host_id for one in spoken}, keys)
+            wanted = await store.wanted_anywhere(connection, keys)
+        return [
+            _HostNews(one.host_id, known[one.host_id], reports.news(one.said, known[one.host_id], wanted))
+            for one in spoken
+        ]
+
+    async def _written(self, found: Sequence[_HostNews]) -> list[None]:
+        # In the order of ids, as everywhere: transactions that touch several hosts never wait in a circle.
+        kept = [content for one in sorted(found, key=lambda one: one.host_id) for content in one.news.kept]
         async with self._database.transaction() as unit:
-            place = await bad_peers_store.place_of(unit.connection, host_id)
-            await contents_store.put_host_contents(unit.connection, news.kept, unit.clock.now())
-            await contents_store.remove_host_contents(unit.connection, host_id, news.dropped)
-            await observed(unit, host_id, known, news.kept, self._smallest_bytes)
-        if place is not None:
-            for content in news.kept:
-                self._metrics.received(place.idc, known.get(reports.key_of(content)), content)
+            places = await bad_peers_store.places_of(unit.connection, {one.host_id for one in found})
+            await contents_store.put_host_contents(unit.connection, kept, unit.clock.now())
+            for one in found:
+                await contents_store.remove_host_contents(unit.connection, one.host_id, one.news.dropped)
+                await observed(unit, one.host_id, one.known, one.news.kept, self._smallest_bytes)
+        for one in found:
+            place = places.get(one.host_id)
+            if place is not None:
+                for content in one.news.kept:
+                    self._metrics.received(place.idc, one.known.get(reports.key_of(content)), content)
+        return [None] * len(found)
 
     async def metainfo(self, tenant_id: str, digest: Digest) -> StoredMetainfo:
         """Raises `NotFound`, `NotInSwarm` for small contents, `MetainfoPending` while it is being made (and has it
