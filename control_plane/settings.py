@@ -175,7 +175,9 @@ class ChannelSettings(Part):
         description="host:port where hosts reach the attach listener of this very replica; default: `public.host`, else"
         " the listener's own host. To be set where several replicas share one name",
     )
-    per_host: int = Field(default=32, ge=1, le=128, description="most channels of one host")
+    per_host: int = Field(
+        default=64, ge=1, le=128, description="most channels of one host; one tenant has at most half of them"
+    )
     per_tenant: int = Field(default=128, ge=1, description="most channels of one tenant's instances")
     per_user: int = Field(default=32, ge=1, description="most channels of one user")
     open_seconds: float = Field(default=10, gt=0, le=60, description="how long a host may take to open a channel")

@@ -17,7 +17,7 @@ from agent.channels.line import HostLine
 from agent.channels.orders import work_of
 from agent.model import LIVE_STATES
 from agent.runtimes import ExecOrder, LogQuery, RuntimeDriver, Session, Size
-from common.errors import Conflict, Failure, Internal, NotFound
+from common.errors import Conflict, Failure, Internal, NotFound, RateLimited
 from common.lifecycle import being_cancelled
 from common.rpc_failures import pack
 from proto.agent.v1 import channels_pb2
@@ -35,7 +35,7 @@ class NoEngine(Conflict):
     code = "no_engine"
 
 
-class TooManyOnHost(Conflict):
+class TooManyOnHost(RateLimited):
     code = "too_many_channels_on_host"
 
 

@@ -42,18 +42,13 @@ class Exchange:
         """
         if self._closing:
             raise _stopping()
-        limits, counts = self.limits, self._counts
-        most = {
-            ("host", host_id): limits.per_host,
-            ("tenant", tenant): limits.per_tenant,
-            ("user", user): limits.per_user,
-        }
+        counts, most = self._counts, _most(self.limits, host_id, tenant, user)
         for (kind, name), limit in most.items():
             if counts[kind, name] >= limit:
                 raise TooManyChannels(
                     f"there are {limit} channels of this {kind} already", action="close one", retry_after_seconds=5
                 )
-        line, secret = Line(new_id(self._clock), host_id, limits, self._clock), secrets.token_urlsafe(32)
+        line, secret = Line(new_id(self._clock), host_id, self.limits, self._clock), secrets.token_urlsafe(32)
         counts.update(most.keys())
         self._lines.add(line)
         self._waiting[line.id] = (line, secret)
@@ -81,6 +76,16 @@ class Exchange:
         self._closing = True
         for line in list(self._lines):
             line.end(Ended(failure=_stopping()))
+
+
+def _most(limits: ChannelLimits, host_id: str, tenant: str, user: str) -> dict[tuple[str, str], int]:
+    return {
+        ("host", host_id): limits.per_host,
+        # Whoever follows the logs of everything must not lock the host's other tenants out.
+        ("tenant on this host", f"{tenant}/{host_id}"): max(1, limits.per_host // 2),
+        ("tenant", tenant): limits.per_tenant,
+        ("user", user): limits.per_user,
+    }
 
 
 def _stopping() -> Unavailable:

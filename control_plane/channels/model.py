@@ -135,7 +135,7 @@ class ChannelLimits:
     check_seconds: how often it is asked again whether the client still may.
     """
 
-    per_host: int = 32
+    per_host: int = 64
     per_tenant: int = 128
     per_user: int = 32
     open_seconds: float = 10.0

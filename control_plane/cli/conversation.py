@@ -78,7 +78,7 @@ class Conversation:
             return 128 + self._signal
 
     async def _talk(self, socket: aiohttp.ClientWebSocketResponse) -> int:
-        await socket.send_str(json.dumps(self._start))
+        await _say(socket, self._start)
         raw = self._terminal and self._interactive
         with _raw_terminal() if raw else contextlib.nullcontext(), self._heeding_signals():
             try:
@@ -128,7 +128,7 @@ class Conversation:
             await asyncio.to_thread(_write_all, descriptor, frame[1:])
         credit = self._output.taken(len(frame) - 1)
         if credit:
-            await socket.send_str(json.dumps({"type": "credit", "bytes": credit}))
+            await _say(socket, {"type": "credit", "bytes": credit})
 
     async def _type(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         await self._opened.wait()
@@ -138,9 +138,9 @@ class Conversation:
                 raise _Ended(0)
             while data:
                 room = await self._input.take(len(data))
-                await socket.send_bytes(_INPUT + data[:room])
+                await _say(socket, _INPUT + data[:room])
                 data = data[room:]
-        await socket.send_str(json.dumps({"type": "input_end"}))
+        await _say(socket, {"type": "input_end"})
 
     async def _resize(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         if not self._terminal:
@@ -153,7 +153,7 @@ class Conversation:
                 await changed.wait()
                 changed.clear()
                 columns, rows = shutil.get_terminal_size()
-                await socket.send_str(json.dumps({"type": "resize", "columns": columns, "rows": rows}))
+                await _say(socket, {"type": "resize", "columns": columns, "rows": rows})
         finally:
             loop.remove_signal_handler(signal.SIGWINCH)
 
@@ -174,6 +174,12 @@ class Conversation:
         finally:
             for number in (signal.SIGTERM, signal.SIGHUP):
                 loop.remove_signal_handler(number)
+
+
+async def _say(socket: aiohttp.ClientWebSocketResponse, word: dict[str, Any] | bytes) -> None:
+    """Nobody to say it to is no failure: what was said last, or that nothing was, is read by `_receive`."""
+    with contextlib.suppress(aiohttp.ClientError, ConnectionError):
+        await (socket.send_bytes(word) if isinstance(word, bytes) else socket.send_str(json.dumps(word)))
 
 
 @contextlib.contextmanager

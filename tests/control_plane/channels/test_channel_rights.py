@@ -174,6 +174,15 @@ def test_every_limit_counts_and_is_given_back(plane_clock: Any) -> None:
         pass
 
 
+def test_a_tenant_cannot_take_all_channels_of_a_host(plane_clock: Any) -> None:
+    exchange = Exchange(replace(LIMITS, per_host=4), plane_clock)
+    with exchange.line("h1", "acme", "u1"), exchange.line("h1", "acme", "u2"):
+        with pytest.raises(TooManyChannels), exchange.line("h1", "acme", "u3"):
+            pass
+        with exchange.line("h1", "globex", "u4"):
+            pass
+
+
 def test_a_channel_is_claimed_once_by_its_own_host_with_its_own_secret(plane_clock: Any) -> None:
     exchange = Exchange(LIMITS, plane_clock)
     with exchange.line("h1", "acme", "u1") as (line, secret):
