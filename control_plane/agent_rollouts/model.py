@@ -35,7 +35,7 @@ class AgentRolloutRaced(Conflict):
 class State(StrEnum):
     RUNNING = "running"
     HALTED = "halted"  # by itself, because of hosts; goes on when somebody says so
-    DONE = "done"  # every host has it; those that join later get it at once
+    DONE = "done"  # every host has it; those that join later get it within minutes
     SUPERSEDED = "superseded"  # a newer one chose hosts of it
     CANCELLED = "cancelled"  # hosts keep what they run
 

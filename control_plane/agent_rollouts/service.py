@@ -151,15 +151,24 @@ class AgentRolloutService:
         return again
 
     async def carry_on(self) -> int:
-        """Make the next move of every rollout that has one; returns how many moved. For a periodic job."""
+        """Make the next move of every rollout that goes on; returns how many moved. For a periodic job."""
+        return await self._carry_on(State.RUNNING)
+
+    async def tell_latecomers(self) -> int:
+        """Hosts that joined after the last wave; returns how many rollouts had some. For a job that runs more seldom:
+        it looks at every host for as long as a rollout is in force.
+        """
+        return await self._carry_on(State.DONE)
+
+    async def _carry_on(self, state: State) -> int:
         async with self._database.reading() as connection:
-            ids = await store.in_force(connection)
+            ids = await store.in_state(connection, state)
         moved = 0
         for rollout_id in ids:
             try:
                 async with self._database.transaction() as unit:
                     rollout = await self._locked(unit, rollout_id)
-                    if rollout.state in (State.RUNNING, State.DONE):
+                    if rollout.state is state:
                         moved += await self._move(unit, rollout) != rollout
             except Failure as failure:
                 log.warning("agent rollout not carried on", rollout=rollout_id, error=str(failure))

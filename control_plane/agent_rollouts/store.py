@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, and_, delete, func, select, true, update
+from sqlalchemy import Row, delete, func, select, true, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from control_plane.agent_rollouts.model import ENDED, HostStanding, Pace, Rollout, State
@@ -15,7 +15,7 @@ from control_plane.agent_rollouts.tables import agent_rollout_hosts, agent_rollo
 from control_plane.database.upserts import insert_or_ignore, inserted
 from control_plane.fleet.liveness import Horizon
 from control_plane.fleet.model import State as Presence
-from control_plane.fleet.store_members import in_state
+from control_plane.fleet.store_members import in_state as member_in_state
 from control_plane.fleet.tables import hosts, idcs
 from control_plane.instances.model import Phase
 from control_plane.instances.records import image_of, image_record
@@ -84,9 +84,9 @@ async def page(connection: AsyncConnection, ended: bool, request: PageRequest) -
     return Page([_rollout(row) for row in rows], int(total or 0), request)
 
 
-async def in_force(connection: AsyncConnection) -> list[str]:
-    """Ids of those that may still do something, newest first."""
-    question = select(agent_rollouts.c.id).where(agent_rollouts.c.state.in_([State.RUNNING, State.DONE]))
+async def in_state(connection: AsyncConnection, state: State) -> list[str]:
+    """Their ids, newest first."""
+    question = select(agent_rollouts.c.id).where(agent_rollouts.c.state == state.value)
     return list(await connection.scalars(question.order_by(agent_rollouts.c.order_number.desc())))
 
 
@@ -110,7 +110,7 @@ async def presence(
     connection: AsyncConnection, host_ids: Collection[str], at: Horizon
 ) -> dict[str, tuple[bool, datetime | None]]:
     """Of each host whether it is there, and when it was last heard of."""
-    online = and_(in_state("host", Presence.ONLINE, at))
+    online = member_in_state("host", Presence.ONLINE, at)
     rows = await connection.execute(select(hosts.c.id, online.label("online"), hosts.c.last_seen_at))
     return {row.id: (bool(row.online), row.last_seen_at) for row in rows if row.id in host_ids}
 

@@ -88,8 +88,9 @@ async def test_wave_follows_wave_while_all_is_well(
     assert (await reading.get(VIEWER, made.id)).state is State.DONE
     assert await rollouts.carry_on() == 0
 
+    assert await rollouts.tell_latecomers() == 0
     await join(database, ["e9"])
-    assert await rollouts.carry_on() == 1
+    assert await rollouts.tell_latecomers() == 1
     assert (await told(reading, made))["host-e9"] == 3
 
 
