@@ -6,7 +6,7 @@ refused, or that would not stay up, is not tried again before its own, longer de
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Set
 from dataclasses import dataclass, field
 
 from agent.steps import StartContainer, Step
@@ -72,6 +72,11 @@ class Attempts:
             if now - tries.started_at > _STABLE_SECONDS:
                 tries.starts.reset()
             tries.started_at, tries.start_not_before = now, now + tries.starts.next_delay()
+
+    def need_nothing(self, instances: Set[str]) -> None:
+        """Nothing is left to do for these, so what failed is over: somebody else may have brought what was missing."""
+        for instance_id in instances & self._tries.keys():
+            self._tries[instance_id].failure = ""
 
     def refuse(self, instance_id: str, spec_hash: str, reason: str) -> None:
         refusal = self._refusals.get(instance_id)

@@ -136,6 +136,8 @@ class Reconciler:
         assignments = held_back(assignments, observation, self._cut_off())
         steps = plan(assignments, observation)
         self._cancel_outdated(assignments, steps)
+        if observation.containers is not None:
+            self._attempts.need_nothing(assignments.items.keys() - steps.keys() - self._running.keys())
         for instance_id, step in steps.items():
             stirred = instance_id in self._on_hold or instance_id in self._stirred
             free = instance_id not in busy and instance_id not in self._running and not stirred
