@@ -23,10 +23,10 @@ from control_plane.deployments.messages import DeploymentChanged
 from control_plane.deployments.model import Deployment, Slot
 from control_plane.fleet.liveness import Horizon
 from control_plane.fleet.placement import store as placement_store
-from control_plane.fleet.placement.model import Offer
+from control_plane.fleet.placement.model import Offer, Standing
 from control_plane.instances import placing, transitions
 from control_plane.instances.model import DesiredState, Instance
-from control_plane.instances.offers import offers
+from control_plane.instances.offers import Names, names_by_host, offers
 from control_plane.jobs.rounds import Rounds
 from control_plane.swarm.service import SwarmService
 
@@ -71,17 +71,19 @@ class Converging:
     async def _start(self, group: asyncio.TaskGroup) -> int:
         async with self._database.reading() as connection:
             ids = await store.due(connection, self._clock.now(), _AT_ONCE)
+            # Read once for all of them: room is counted again, with the hosts held, where something is placed.
+            found = await offers(connection, at=self._look()) if ids else []
         for deployment_id in ids:
-            await self._look_at(deployment_id)
+            await self._look_at(deployment_id, found)
         # A full round may have left some out; else what is busy is due again in a second.
         return len(ids) if len(ids) >= _AT_ONCE else 0
 
-    async def _look_at(self, deployment_id: str) -> None:
+    async def _look_at(self, deployment_id: str, found: Sequence[Offer]) -> None:
         try:
             async with self._database.transaction() as unit:
                 deployment = await store.find(unit.connection, deployment_id, locked=True)
                 if deployment is not None:
-                    await self.converge(unit, deployment)
+                    await self.converge(unit, deployment, found)
         except Conflict as failure:
             # Somebody was faster: took the room, or the name. The next look sees it.
             log.info("deployment is looked at again", deployment=deployment_id, reason=str(failure))
@@ -96,11 +98,16 @@ class Converging:
             if found is not None:
                 await store.put(unit.connection, replace(found, look_at=unit.clock.now() + for_long))
 
-    async def converge(self, unit: UnitOfWork, deployment: Deployment) -> Deployment | None:
-        """The next step of a deployment that is locked; None when nothing of it is left. Raises `NoRoom`, `HostClosed`
+    async def converge(
+        self, unit: UnitOfWork, deployment: Deployment, found: Sequence[Offer] | None = None
+    ) -> Deployment | None:
+        """The next step of a deployment that is locked, with hosts as they were `found` a moment ago, or as they are
+        now; None when nothing of it is left. Raises `NoRoom`, `HostClosed`
         or `NameTaken` when somebody was faster.
         """
-        picture = await self._picture(unit, deployment)
+        if found is None:
+            found = await offers(unit.connection, at=self._look())
+        picture = await self._picture(unit, deployment, found)
         course = next_course(picture)
         if deployment.removing and not course.slots:
             await store.remove(unit.connection, deployment.id)
@@ -110,7 +117,7 @@ class Converging:
         await store.put_slots(unit.connection, deployment.id, picture.slots, slots)
         after = replace(
             deployment,
-            look_at=_next_look(replace(deployment, unplaced=course.unplaced), slots, unit.clock.now()),
+            look_at=_next_look(replace(deployment, unplaced=course.unplaced), slots, picture),
             unplaced=course.unplaced,
             why=course.why,
         )
@@ -119,18 +126,19 @@ class Converging:
             await unit.announce(DeploymentChanged(deployment.id, deployment.tenant_id, deployment.name, after.unplaced))
         return after
 
-    async def _picture(self, unit: UnitOfWork, deployment: Deployment) -> Picture:
+    async def _picture(self, unit: UnitOfWork, deployment: Deployment, found: Sequence[Offer]) -> Picture:
         connection = unit.connection
         slots = (await store.slots_of(connection, [deployment.id])).get(deployment.id, {})
         instances = await store.instances_of(connection, list(slots.values()), locked=True)
-        found = await offers(connection, deployment.tenant_id, at=self._look())
-        names = await store.names_by_host(connection, deployment.tenant_id)
+        present, leaving = await names_by_host(connection, deployment.tenant_id)
+        for host_id, names in (await store.names_by_host(connection, deployment.tenant_id)).items():
+            present.setdefault(host_id, set()).update(names)
         standings = await placement_store.standings(connection)
         return Picture(
             deployment=deployment,
             slots=slots,
             instances=instances,
-            offers={one.host_id: _named(one, deployment, names.get(one.host_id, set())) for one in found},
+            offers={one.host_id: _named(one, deployment, present, leaving) for one in found},
             max_unavailable={host_id: one.max_unavailable for host_id, one in standings.items()},
             now=unit.clock.now(),
             watched_since=self._started,
@@ -197,18 +205,19 @@ def fence_seconds(deployment: Deployment) -> int:
     return max(1, deployment.reschedule_after_seconds - _MARGIN_SECONDS - (deployment.spec.stop_grace_seconds or 10))
 
 
-def _named(offer: Offer, deployment: Deployment, names: set[str]) -> Offer:
-    """With deployments by their names among what is present. An instance of ours that still goes keeps its place."""
-    leaving = any(name.rpartition("-")[0] == deployment.name for name in offer.being_removed)
-    return replace(
-        offer,
-        present=offer.present | names,
-        being_removed=offer.being_removed | ({deployment.name} if leaving else frozenset()),
-    )
+def _named(offer: Offer, deployment: Deployment, present: Names, leaving: Names) -> Offer:
+    """As the deployment's tenant sees the host. An instance of ours that still goes keeps its place."""
+    going = leaving.get(offer.host_id, set())
+    ours = {deployment.name} if any(name.rpartition("-")[0] == deployment.name for name in going) else set()
+    return replace(offer, present=frozenset(present.get(offer.host_id, ())), being_removed=frozenset(going | ours))
 
 
-def _next_look(deployment: Deployment, slots: dict[int, Slot], now: datetime) -> datetime | None:
+def _next_look(deployment: Deployment, slots: dict[int, Slot], picture: Picture) -> datetime | None:
+    now = picture.now
     if deployment.removing or any(slot.successor_id for slot in slots.values()):
         return now + _BUSY
     waits = deployment.unplaced or deployment.reschedule_after_seconds or deployment.rules.count is None
-    return now + _QUIET if waits else None
+    # What stays on a host that is drained or gone would else be looked at in every round.
+    hosts = [picture.offers.get(slot.host_id) for slot in slots.values()]
+    disturbed = any(one is None or one.standing is Standing.DRAINING for one in hosts)
+    return now + _QUIET if waits or disturbed else None

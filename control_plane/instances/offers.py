@@ -21,6 +21,9 @@ from control_plane.instances.places import architecture_of
 from control_plane.instances.tables import instances
 
 
+Names = dict[str, set[str]]
+
+
 @dataclass(frozen=True, slots=True)
 class _Used:
     resources: Resources = NOTHING
@@ -28,20 +31,15 @@ class _Used:
 
 
 async def offers(
-    connection: AsyncConnection,
-    tenant_id: str = "",
-    *,
-    at: Horizon | None = None,
-    host_ids: Collection[str] | None = None,
+    connection: AsyncConnection, *, at: Horizon | None = None, host_ids: Collection[str] | None = None
 ) -> list[Offer]:
-    """Hosts that are not revoked, in the order of their ids; `present` tells of that tenant. Without `at` everybody
-    counts as there.
+    """Hosts that are not revoked, in the order of their ids, as they are to every tenant. Without `at` everybody counts
+    as there.
     """
     found = await store_members.hosts_by_id(connection, host_ids)
     standings = await placement_store.standings(connection, host_ids)
     policies = await placement_store.policies(connection)
     used = await _used(connection, host_ids)
-    present, leaving = await _names(connection, tenant_id, host_ids)
     return [
         Offer(
             host_id=host.id,
@@ -56,12 +54,25 @@ async def offers(
             instances=used.get(host.id, _Used()).instances,
             standing=standings.get(host.id, HostStanding()).standing,
             absent_since=_absent_since(host, at),
-            present=frozenset(present[host.id]),
-            being_removed=frozenset(leaving[host.id]),
         )
         for host in found
         if host.revoked_at is None
     ]
+
+
+async def names_by_host(connection: AsyncConnection, tenant_id: str) -> tuple[Names, Names]:
+    """Of the tenant's instances, by host: those that are there, and those that are being removed there."""
+    present: Names = defaultdict(set)
+    leaving: Names = defaultdict(set)
+    rows = await connection.execute(
+        select(instances.c.host_id, instances.c.name, instances.c.desired_state).where(
+            instances.c.tenant_id == tenant_id
+        )
+    )
+    for row in rows:
+        gone = row.desired_state == DesiredState.REMOVED.value
+        (leaving if gone else present)[row.host_id].add(row.name)
+    return present, leaving
 
 
 def _absent_since(host: Host, at: Horizon | None) -> Any:
@@ -103,24 +114,6 @@ async def _used(connection: AsyncConnection, host_ids: Collection[str] | None) -
         row.host_id: _Used(Resources(int(row.millicpus), int(row.memory_bytes), int(row.disk_bytes)), row.instances)
         for row in rows
     }
-
-
-async def _names(
-    connection: AsyncConnection, tenant_id: str, host_ids: Collection[str] | None
-) -> tuple[dict[str, set[str]], dict[str, set[str]]]:
-    present: dict[str, set[str]] = defaultdict(set)
-    leaving: dict[str, set[str]] = defaultdict(set)
-    if not tenant_id:
-        return present, leaving
-    rows = await connection.execute(
-        select(instances.c.host_id, instances.c.name, instances.c.desired_state).where(
-            instances.c.tenant_id == tenant_id, _on(host_ids)
-        )
-    )
-    for row in rows:
-        gone = row.desired_state == DesiredState.REMOVED.value
-        (leaving if gone else present)[row.host_id].add(row.name)
-    return present, leaving
 
 
 def _on(host_ids: Collection[str] | None) -> ColumnElement[bool]:
