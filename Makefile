@@ -11,7 +11,7 @@ SCRATCH := $(shell [ "$$(df --output=avail -k /dev/shm 2>/dev/null | tail -n 1)"
 CODE := common control_plane agent regional deploy benchmarks tests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup proto lock format check lint types contracts fresh test demo bench-registry bench-spread bench-swarm soak-swarm soak-fleet descriptor bench-delta bench-boot migration clean
+.PHONY: help setup proto lock format check lint types contracts fresh test demo bench-registry bench-spread bench-swarm soak-swarm soak-fleet descriptor bench-delta bench-boot bench-fleet migration clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -87,6 +87,9 @@ bench-delta: setup ## a new version of a disk image of which a tenth changed: BE
 
 bench-boot: setup ## TFTP against dnsmasq, tftpd-hpa and atftpd, in a network of its own (root): BENCH_RUNS=3
 	@$(BIN)/python -m benchmarks.boot
+
+bench-fleet: setup ## 1,000, 5,000 and 10,000 simulated agents: cost, storms, fan-out; BENCH_ONLY=steady BENCH_HOLD=60
+	@$(BIN)/python -m benchmarks.fleet
 
 clean: ## remove what was generated outside of git
 	rm -rf .venv demo-data .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
