@@ -168,7 +168,7 @@ class LxdCalls:
         with self._natively():
             async with asyncio.timeout(self._question_seconds):
                 # LXD sends nothing for as long as a command is silent: no heartbeat, no limit to the silence.
-                return await self.http().ws_connect(url, autoping=True, max_msg_size=0)
+                return await self.http().ws_connect(url, autoping=False, max_msg_size=0)
 
     async def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)

@@ -154,10 +154,14 @@ async def _hang_up(socket: aiohttp.ClientWebSocketResponse) -> None:
 
 
 async def _messages(socket: aiohttp.ClientWebSocketResponse) -> AsyncIterator[aiohttp.WSMessage]:
-    """Until LXD hangs up, or is lost."""
+    """Until LXD hangs up, or is lost. LXD pings, and may have gone before it is answered: what it said stays said."""
     with contextlib.suppress(aiohttp.ClientError, OSError):
         while (message := await socket.receive()).type not in _OVER:
-            yield message
+            if message.type is aiohttp.WSMsgType.PING:
+                with contextlib.suppress(aiohttp.ClientError, OSError):
+                    await socket.pong(message.data)
+            elif message.type is not aiohttp.WSMsgType.PONG:
+                yield message
 
 
 async def _drain(socket: aiohttp.ClientWebSocketResponse) -> None:
@@ -209,8 +213,9 @@ async def _connected(calls: LxdCalls, operation: Mapping[str, Any], *, terminal:
     secrets: dict[str, str] = dict(operation["metadata"]["fds"])
     sockets: dict[str, aiohttp.ClientWebSocketResponse] = {}
     try:
-        for stream, secret in sorted(secrets.items()):
-            sockets[stream] = await calls.websocket(str(operation["id"]), secret)
+        # LXD starts the command without waiting for `control`, and a short one may have ended before it is there.
+        for stream, secret in sorted(secrets.items(), reverse=True):
+            sockets[stream] = await _websocket(calls, operation, secret)
         outputs = (
             {Channel.OUTPUT: sockets["0"]} if terminal else {Channel.OUTPUT: sockets["1"], Channel.ERRORS: sockets["2"]}
         )
@@ -220,6 +225,14 @@ async def _connected(calls: LxdCalls, operation: Mapping[str, Any], *, terminal:
     finally:
         for socket in sockets.values():
             await _hang_up(socket)
+
+
+async def _websocket(calls: LxdCalls, operation: Mapping[str, Any], secret: str) -> aiohttp.ClientWebSocketResponse:
+    try:
+        return await calls.websocket(str(operation["id"]), secret)
+    except EngineAway:
+        await calls.outcome(operation, _CLOSE_SECONDS)  # if it failed already, it says why
+        raise
 
 
 @contextlib.asynccontextmanager
