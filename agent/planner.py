@@ -179,7 +179,9 @@ def _bring_back(assignment: Assignment, others: Sequence[Container]) -> Step | N
     if live[1:]:
         return StopContainer(live[1].runtime_id, assignment.container.stop_grace_seconds)
     usable = [other for other in others if other.state is not ContainerState.DEAD]
-    if live or not usable:
+    if live:
+        return _stand_still_or_not(assignment, live[0])
+    if not usable:
         return None
     return StartContainer(usable[0].runtime_id, usable[0].spec_hash, assignment.restart_nonce)
 

@@ -11,12 +11,15 @@ import pytest
 
 from agent.adoption import differences, offered
 from agent.adoptions import Adoptions
+from agent.execution import Execution
 from agent.journal import Journal
+from agent.ledger import Ledger
 from agent.model import (
     AdoptionWish,
     Assignment,
     ContainerSpec,
     ContainerState,
+    Content,
     DesiredState,
     HealthCheck,
     Mount,
@@ -27,7 +30,8 @@ from agent.observation import Observation
 from agent.planner import next_step
 from agent.runtimes import LABEL_ADOPT, LABEL_HOST, Adoption, ContainerOrder, Stranger
 from agent.runtimes.memory import MemoryContainer, MemoryEngine, MemoryRuntimeDriver
-from agent.steps import AdoptContainer, CreateContainer, FetchContents, PullImage
+from agent.steps import AdoptContainer, CreateContainer, FetchContents, PullImage, Step
+from common.clock import SystemClock
 from common.digest import Digest
 from tests.agent.lab import FakeSource, Lab
 from tests.agent.samples import INSTANCE, SLEEPER, assignment, noise, sample
@@ -246,3 +250,54 @@ async def test_what_is_adopted_while_the_engine_is_looked_at_is_not_forgotten(tm
     await again.tidy({"new"}, (), [])
     assert again.claim() == frozenset()
     assert again.instances == frozenset()
+
+
+@pytest.mark.parametrize("crash_after", range(9))
+async def test_a_crash_after_any_step_of_an_adoption_ends_with_one_container_and_all_of_its_settings(
+    crash_after: int, tmp_path: Path
+) -> None:
+    """What the agent knew is gone but for its journal; once the engine's containers stand still too."""
+    for engine_too in (False, True):
+        engine = MemoryEngine()
+        offer(engine, dataclasses.replace(SLEEPER, memory_bytes=64 << 20))
+        foreign = MemoryContainer("db", ContainerOrder("db", "", 0, "", MANIFEST), {}, ContainerState.EXITED)
+        engine.put(foreign)
+        journal = Journal(tmp_path / str(engine_too))
+        for killed in (True, False):
+            driver = MemoryRuntimeDriver(engine, "host-1")
+            adoptions = await Adoptions.opened(journal, lambda driver=driver: driver)  # type: ignore[misc]
+            for _ in range(crash_after if killed else 30):
+                if (step := next_step(REPLACED, await look(driver, adoptions))) is None:
+                    break
+                await carry_out(driver, adoptions, journal, step)
+                assert len(engine.running(INSTANCE)) <= 1
+            if killed and engine_too:
+                engine.kill_everything()
+        (only,) = (one for one in engine.containers.values() if one is not foreign)
+        assert (only.order.spec_hash, only.state) == (REPLACED.spec_hash, ContainerState.RUNNING)
+        assert only.beyond == ("CapAdd",)
+
+
+async def look(driver: MemoryRuntimeDriver, adoptions: Adoptions) -> Observation:
+    claimed = adoptions.claim()
+    containers = tuple(await driver.containers())
+    await adoptions.tidy(claimed, containers, [INSTANCE])
+    return dataclasses.replace(
+        READY,
+        containers=containers,
+        strangers=tuple(await driver.strangers(["web"])),
+        adopted_once=adoptions.instances,
+    )
+
+
+async def carry_out(driver: MemoryRuntimeDriver, adoptions: Adoptions, journal: Journal, step: Step) -> None:
+    execution = Execution(lambda: driver, NoFetcher(), Ledger(journal, SystemClock()), adoptions=adoptions)
+    await execution.carry_out(INSTANCE, step)
+
+
+class NoFetcher:
+    async def fetch(self, content: Content, tenant_id: str) -> None:
+        raise AssertionError("everything is held")
+
+    def held_bytes(self, content: Content, tenant_id: str) -> int:
+        return 0

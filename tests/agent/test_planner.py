@@ -13,6 +13,7 @@ from agent.execution import Execution
 from agent.journal import Journal
 from agent.ledger import Ledger
 from agent.model import (
+    LIVE_STATES,
     Assignment,
     Assignments,
     Container,
@@ -29,11 +30,13 @@ from agent.runtimes.memory import MemoryContainer, MemoryEngine, MemoryRuntimeDr
 from agent.steps import (
     CreateContainer,
     FetchContents,
+    PauseContainer,
     PullAhead,
     PullImage,
     RemoveContainer,
     RenameContainer,
     RestartContainer,
+    ResumeContainer,
     StartContainer,
     Step,
     StopContainer,
@@ -75,6 +78,8 @@ RESTARTED = dataclasses.replace(WISHED, restart_nonce=2)
 STOPPED = assignment(IMAGE, DesiredState.STOPPED)
 ONLY_HELD = assignment(IMAGE, DesiredState.HELD)
 REMOVED = assignment(IMAGE, DesiredState.REMOVED)
+PAUSED = assignment(IMAGE, DesiredState.PAUSED)
+STANDING = container(ContainerState.PAUSED)
 NOTHING = Observation(containers=())
 REFUSED = {INSTANCE: WISHED.spec_hash}
 FETCH_ALL = FetchContents("tenant-1", IMAGE.everything)
@@ -143,6 +148,12 @@ CASES: list[tuple[str, Assignment, Observation, Step | None]] = [
     ("removed stops first", REMOVED, seen(RUNNING), StopContainer("id-1", 1)),
     ("removed removes", REMOVED, seen(EXITED), RemoveContainer("id-1")),
     ("removed fetches nothing", REMOVED, NOTHING, None),
+    ("paused is created first", PAUSED, READY, CreateContainer(PAUSED)),
+    ("paused starts before it stands still", PAUSED, seen(CREATED), start(RUNNING)),
+    ("then it stands still", PAUSED, seen(RUNNING), PauseContainer("id-1")),
+    ("paused stays", PAUSED, seen(STANDING), None),
+    ("what stands still goes on", WISHED, seen(STANDING), ResumeContainer("id-1")),
+    ("what stands still is stopped", STOPPED, seen(STANDING), StopContainer("id-1", 1)),
     ("a word of the future", assignment(IMAGE, DesiredState.UNKNOWN), seen(RUNNING, OLD_RUNNING), None),
 ]
 
@@ -175,7 +186,7 @@ def test_instances_that_need_nothing_are_absent() -> None:
 
 HOST = "host-1"
 SPECS = (WISHED.spec_hash, "older", "oldest")
-STATES = (ContainerState.CREATED, ContainerState.RUNNING, ContainerState.EXITED)
+STATES = (ContainerState.CREATED, ContainerState.RUNNING, ContainerState.EXITED, ContainerState.PAUSED)
 
 
 class AllFetched:
@@ -245,7 +256,8 @@ class _ForgetfulLedger(Ledger):
 
 pasts = st.lists(st.tuples(st.sampled_from(SPECS), st.sampled_from(STATES)), max_size=4)
 others = st.lists(st.sampled_from(STATES), max_size=3)
-wishes = st.sampled_from([DesiredState.RUNNING, DesiredState.STOPPED, DesiredState.HELD, DesiredState.REMOVED])
+wishes = st.sampled_from([one for one in DesiredState if one is not DesiredState.UNKNOWN])
+RUNS = (DesiredState.RUNNING, DesiredState.PAUSED)
 
 
 @settings(max_examples=300, deadline=None)
@@ -269,7 +281,7 @@ def test_from_any_past_the_plan_reaches_what_is_wanted_and_touches_nothing_forei
         initially = sum(spec_state[1] is ContainerState.RUNNING for spec_state in past)
         foreign_running = sum(state is ContainerState.RUNNING for state in foreign)
         wanted = assignments() if absent else assignments(assignment(IMAGE, wish))
-        if trouble and wish is DesiredState.RUNNING and not absent:
+        if trouble and wish in RUNS and not absent:
             await settle_in_trouble(world, wanted)
         else:
             for _ in range(2):  # a stopped successor beside its predecessor counts as failed until its delay is over
@@ -277,13 +289,14 @@ def test_from_any_past_the_plan_reaches_what_is_wanted_and_touches_nothing_forei
                 assert most <= max(1, initially) + foreign_running
                 world.refused.clear()
         ours = list(await world.driver.containers())
-        running = [one for one in ours if one.state is ContainerState.RUNNING]
+        as_wished = ContainerState.PAUSED if wish is DesiredState.PAUSED else ContainerState.RUNNING
+        running = [one for one in ours if one.state is as_wished]
         after = {key: one for key, one in world.engine.containers.items() if one.order.name.startswith("foreign")}
         assert after == before
         if absent or wish in (DesiredState.HELD, DesiredState.REMOVED):
             assert ours == []
         elif wish is DesiredState.STOPPED:
-            assert running == []
+            assert [one for one in ours if one.state in LIVE_STATES] == []
             assert len(ours) <= 1
         elif not trouble:
             assert [one.spec_hash for one in ours] == [WISHED.spec_hash]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import socket
 import threading
 from collections.abc import AsyncIterator, Mapping
@@ -15,8 +16,8 @@ from docker.types import Mount as DockerMount
 
 from agent.cache import ContentCache
 from agent.mirror import Mirror
-from agent.model import ContainerSpec, ContainerState
-from agent.runtimes import LABEL_ADOPT, Channel, EngineAway, ExecOrder, LogQuery, RuntimeDriver
+from agent.model import ContainerSpec, ContainerState, Mount
+from agent.runtimes import LABEL_ADOPT, Channel, EngineAway, EngineRefused, ExecOrder, LogQuery, RuntimeDriver
 from agent.runtimes.docker import DockerRuntimeDriver
 from agent.runtimes.docker_streams import DockerSocket
 from common.digest import Digest
@@ -30,7 +31,7 @@ from tests.conformance.runtime_driver_states import (
     SampleContract,
     SnapshotContract,
 )
-from tests.conformance.runtime_driver_streams import ExecContract, ExportContract, LogContract
+from tests.conformance.runtime_driver_streams import ExecContract, ExportContract, LogContract, outcome
 from tests.engines.busybox import root_file_system
 from tests.engines.dockerd import IMAGE, DockerEngine
 
@@ -308,3 +309,31 @@ async def test_the_image_is_known_by_digest_whatever_port_the_mirror_has(world: 
     await elsewhere.pull("acme/web", world.manifest)
     await elsewhere.create(order(world))
     await elsewhere.close()
+
+
+@pytest.mark.engine("docker")
+async def test_what_only_docker_can_be_asked_for_reaches_it(world: DockerWorld, tmp_path: Path) -> None:
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared" / "note").write_text("from the host\n")
+    spec = dataclasses.replace(
+        SLEEPER,
+        network="none",
+        hostname="web-1",
+        user="65534:65534",
+        working_dir="/tmp",
+        cpu_set="0",
+        mounts=(Mount("", "/shared", True, f"{tmp_path}/shared"),),
+    )
+    runtime_id = await started(world, spec=spec)
+    driver = world.driver
+    assert (await outcome(driver, runtime_id, "hostname"))[1] == b"web-1\n"
+    assert (await outcome(driver, runtime_id, "pwd"))[1] == b"/tmp\n"
+    assert (await outcome(driver, runtime_id, "id", "-u"))[1] == b"65534\n"
+    assert (await outcome(driver, runtime_id, "cat", "/shared/note"))[1] == b"from the host\n"
+    assert (await outcome(driver, runtime_id, "sh", "-c", "echo x > /shared/note"))[0] != 0
+    assert b"eth0" not in (await outcome(driver, runtime_id, "ls", "/sys/class/net"))[1]
+    inspected = await asyncio.to_thread(world.client.api.inspect_container, runtime_id)
+    assert inspected["HostConfig"]["CpusetCpus"] == "0"
+    nowhere = await driver.create(order(world, spec=dataclasses.replace(SLEEPER, network="no-such-network")))
+    with pytest.raises(EngineRefused, match="no-such-network"):
+        await driver.start(nowhere)
