@@ -42,7 +42,7 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", "/api/v1/tenants/{name}/groups"): {"name": "mine"},
 }
 # Everybody who is signed in has these for themselves.
-OWN = {"/api/v1/auth/me", "/api/v1/auth/password", "/api/v1/api-keys", "/api/v1/tenants"}
+OWN = {"/api/v1/auth/me", "/api/v1/auth/password", "/api/v1/api-keys", "/api/v1/registry-logins", "/api/v1/tenants"}
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def routes(tenancy: Tenancy) -> list[tuple[str, str]]:
 
 def address(path: str) -> str:
     key_id = "00000000-0000-7000-8000-000000000009"
-    return path.format(name="gamma", username="ada", key_id=key_id, robot="ci", group="devs")
+    return path.format(name="gamma", username="ada", key_id=key_id, login_id=key_id, robot="ci", group="devs")
 
 
 async def test_no_route_answers_somebody_unknown(tenancy: Tenancy, client: AsyncClient) -> None:
@@ -118,7 +118,7 @@ async def test_every_route_is_named_in_the_walk(tenancy: Tenancy) -> None:
     known = set(routes(tenancy))
     assert set(BODIES) <= known
     assert {path for _, path in known} >= OPEN | OWN
-    assert len(known) == 33
+    assert len(known) == 35
 
 
 async def test_logging_in_staying_in_and_out(client: AsyncClient) -> None:

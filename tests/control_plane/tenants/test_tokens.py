@@ -57,6 +57,7 @@ async def test_a_token_says_who_until_when_and_what_for(tenancy: Tenancy, clock:
     assert claims["permissions"] == [
         "image:pull",
         "image:push",
+        "instance:exec",
         "instance:read",
         "instance:write",
         "platform:read",
