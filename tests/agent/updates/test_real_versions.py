@@ -26,11 +26,14 @@ from control_plane.fleet.messages import AssignmentsChanged
 from deploy.agent_version import build_version
 from proto.agent.v1 import agent_pb2
 from tests.agent.lab import message_of
-from tests.agent.samples import CONFIG_TYPE, INSTANCE, MANIFEST_TYPE, assignment
+from tests.agent.samples import CONFIG_TYPE, INSTANCE, MANIFEST_TYPE, assignment, sample
 from tests.agent.test_daemon import SAMPLE, Daemon, PlaneWithContents
+from tests.engines.busybox import root_file_system
+from tests.engines.dockerd import DockerEngine
 
 pytestmark = pytest.mark.processes
 VERSION = "9.9.9"
+UPDATE = "01900000-0000-7000-8000-00000000cafe"
 
 
 class Supervised(Daemon):
@@ -104,22 +107,31 @@ async def host(tmp_path: Path, plane: PlaneWithContents) -> AsyncIterator[Superv
         await made.stop()
 
 
-async def wish(plane: PlaneWithContents, host_id: str, image: Image, order: int, **seconds: int) -> None:
-    message = message_of(assignment(image, DesiredState.HELD, generation=order))
-    wanted = {"healthy_seconds": 1, "patience_seconds": 60, **seconds}
-    message.agent_update.CopyFrom(agent_pb2.AgentUpdate(order=order, version=VERSION, **wanted))
+async def wish(plane: PlaneWithContents, host_id: str, image: Image, order: int) -> None:
+    """Beside what the host is to run already."""
+    message = message_of(assignment(image, DesiredState.HELD, generation=order, instance_id=UPDATE))
+    message.agent_update.CopyFrom(
+        agent_pb2.AgentUpdate(order=order, version=VERSION, healthy_seconds=1, patience_seconds=60)
+    )
+    await want(plane, host_id, message)
+
+
+async def want(plane: PlaneWithContents, host_id: str, message: agent_pb2.Assignment) -> None:
     async with plane.database.transaction() as unit:
         plane.desired.generations[host_id] = await store.bump_assignments(unit.connection, host_id)
-        plane.desired.wanted[host_id] = {INSTANCE: message}
+        wanted = plane.desired.wanted.get(host_id, {})
+        plane.desired.wanted[host_id] = {**wanted, message.instance_id: message}
         await unit.announce(AssignmentsChanged(host_id))
 
 
-async def said(plane: PlaneWithContents, phase: agent_pb2.Phase.ValueType, order: int, log: Path) -> str:
+async def said(
+    plane: PlaneWithContents, phase: agent_pb2.Phase.ValueType, order: int, log: Path, instance_id: str = UPDATE
+) -> str:
     try:
         async with asyncio.timeout(60):
             while True:
                 for report in plane.desired.accepted:
-                    if report.phase == phase and report.generation == order:
+                    if (report.instance_id, report.phase, report.generation) == (instance_id, phase, order):
                         return str(report.detail)
                 await asyncio.sleep(0.05)
     except TimeoutError:
@@ -172,6 +184,35 @@ async def test_killed_at_each_step_the_newer_version_runs_in_the_end(
     assert "ended 3 times" in await said(plane, agent_pb2.PHASE_FAILED, 2, host.log)
     assert layout.read_state().trusted == digest.hex
     assert await version_of(plane) == VERSION
+
+
+@pytest.mark.engine("docker")
+async def test_what_runs_on_the_host_goes_on(
+    plane: PlaneWithContents, host: Supervised, tmp_path: Path, docker_host_engine: DockerEngine
+) -> None:
+    engine = ("--runtime=docker", f"--docker-host={docker_host_engine.host}", "--docker-network=none")
+    ready = await host.start(*engine)
+    image = sample(root_file_system(), command=("/bin/sh",))
+    SAMPLE.bytes_of.update(image.bytes_of)
+    await want(plane, ready["host_id"], message_of(assignment(image.image)))
+    await said(plane, agent_pb2.PHASE_RUNNING, 1, host.log, INSTANCE)
+    before = await asyncio.to_thread(containers, docker_host_engine)
+
+    digest = build_version(tmp_path / "layout", VERSION, python=sys.executable)
+    await wish(plane, ready["host_id"], image_of(tmp_path / "layout", digest), 1)
+    await said(plane, agent_pb2.PHASE_RUNNING, 1, host.log)
+    assert await version_of(plane) == VERSION
+    assert await asyncio.to_thread(containers, docker_host_engine) == before
+    assert await host.stop() == 0
+    assert await asyncio.to_thread(containers, docker_host_engine) == before
+
+
+def containers(engine: DockerEngine) -> list[tuple[str, int, str]]:
+    """What runs: which container, as which process, since when."""
+    with contextlib.closing(engine.client()) as client:
+        found = [(one.id or "", one.attrs["State"]) for one in client.containers.list()]
+    assert len(found) == 1
+    return [(key, state["Pid"], state["StartedAt"]) for key, state in found]
 
 
 def broken_version(layout: Path, tmp_path: Path) -> Digest:
