@@ -8,6 +8,7 @@ piece together. Each question is answered by work that began after it was asked.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
@@ -47,6 +48,12 @@ class Gathering(Generic[Q, A]):
             future.cancel()
             raise
         return await future
+
+    async def settled(self, seconds: float) -> None:
+        """Until those who ask now are answered, but no longer than `seconds`: for work that lets theirs go first."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds), self._turn:
+                return
 
     async def _answer_some(self) -> None:
         asked: list[tuple[Q, asyncio.Future[A]]] = []

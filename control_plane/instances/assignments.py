@@ -32,6 +32,7 @@ log = structlog.get_logger()
 
 # Hosts whose reports are taken together: 500 instances each (agent/reporter.py) stay below what databases bind.
 _MOST_SPEAKERS = 50
+_STAND_BACK_SECONDS = 0.5
 Known = dict[str, tuple[Instance, Status]]
 
 
@@ -86,7 +87,8 @@ class InstanceAssignments:
             await self._writing.ask(said)
 
     async def _compared(self, spoken: Sequence[_Said]) -> list[bool]:
-        """Whether something of it is news."""
+        """Whether something of it is news. What hosts shall do goes before what they say of it."""
+        await self._asking.settled(_STAND_BACK_SECONDS)
         async with self._database.reading() as connection:
             known = await store.of_hosts(connection, *_asked(spoken))
         return [bool(_news(one.observations, known[one.host_id])) for one in spoken]

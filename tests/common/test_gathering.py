@@ -106,6 +106,26 @@ async def test_who_is_cancelled_while_waiting_is_not_asked_for() -> None:
     assert [4] not in work.pieces
 
 
+async def test_who_lets_others_go_first_waits_for_those_who_ask_now_and_not_for_ever() -> None:
+    work = Work()
+    work.gate.clear()
+    gathering = Gathering(work.answer)
+    await gathering.settled(5)
+    async with asyncio.TaskGroup() as group:
+        asking = [group.create_task(gathering.ask(number)) for number in (2, 4)]
+        await _until(lambda: len(work.pieces) == 1)
+        await gathering.settled(0.01)
+        patient = group.create_task(gathering.settled(5))
+        await asyncio.sleep(0)
+        still_waiting = not patient.done()
+        work.gate.set()
+        await patient
+        answered = [one.done() for one in asking]
+
+    assert still_waiting
+    assert answered[0]
+
+
 async def _until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(5):
         while not condition():  # noqa: ASYNC110  what is waited for has no event
