@@ -12,7 +12,7 @@ from typing import Self
 
 from agent.journal import Journal, failed_write_is_logged
 from agent.model import Container
-from agent.runtimes import Adoption, RuntimeDriver
+from agent.runtimes import Adoption, EngineRefused, RuntimeDriver
 
 _RECORD = "adoptions"
 
@@ -53,7 +53,14 @@ class Adoptions:
         return frozenset(self._written)
 
     async def adopt(self, runtime_id: str, adoption: Adoption) -> None:
-        """Durable on return. Raises `OSError`, and then it is not adopted."""
+        """Durable on return. Raises `EngineRefused` if it is another instance's already, `OSError`; then it is not
+        adopted.
+        """
+        known = self._held.get(runtime_id)
+        if known is not None and known.instance_id != adoption.instance_id:
+            raise EngineRefused(
+                f"container {runtime_id[:12]} was adopted as another instance", action="name another container"
+            )
         before = self._held, self._instances
         self._held = {**self._held, runtime_id: adoption}
         self._instances |= {adoption.instance_id}

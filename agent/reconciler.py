@@ -17,7 +17,6 @@ from dataclasses import dataclass
 
 import structlog
 
-from agent.adoption import name_asked_for
 from agent.adoptions import Adoptions
 from agent.allowance import Allowance
 from agent.attempts import Attempts
@@ -27,11 +26,11 @@ from agent.desired import DesiredBook
 from agent.execution import ContentFetcher, Execution, Metered
 from agent.health import verdict
 from agent.ledger import Ledger
+from agent.looking import look
 from agent.model import (
     LIVE_STATES,
     Assignment,
     Assignments,
-    Container,
     ContentReport,
     DesiredState,
     Effort,
@@ -41,14 +40,13 @@ from agent.model import (
 from agent.observation import Observation
 from agent.planner import orphans, plan
 from agent.reporter import Reporter
-from agent.runtimes import EngineRefused, RuntimeDriver, Stranger
+from agent.runtimes import EngineRefused, RuntimeDriver
 from agent.steps import CreateContainer, FetchContents, RemoveContainer, StartContainer, Step
 from common.clock import Clock
 from common.digest import Digest
 from common.errors import Failure, Internal, Unavailable
 
 log = structlog.get_logger()
-_RUNS = (DesiredState.RUNNING, DesiredState.PAUSED)
 
 
 @dataclass
@@ -148,53 +146,21 @@ class Reconciler:
         self._tidy(assignments)
 
     async def _observe(self, assignments: Assignments) -> Observation:
-        wanted = {one.image.manifest.digest for one in assignments.items.values()}
-        containers: tuple[Container, ...] | None = None
-        images, strangers, detail = frozenset[Digest](), tuple[Stranger, ...](), ""
         driver = self._driver()
-        if driver is None:
-            containers = ()
-        else:
-            try:
-                containers = await self._containers(driver, assignments)
-                images = await driver.images(wanted) if wanted else images
-                strangers = await self._strangers(driver, assignments, containers)
-            except Failure as failure:
-                detail = str(failure)
-                containers = None
+        seen = await look(driver, assignments, self._adoptions)
         observation = Observation(
             held=self._held(),
             has_engine=driver is not None,
-            containers=containers,
-            images=images,
+            containers=seen.containers,
+            images=seen.images,
             restarts=self._ledger.restarts,
             refused=self._attempts.refused,
-            engine_detail=detail,
-            strangers=strangers,
+            engine_detail=seen.detail,
+            strangers=seen.strangers,
             adopted_once=self._adoptions.instances if self._adoptions else frozenset(),
         )
         await self._learn(assignments, observation)
         return observation
-
-    async def _containers(self, driver: RuntimeDriver, assignments: Assignments) -> tuple[Container, ...]:
-        if self._adoptions is None:
-            return tuple(await driver.containers())
-        claimed = self._adoptions.claim()
-        found = tuple(await driver.containers())
-        if assignments.known:
-            await self._adoptions.tidy(claimed, found, assignments.items.keys() | assignments.unreadable.keys())
-        return found
-
-    async def _strangers(
-        self, driver: RuntimeDriver, assignments: Assignments, containers: Collection[Container]
-    ) -> tuple[Stranger, ...]:
-        """Only while an instance has nothing here yet: afterwards nobody asks for them."""
-        there = {one.instance_id for one in containers}
-        wanting = [one for key, one in assignments.items.items() if key not in there and one.desired_state in _RUNS]
-        if self._adoptions is None or not wanting or not driver.capabilities.adoption:
-            return ()
-        names = {name for one in wanting if (name := name_asked_for(one))}
-        return tuple(await driver.strangers(sorted(names)))
 
     async def _learn(self, assignments: Assignments, observation: Observation) -> None:
         """Containers that run as wished: their spec is good, and an unknown history of restarts begins here."""

@@ -28,7 +28,7 @@ from agent.model import (
 )
 from agent.observation import Observation
 from agent.planner import next_step
-from agent.runtimes import LABEL_ADOPT, LABEL_HOST, Adoption, ContainerOrder, Stranger
+from agent.runtimes import LABEL_ADOPT, LABEL_HOST, Adoption, ContainerOrder, EngineRefused, Stranger
 from agent.runtimes.memory import MemoryContainer, MemoryEngine, MemoryRuntimeDriver
 from agent.steps import AdoptContainer, CreateContainer, FetchContents, PullImage, Step
 from common.clock import SystemClock
@@ -236,6 +236,21 @@ async def test_paused_stands_still_until_it_is_wanted_running(lab: Lab) -> None:
         await agent.assign(dataclasses.replace(wanted, generation=3))
         await agent.until(INSTANCE, Phase.PAUSED)
         assert list(lab.engine.containers) == [container.runtime_id]
+
+
+async def test_one_container_becomes_one_instance(lab: Lab) -> None:
+    theirs = offer(lab.engine)
+    other = dataclasses.replace(NAMED, instance_id=INSTANCE.replace("dead", "cafe"), name="second")
+    async with lab.open() as agent:
+        agent.reconcile()
+        await agent.assign(NAMED)
+        await agent.until(INSTANCE, Phase.RUNNING)
+        await agent.assign(NAMED, other)
+        report = await agent.until(other.instance_id, Phase.FAILED)
+        assert "no container web of nobody" in report.detail
+        with pytest.raises(EngineRefused):
+            await agent.adoptions.adopt(theirs, Adoption(other.instance_id, 1, ""))
+        assert agent.told()[INSTANCE].phase is Phase.RUNNING
 
 
 async def test_what_is_adopted_while_the_engine_is_looked_at_is_not_forgotten(tmp_path: Path) -> None:
