@@ -28,6 +28,8 @@ _MARK = "LONGSHORE_EXEC"
 # Pieces that wait for a reader, of each output: half a MiB in all.
 _QUEUED = 4
 _CLOSE_SECONDS = 1.0
+# LXD waits 10 s for an answer to its pings.
+_SILENT_SECONDS, _LONGEST_PONG_SECONDS = 1.0, 5.0
 _UNSAID = -1
 _OVER = frozenset(
     {aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSING, aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.ERROR}
@@ -154,12 +156,29 @@ async def _hang_up(socket: aiohttp.ClientWebSocketResponse) -> None:
 
 
 async def _messages(socket: aiohttp.ClientWebSocketResponse) -> AsyncIterator[aiohttp.WSMessage]:
-    """Until LXD hangs up, or is lost. LXD pings, and may have gone before it is answered: what it said stays said."""
+    """Until LXD hangs up, or is lost.
+
+    LXD pings at once and then now and then. It is answered when it has been silent for a while: whoever writes to a
+    socket that its peer has closed loses what he has not read yet (asyncio's transports), which is what a short
+    command said.
+    """
+    now = asyncio.get_running_loop().time
+    ping, asked = b"", 0.0
     with contextlib.suppress(aiohttp.ClientError, OSError):
-        while (message := await socket.receive()).type not in _OVER:
+        while True:
+            try:
+                message = await socket.receive(_SILENT_SECONDS if asked else None)
+            except TimeoutError:
+                message = None
+            if asked and (message is None or now() - asked > _LONGEST_PONG_SECONDS):
+                await socket.pong(ping)
+                asked = 0.0
+            if message is None:
+                continue
+            if message.type in _OVER:
+                return
             if message.type is aiohttp.WSMsgType.PING:
-                with contextlib.suppress(aiohttp.ClientError, OSError):
-                    await socket.pong(message.data)
+                ping, asked = message.data, now()
             elif message.type is not aiohttp.WSMsgType.PONG:
                 yield message
 

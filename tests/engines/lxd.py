@@ -14,7 +14,8 @@ import contextlib
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -122,12 +123,10 @@ class LxdEngine:
     def remove_everything(self) -> None:
         """Instances, custom volumes, profiles and images: what tests left behind."""
         client = self.client()
-        for name in self._names(client, "instances"):
-            path = client.api.instances[name]
-            with contextlib.suppress(LXDAPIException):
-                self.wait(client, path.state.put(json={"action": "stop", "force": True, "timeout": 0}))
-            with contextlib.suppress(LXDAPIException):
-                self.wait(client, path.delete())
+        instances = [client.api.instances[name] for name in self._names(client, "instances")]
+        stop = {"action": "stop", "force": True, "timeout": 0}
+        self._all(client, [partial(path.state.put, json=stop) for path in instances])
+        self._all(client, [path.delete for path in instances])
         for name in self._names(client, "storage-pools", POOL, "volumes", "custom"):
             client.api.storage_pools[POOL].volumes.custom[name].delete()
         for name in set(self._names(client, "profiles")) - {"default"}:
@@ -198,6 +197,16 @@ class LxdEngine:
             raise EngineCannotRun(f"lxd {self.pid} does not end: {self._process.log_tail()}")
         self._process.stop(5)
 
+    def _all(self, client: Client, orders: Sequence[Callable[[], requests.Response]]) -> None:
+        """Side by side; what fails, fails."""
+        begun = []
+        for order in orders:
+            with contextlib.suppress(LXDAPIException):
+                begun.append(order())
+        for answer in begun:
+            with contextlib.suppress(LXDAPIException):
+                self.wait(client, answer)
+
     @staticmethod
     def _names(client: Client, *path: str) -> list[str]:
         node = client.api
@@ -224,7 +233,7 @@ def _only_child(pid: int) -> int:
 def lxd_engine() -> Iterator[LxdEngine]:
     if os.geteuid() != 0:
         raise EngineCannotRun("only root can run lxd")
-    with scratch_directory("lxd") as directory:
+    with scratch_directory("lxd", in_memory=True) as directory:
         engine = LxdEngine(directory)
         try:
             yield engine

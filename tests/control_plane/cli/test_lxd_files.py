@@ -1,4 +1,4 @@
-"""Files of `lxc image export` as OCI artifacts; nothing here needs an LXD or a server."""
+"""Files of `lxc image export` as OCI artifacts; nothing here needs an LXD."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 from common.digest import Digest
 from common.lxd_image import METADATA, ROOTFS_SQUASHFS, ROOTFS_TAR, UNIFIED, LxdImageInvalid, parts_in
 from control_plane.cli.lxd_image import open_lxd_image
+from tests.control_plane.cli.programs import Longshore
 
 METADATA_YAML = b"architecture: x86_64\ncreation_date: 1\nproperties: {os: Debian, release: 12}\n"
 
@@ -74,3 +75,15 @@ def test_what_is_no_tarball_is_refused(tmp_path: Path) -> None:
         open_lxd_image(tmp_path / "image", None)
     with pytest.raises(LxdImageInvalid, match=r"no metadata\.yaml"):
         open_lxd_image(tarball(tmp_path / "empty", other=b""), None)
+
+
+@pytest.mark.processes
+def test_an_exported_image_is_pushed_like_any_other(admin: Longshore, tmp_path: Path) -> None:
+    path = tarball(tmp_path / "image.tar.gz", metadata_yaml=METADATA_YAML, rootfs__etc__hostname=b"x")
+    pushed = admin("image", "import-lxd", "acme/debian:12", path, "--json")
+    assert pushed.json["digest"] == str(open_lxd_image(path, None).digest)
+    assert [row["repository"] for row in admin("image", "list", "--json").json] == ["acme/debian"]
+    assert admin("image", "pull", "acme/debian:12", tmp_path / "copy").code == 0
+    refused = admin("image", "import-lxd", "acme/debian:13", tmp_path / "copy" / "index.json")
+    assert refused.code != 0
+    assert "cannot be read as a tarball" in refused.err
