@@ -29,6 +29,9 @@ _PATIENCE_SECONDS = 170.0
 _LOOK_SECONDS = 5.0
 # A crowd's process has a third of a core left over for itself then.
 _AGENTS_A_PROCESS = 5_000
+# They come over some seconds: what a process does with all at one moment is the storm's question, and two processes
+# and two crowds on two cores would each have half of one.
+_COMING_A_SECOND = 250
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,8 @@ def _hold(plan: Plan, ground: Ground, identities: Path, count: int) -> None:
             for first in range(0, count, _AGENTS_A_PROCESS)
         ]
         crowds = Crowds(parts)
-        began = crowds.attach([plane.facts["attach"] for plane in ground.planes])
+        seconds = count / _COMING_A_SECOND
+        began = crowds.attach([plane.facts["attach"] for plane in ground.planes], seconds)
         note(f"{count} agents attached in {crowds.wait_attached(_PATIENCE_SECONDS) - began:.1f} s")
         _watch(plan, ground, crowds)
 
