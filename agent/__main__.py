@@ -105,7 +105,7 @@ def supervise(
     Takes the options of `run`. Runs until SIGTERM; containers go on running.
     """
     configure_logging("agent-supervisor", level=log_level, style=log_style)
-    directory = data_directory(data)
+    directory = data_directory(data).absolute()
     arguments = ["run", f"--data={directory}", f"--log-level={log_level}", f"--log-style={log_style}", *context.args]
     try:
         asyncio.run(supervising.run(directory, arguments))

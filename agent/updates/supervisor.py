@@ -72,7 +72,7 @@ class Supervisor:
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Until `stopping` is set; the agent is asked to end then, and containers go on. Raises `OSError` when the
-        directory cannot be written.
+        directory cannot be made.
         """
         self._layout.prepare()
         self._state = self._layout.read_state()
@@ -85,11 +85,16 @@ class Supervisor:
             await self._after_end(code, self._clock.monotonic() - began, stopping)
 
     def _before_start(self) -> None:
-        state = self._layout.read_state()
+        known = self._layout.read_state()
         wanted = self._layout.read_wanted()
-        state = taken_up(state, wanted, wanted is not None and self._layout.installed(wanted.digest))
-        self._layout.clear_healthy()
-        self._put(self._with_files(started(state)))
+        state = taken_up(known, wanted, wanted is not None and self._layout.installed(wanted.digest))
+        try:
+            self._layout.clear_healthy()
+            self._put(self._with_files(started(state)))
+        except OSError as error:
+            # Nothing is tried that is not written down; but a full disk must not keep a host without its agent.
+            log.error("state not written", error=str(error), action="what is trusted runs; check the disk")
+            self._state = self._with_files(refused(known, f"its state could not be written down: {error}"))
 
     def _with_files(self, state: State) -> State:
         """Somebody may have removed a version's files."""
@@ -123,7 +128,8 @@ class Supervisor:
             self._look()
             if self._state.trial is not None and give_up_at is not None and self._clock.monotonic() >= give_up_at:
                 seconds = self._state.trial.order.patience_seconds
-                self._put(refused(self._state, f"it was not attached and well within {seconds:.0f} s"))
+                with contextlib.suppress(OSError):  # then it is tried again, and ends the same
+                    self._put(refused(self._state, f"it was not attached and well within {seconds:.0f} s"))
                 break
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._tempo.poll):
@@ -138,7 +144,10 @@ class Supervisor:
         wanted = self._layout.read_wanted()
         if state.trial is None and wanted is not None and wanted.digest == state.trusted:
             state = taken_up(state, wanted, installed=True)
-        self._put(state)
+        try:
+            self._put(state)
+        except OSError as error:
+            log.warning("state not written", error=str(error), action="it is tried again; check the disk")
 
     async def _after_end(self, code: int, lived_seconds: float, stopping: asyncio.Event) -> None:
         wanted = self._layout.read_wanted()
@@ -177,10 +186,10 @@ class Supervisor:
         return [*program, *self._arguments]
 
     def _put(self, state: State) -> None:
-        before, self._state = self._state, state
+        before = self._state
         if state != before or not self._ours:
             self._layout.write_state(state)
-            self._ours = True
+            self._state, self._ours = state, True
             if state.trial is None and state.trusted != before.trusted:
                 log.info("version trusted", version=state.trusted or "built in", order=state.last_order)
             if state.refusal is not None and state.refusal != before.refusal:

@@ -75,6 +75,23 @@ async def test_an_older_order_is_not_heeded(host: Host) -> None:
     assert (host.state.trusted, host.state.last_order) == (NEW, 5)
 
 
+async def test_a_full_disk_keeps_no_host_without_its_agent(host: Host) -> None:
+    def full(word: str) -> None:
+        if word.startswith("write"):
+            raise OSError(28, "No space left on device")
+
+    host.install(NEW, "new", IS_WELL)
+    host.step = full
+    async with host.supervised():
+        await until(lambda: host.ran() == ["built-in"])
+        host.wish(1, NEW)
+        await until(lambda: len(host.ran()) > 2)
+        assert set(host.ran()) == {"built-in"}
+        host.step = lambda _: None
+        await until(lambda: host.state.trusted == NEW)
+    assert host.ran()[-1] == "new"
+
+
 async def test_files_that_somebody_removed_are_made_up_for(host: Host) -> None:
     host.install(NEW, "new", IS_WELL)
     async with host.supervised():
