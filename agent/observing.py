@@ -61,6 +61,8 @@ class Observing:
         metrics, settings = self.metrics, self._settings
         metrics.gauge("attached", "1 while the control plane is attached", lambda: float(session.attached))
         metrics.counter("attachments", "Streams to the control plane that began", lambda: session.rounds)
+        unknown = session.not_understood
+        metrics.counter("not_understood", "Messages in words of a newer control plane", lambda: unknown.count)
         return await self._lifecycle.enter(
             serving(metrics, lambda: session.attached, settings.metrics_host, settings.metrics_port, last_port)
         )

@@ -81,3 +81,11 @@ def test_a_refused_spec_waits_longer_each_time_and_says_why(attempts: Attempts, 
     assert attempts.failure(INSTANCE, "spec") == "port taken"
     attempts.settled(INSTANCE, "spec")
     assert attempts.failure(INSTANCE, "spec") == ""
+
+
+def test_what_failed_is_over_when_nothing_is_left_to_do(attempts: Attempts) -> None:
+    for instance_id in (INSTANCE, "another"):
+        attempts.failed(instance_id, Unavailable("no source had it"))
+    attempts.need_nothing({INSTANCE, "unknown"})
+    assert attempts.failure(INSTANCE, "spec") == ""
+    assert attempts.failure("another", "spec") != ""

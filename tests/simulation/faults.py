@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tests.simulation.rollout import Rollout, Scenario
+    from tests.simulation.rollout import Rollout
+    from tests.simulation.scenario import Scenario
 
 
 @dataclass(frozen=True, slots=True)

@@ -217,7 +217,7 @@ class _Process:
 
     def __init__(self, host: SimulatedHost, number: int) -> None:
         self.host = host
-        self.number = number
+        self.name = f"{host.id} {number}"
         self.power = Power(random.Random(host.chance.random()))
         self.task: asyncio.Task[None] | None = None
         self.attached: Callable[[], bool] = lambda: False
@@ -248,7 +248,7 @@ class _Process:
         book.changed = reconciler.wake
         session = Session(book, reporter, clock)
         self.attached = lambda: session.attached
-        words = dialect(f"{host.id} {self.number}", "1", self._facts, book)
+        words = dialect(self.name, "1", self._facts, book)
         attachment = _SimulatedAttachment(host, host.network, words, session, clock)
         async with asyncio.TaskGroup() as group:
             group.create_task(ledger.flush_forever())

@@ -118,6 +118,7 @@ class Connection:
         self.agent, self.plane = AgentCall(self), PlaneStream(self)
         self.serving: asyncio.Task[None] | None = None
         self.reset_on_resume = False
+        self._gone = False
         self._stalls = 0
 
     @property
@@ -143,10 +144,13 @@ class Connection:
         else:
             self.up.resume()
             self.down.resume()
+            if self._gone:
+                self._plane_learns()
 
     def hung_up(self) -> None:
         """By the agent."""
         self._agent_learns()
+        self._gone = True
         self._loop.call_later(self._latency(), lambda: self.up.delivering and self._plane_learns())
 
     def answered(self, failure: Failure | None) -> None:

@@ -9,7 +9,8 @@ import traceback
 
 import structlog
 
-from tests.simulation.rollout import large, run, small
+from tests.simulation.rollout import run
+from tests.simulation.scenario import large, small
 
 
 def main() -> int:

@@ -29,7 +29,7 @@ from tests.control_plane.instances.parts import said
 from tests.control_plane.swarm.fixtures import ring
 from tests.control_plane.swarm.parts import Shelf, add_host, add_idc
 from tests.simulation.plane import Rows
-from tests.simulation.rollout import image, new_instance
+from tests.simulation.scenario import image, new_instance
 
 HOSTS = ("host-a", "host-b")
 PHASES = [agent_pb2.PHASE_FETCHING, agent_pb2.PHASE_RUNNING, agent_pb2.PHASE_STOPPED, agent_pb2.PHASE_REMOVED, 99]
