@@ -7,7 +7,7 @@ the same deployment, leave nothing half done. Hosts of whom something is asked a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -131,14 +131,15 @@ class Converging:
         slots = (await store.slots_of(connection, [deployment.id])).get(deployment.id, {})
         instances = await store.instances_of(connection, list(slots.values()), locked=True)
         present, leaving = await names_by_host(connection, deployment.tenant_id)
-        for host_id, names in (await store.names_by_host(connection, deployment.tenant_id)).items():
-            present.setdefault(host_id, set()).update(names)
+        neighbours = await store.names_by_host(connection, deployment.tenant_id)
         standings = await placement_store.standings(connection)
+        own = {(instance.host_id, instance.name) for instance, _ in instances.values()}
+        there = present, leaving, neighbours
         return Picture(
             deployment=deployment,
             slots=slots,
             instances=instances,
-            offers={one.host_id: _named(one, deployment, present, leaving) for one in found},
+            offers={one.host_id: _named(one, deployment, there, own) for one in found},
             max_unavailable={host_id: one.max_unavailable for host_id, one in standings.items()},
             now=unit.clock.now(),
             watched_since=self._started,
@@ -205,11 +206,21 @@ def fence_seconds(deployment: Deployment) -> int:
     return max(1, deployment.reschedule_after_seconds - _MARGIN_SECONDS - (deployment.spec.stop_grace_seconds or 10))
 
 
-def _named(offer: Offer, deployment: Deployment, present: Names, leaving: Names) -> Offer:
-    """As the deployment's tenant sees the host. An instance of ours that still goes keeps its place."""
-    going = leaving.get(offer.host_id, set())
-    ours = {deployment.name} if any(name.rpartition("-")[0] == deployment.name for name in going) else set()
-    return replace(offer, present=frozenset(present.get(offer.host_id, ())), being_removed=frozenset(going | ours))
+def _named(
+    offer: Offer, deployment: Deployment, there: tuple[Names, Names, Names], own: Collection[tuple[str, str]]
+) -> Offer:
+    """As the deployment's tenant sees the host. `there`: its instances, those that go, its deployments, by host. `own`:
+    host and name of the slots' instances. Where another instance has a name that a slot could have (one that is given
+    up and still goes, or somebody else's), none is placed.
+    """
+    present, going, neighbours = (names.get(offer.host_id, set()) for names in there)
+    foreign = [name for name in present | going if (offer.host_id, name) not in own]
+    taken = any(name.rpartition("-")[0] == deployment.name for name in foreign)
+    return replace(
+        offer,
+        present=frozenset(present | neighbours),
+        taken_names=frozenset({deployment.name} if taken else ()),
+    )
 
 
 def _next_look(deployment: Deployment, slots: dict[int, Slot], picture: Picture) -> datetime | None:

@@ -72,8 +72,8 @@ def closed(offer: Offer, rules: Rules, name: str) -> str:
         return "it is away"
     if rules.engine and rules.engine not in offer.engines:
         return f"it has no engine {rules.engine}"
-    if name in offer.being_removed:
-        return "what had its place is still being removed there"
+    if name in offer.taken_names:
+        return "another instance has its name there"
     for other in rules.near:
         if other not in offer.present:
             return f"{other} is not there"

@@ -124,7 +124,7 @@ class Offer:
     """One host, as a place to run something.
 
     used, instances: of everything that is assigned to it, whatever its state. present: names of the asking tenant's
-    instances and deployments that are there. being_removed: names of its instances that are still to be removed there.
+    instances and deployments that are there. taken_names: of deployments that can have no instance there for now.
     absent_since: when it was last heard of, of a host that is away: it gets nothing new.
     """
 
@@ -141,7 +141,7 @@ class Offer:
     standing: Standing = Standing.OPEN
     absent_since: datetime | None = None
     present: frozenset[str] = frozenset()
-    being_removed: frozenset[str] = frozenset()
+    taken_names: frozenset[str] = frozenset()
 
     @property
     def label(self) -> str:

@@ -11,6 +11,7 @@ Hosts are grouped by their domains and kept in one heap a group, so 1,000 placem
 from __future__ import annotations
 
 import heapq
+import operator
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -33,7 +34,7 @@ def plan(
     movable: bool = True,
 ) -> Plan:
     """`held`: the host of each slot that has an instance. What they take is in the `used` of the offers. `name`: of
-    what a slot is, as `Offer.being_removed` has it. A slot whose host is not among the offers, does not fit any more or
+    what a slot is, as `Offer.taken_names` has it. A slot whose host is not among the offers, does not fit any more or
     is drained gets another one, unless it is not `movable`.
     """
     known = {offer.host_id: offer for offer in sorted(offers, key=lambda one: one.host_id)}
@@ -162,15 +163,19 @@ class _Board:
 
     def next_host(self) -> Offer | None:
         """The best host for one more, which then counts as taken. None: there is none."""
+        # What each spread lets a domain have before it gets one more.
+        ceilings = [
+            spread.max_skew - 1 + min((counts[each] for each in known), default=0)
+            for counts, known, spread in zip(self._counts, self._domains, self._rules.spread, strict=True)
+        ]
         best: tuple[tuple[int, ...], _Load, _Group] | None = None
         for group in self._groups.values():
-            if not self._level(group.domains):
+            fullness = tuple([counts[each] for counts, each in zip(self._counts, group.domains, strict=True)])
+            above = any(map(operator.gt, fullness, ceilings))
+            if above or (best is not None and fullness > best[0]):
                 continue
             top = self._top(group)
-            if top is None:
-                continue
-            fullness = tuple(counts[each] for counts, each in zip(self._counts, group.domains, strict=True))
-            if best is None or (fullness, top) < best[:2]:
+            if top is not None and (best is None or (fullness, top) < best[:2]):
                 best = fullness, top, group
         if best is None:
             return None
@@ -178,14 +183,6 @@ class _Board:
         self._taken[offer.host_id] += 1
         self.count(offer)
         return offer
-
-    def _level(self, domains: _Domains) -> bool:
-        """Whether one more there keeps every skew."""
-        for counts, known, spread, domain in zip(self._counts, self._domains, self._rules.spread, domains, strict=True):
-            poorest = min((counts[each] for each in known), default=0)
-            if counts[domain] + 1 - poorest > spread.max_skew:
-                return False
-        return True
 
     def _top(self, group: _Group) -> _Load | None:
         """The best host of the group that has room. Who has none now has none later in this plan, and what a host is

@@ -135,7 +135,7 @@ class World:
         leaving = {one.host_id for one, _ in self.instances.values() if one.desired_state is DesiredState.REMOVED}
         for host_id, offer in self.offers.items():
             gone = frozenset({"web"}) if host_id in leaving else frozenset()
-            self.offers[host_id] = replace(offer, being_removed=gone)
+            self.offers[host_id] = replace(offer, taken_names=gone)
 
     def check(self) -> None:
         twice = {name: n for name, n in Counter(self.names[one] for one in self.runs).items() if n > 1}

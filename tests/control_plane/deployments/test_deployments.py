@@ -339,6 +339,16 @@ async def test_what_cannot_be_meant_is_refused(service: DeploymentService, reque
     assert refused.value.facts["field"] == field
 
 
+async def test_a_host_where_somebody_has_its_name_is_passed_over(
+    service: DeploymentService, reading: DeploymentReading, instances: InstanceService, fleet: Fleet
+) -> None:
+    await instances.run(OPERATOR, run_request("east/e1", "west/w1", name="web-0"))
+    made = await service.create(OPERATOR, deployment(rules=Rules(2)))
+    view = await reading.get(VIEWER, made)
+    assert [slot.host for slot in view.slots] == ["east/e2"]
+    assert view.deployment.why.hosts["west/w1"] == "another instance has its name there"
+
+
 async def test_a_name_is_taken_once(service: DeploymentService, fleet: Fleet) -> None:
     await service.create(OPERATOR, deployment())
     with pytest.raises(DeploymentExists):
