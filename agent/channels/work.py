@@ -7,9 +7,9 @@ context that the driver gave, which ends what runs for it in the container.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from typing import NoReturn
 
 import structlog
 
@@ -23,6 +23,8 @@ from common.rpc_failures import pack
 from proto.agent.v1 import channels_pb2
 
 log = structlog.get_logger()
+
+_SIZE_AGAIN_SECONDS = (0.1, 0.4, 1.5)
 
 
 class NothingOnHost(NotFound):
@@ -75,9 +77,9 @@ class ChannelWork:
                         await line.send(piece)
                 return channels_pb2.ChannelEnd()
             case ExecOrder():
-                return await _converse(line, driver.execute(runtime_id, work))
+                return await _converse(line, driver.execute(runtime_id, work), work.terminal)
             case Size():
-                return await _converse(line, driver.console(runtime_id, work))
+                return await _converse(line, driver.console(runtime_id, work), work)
 
 
 async def _container(driver: RuntimeDriver, instance_id: str) -> str:
@@ -91,11 +93,13 @@ async def _container(driver: RuntimeDriver, instance_id: str) -> str:
     return max(found, key=lambda one: (one.state in LIVE_STATES, one.generation)).runtime_id
 
 
-async def _converse(line: HostLine, opening: AbstractAsyncContextManager[Session]) -> channels_pb2.ChannelEnd:
+async def _converse(
+    line: HostLine, opening: AbstractAsyncContextManager[Session], size: Size | None
+) -> channels_pb2.ChannelEnd:
     async with opening as session:
         await line.opened()
         async with asyncio.TaskGroup() as group:
-            others = [group.create_task(_type(line, session)), group.create_task(_resize(line, session))]
+            others = [group.create_task(_type(line, session)), group.create_task(_resize(line, session, size))]
             while (piece := await session.read()) is not None:
                 await line.send(piece)
             for other in others:
@@ -112,9 +116,20 @@ async def _type(line: HostLine, session: Session) -> None:
     await session.end_input()
 
 
-async def _resize(line: HostLine, session: Session) -> NoReturn:
+async def _resize(line: HostLine, session: Session, size: Size | None) -> None:
+    """Without a terminal there is nothing to do. The first size is given again: dockerd 20.10 loses one that comes while
+    the command begins, and says nothing.
+    """
+    if size is None:
+        return
+    pauses = [None, *_SIZE_AGAIN_SECONDS[::-1]]
     while True:
-        await session.resize(await line.resized())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(pauses.pop() if len(pauses) > 1 else None):
+                size = await line.resized()
+        # A command that just ended has no terminal any more, and an engine that is away says so when it is read.
+        with contextlib.suppress(Failure):
+            await session.resize(size)
 
 
 def _first(group: BaseExceptionGroup[Failure]) -> Failure:

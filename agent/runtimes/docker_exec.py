@@ -32,6 +32,7 @@ _END_OF_INPUT = b"\x04"  # what a person types for it at a terminal
 _END_SECONDS = 5.0
 _LOOK_SECONDS = 0.02
 _LONGEST_LOOK_SECONDS = 0.5
+_SIZE_TRIES = 25
 
 
 class DockerSession:
@@ -125,15 +126,28 @@ async def exec_session(
     session = DockerSession(calls, exec_id, order, reader, writer)
     try:
         if order.terminal is not None:
-            # A command that is over already has no terminal to speak of.
-            with contextlib.suppress(Failure):
-                await session.resize(order.terminal)
+            await _give_size(session, order.terminal)
         yield session
     finally:
         writer.close()
         with contextlib.suppress(OSError):
             await writer.wait_closed()
         await _end(session, runtime_id)
+
+
+async def _give_size(session: DockerSession, size: Size) -> None:
+    """The engine may refuse while the command begins; one that is over already has no terminal to speak of."""
+    with contextlib.suppress(Failure):
+        for _ in range(_SIZE_TRIES):
+            try:
+                await session.resize(size)
+            except Failure as failure:
+                log.info("a terminal has not got its size yet", error=str(failure))
+                if (await session.inspect()).get("ExitCode") is not None:
+                    return
+                await asyncio.sleep(_LOOK_SECONDS)
+            else:
+                return
 
 
 async def _end(session: DockerSession, runtime_id: str) -> None:

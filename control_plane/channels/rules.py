@@ -48,6 +48,12 @@ def check_size(size: TerminalSize) -> None:
         raise _wrong("terminal", f"is not from 1 x 1 to {_LARGEST_SIZE} x {_LARGEST_SIZE}")
 
 
+def dialable(address: str) -> str:
+    """`address` (host:port); "" where its host means every interface of whoever dials it."""
+    host = address.rpartition(":")[0].strip("[]")
+    return "" if host in ("", "0.0.0.0", "::") else address
+
+
 def audited_command(argv: Sequence[str]) -> dict[str, Any]:
     """The command as the trail keeps it: whole, or its beginning with the hash of the whole."""
     words, size = list(argv), len(json.dumps(list(argv)))

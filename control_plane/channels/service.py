@@ -16,7 +16,7 @@ from control_plane.channels.calls import Calls
 from control_plane.channels.exchange import Exchange
 from control_plane.channels.lines import Line
 from control_plane.channels.model import CommandWanted, ConsoleWanted, HostAway, LogsWanted, Wanted
-from control_plane.channels.rules import audited_command, check_command, check_size
+from control_plane.channels.rules import audited_command, check_command, check_size, dialable
 from control_plane.channels.wire import order_message
 from control_plane.database import Database
 from control_plane.fleet.hosts import Members
@@ -33,7 +33,9 @@ Again = Callable[[], Awaitable[Principal]]
 
 
 class ChannelService:
-    """`address`: host:port where hosts reach the attach listener of this very replica; "": the one they know."""
+    """`address`: host:port where hosts reach the attach listener of this very replica; "" or every interface: where
+    they attach.
+    """
 
     def __init__(
         self,
@@ -80,7 +82,7 @@ class ChannelService:
             line.still = still
             await self._record(principal, view, wanted)
             longest = self._exchange.limits.longest_seconds
-            order = order_message(line.id, secret, self.address(), instance.id, longest, wanted)
+            order = order_message(line.id, secret, dialable(self.address()), instance.id, longest, wanted)
             await self._calls.call(instance.host_id, order)
             await line.opened()
             log.info("channel opened", kind=_verb(wanted), instance=instance.id, user=principal.name, channel=line.id)

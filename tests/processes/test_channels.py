@@ -106,12 +106,10 @@ def test_commands_run_inside_with_outputs_input_and_exit_codes(site: Site) -> No
     assert site("exec", "-i", "talker", "cat", stdin=sent).stdout == sent
 
 
-def test_a_terminal_has_our_size_and_follows_it(site: Site) -> None:
+def test_a_terminal_follows_our_size(site: Site) -> None:
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (33, 101))
-    # dockerd gives a terminal its size only after the command began.
-    script = "until stty size 2>/dev/null; do sleep 0.1; done; read x; stty size"
-    command = site.longshore("exec", "-it", "talker", "sh", "-c", script)
+    command = site.longshore("exec", "-it", "talker", "sh", "-c", "echo begun; read x; stty size")
     os.set_blocking(ours, False)
     shown = b""
 
@@ -123,12 +121,13 @@ def test_a_terminal_has_our_size_and_follows_it(site: Site) -> None:
 
     with subprocess.Popen(command, env=site.environment, stdin=theirs, stdout=theirs, stderr=theirs) as process:
         try:
-            eventually(lambda: shows(b"33 101"), lambda: shown)
+            eventually(lambda: shows(b"begun"), lambda: shown, 15)
+            time.sleep(2.5)  # until nobody gives it its first size any more
             termios.tcsetwinsize(theirs, (20, 60))
             process.send_signal(signal.SIGWINCH)  # the terminal is not the one that controls the process
             time.sleep(0.5)  # the size is on its way, and nobody says when it has come
             os.write(ours, b"go\r")
-            eventually(lambda: shows(b"20 60"), lambda: shown)
+            eventually(lambda: shows(b"20 60"), lambda: shown, 15)
             assert process.wait(20) == 0
         finally:
             process.kill()

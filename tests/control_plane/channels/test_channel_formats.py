@@ -21,7 +21,7 @@ from control_plane.channels.model import (
     Stream,
     TerminalSize,
 )
-from control_plane.channels.rules import audited_command, check_command
+from control_plane.channels.rules import audited_command, check_command, dialable
 
 OUT, ERR = Stream.OUTPUT, Stream.ERRORS
 LOST = Ended(failure=ChannelLost("the host is gone", action="look at it"))
@@ -159,6 +159,12 @@ def test_a_command_that_no_engine_takes_never_reaches_one(wanted: CommandWanted,
     with pytest.raises(ChannelRequestInvalid) as refused:
         check_command(wanted)
     assert refused.value.facts["field"] == field
+
+
+def test_an_address_that_means_every_interface_is_none_to_dial() -> None:
+    assert dialable("10.0.0.1:8444") == "10.0.0.1:8444"
+    assert dialable("[2001:db8::1]:8444") == "[2001:db8::1]:8444"
+    assert [dialable(address) for address in ("0.0.0.0:8444", "[::]:8444", "")] == ["", "", ""]
 
 
 @given(st.lists(st.text(st.characters(exclude_categories=("Cs",)), max_size=200), min_size=1, max_size=150))
