@@ -20,7 +20,6 @@ from control_plane.instances.model import DesiredState
 from control_plane.instances.places import architecture_of
 from control_plane.instances.tables import instances
 
-
 Names = dict[str, set[str]]
 
 
