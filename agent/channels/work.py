@@ -117,8 +117,8 @@ async def _type(line: HostLine, session: Session) -> None:
 
 
 async def _resize(line: HostLine, session: Session, size: Size | None) -> None:
-    """Without a terminal there is nothing to do. The first size is given again: dockerd 20.10 loses one that comes while
-    the command begins, and says nothing.
+    """Without a terminal there is nothing to do. The first size is given again: dockerd 20.10 may lose one that comes
+    while the command begins, and say nothing.
     """
     if size is None:
         return
