@@ -42,7 +42,7 @@ class Tempo:
     poll_seconds: float = 30.0
     # Content tokens live for 24 h at least (control_plane/swarm/tokens.py); a full set renews them.
     full_set_seconds: float = 6 * 3600.0
-    # Of 5,000 that come at the same moment the last is heard after 16 s (benchmarks/fleet); 10 s sent half of them away.
+    # Of 5,000 that come at once the last is heard after 16 s (benchmarks/fleet); 10 s sent half of them away.
     hello_seconds: float = 30.0
 
 
