@@ -79,7 +79,7 @@ class DockerObjects:
         before = self.inspect_ours(client, order.successor_of) if order.successor_of else None
         arguments = container_arguments(order, image, labels_of(order, self._host_id))
         arguments["host_config"] = client.create_host_config(**host_arguments(order, self._network_mode))
-        document = dict(client.create_container_config(**arguments))
+        document = dict(client.create_container_config(**{"command": None, **arguments}))
         further: dict[str, Any] = {}
         if before is not None:
             document, further = succession(document, order.spec, before, _image_of(client, before))
