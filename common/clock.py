@@ -68,6 +68,11 @@ class ManualClock:
         self._now += timedelta(seconds=seconds)
         self._monotonic += seconds
 
+    @property
+    def sleeping(self) -> bool:
+        """Whether somebody waits for a later moment: what works in threads has come to its rest."""
+        return any(not future.done() for _, _, future in self._sleepers)
+
     async def advance(self, seconds: float) -> None:
         """Move time and let every sleeper whose deadline passed run, in order."""
         target = self._monotonic + seconds

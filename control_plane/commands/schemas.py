@@ -24,9 +24,14 @@ class CommandBody(BaseModel):
         return Wish(
             self.verb,
             self.id,
-            timedelta(seconds=min(self.begin_within_seconds, 1 << 30)),
-            timedelta(seconds=min(self.end_within_seconds, 1 << 30)),
+            _seconds(self.begin_within_seconds),
+            _seconds(self.end_within_seconds),
         )
+
+
+def _seconds(number: int) -> timedelta:
+    """What no timedelta can hold is outside of what is allowed anyway."""
+    return timedelta(seconds=max(0, min(number, 1 << 30)))
 
 
 class CommandListed(BaseModel):

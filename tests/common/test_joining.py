@@ -48,8 +48,8 @@ def waits(failure: Failure, rounds: int, lasted_seconds: float = 0.0) -> list[fl
     return [round(patience.after(failure, lasted_seconds), 2) for _ in range(rounds)]
 
 
-def test_waits_double_up_to_a_minute() -> None:
-    assert waits(Stale("a gap"), 9) == [0.5, 1, 2, 4, 8, 16, 32, 60, 60]
+def test_waits_double_to_four_seconds_for_ten_tries_and_then_to_a_minute() -> None:
+    assert waits(Stale("a gap"), 15) == [0.5, 1, 2, *[4] * 7, 8, 16, 32, 60, 60]
 
 
 def test_only_a_round_that_lasted_starts_the_count_anew() -> None:

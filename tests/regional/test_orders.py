@@ -15,6 +15,7 @@ from common.clock import SystemClock
 from common.content_token import ContentVerifier, TokenInvalid
 from common.errors import Stale
 from common.patience import RoundEnded
+from common.protocol_version import VERSION
 from proto.content.v1 import content_pb2
 from proto.regional.v1 import regional_pb2
 from regional.holdings import Holdings
@@ -299,6 +300,7 @@ async def test_hello_and_heartbeat_tell_the_present_generation(desks: Desks, sig
             swarm_url="http://h:2",
             peer_address="h:3",
             generation=4,
+            protocol_version=VERSION,
         )
         assert words.heartbeat_seconds(welcome(signer)) == 10
         assert words.heartbeat_seconds(order_set(1)) is None

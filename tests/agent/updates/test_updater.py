@@ -17,6 +17,7 @@ from proto.agent.v1 import agent_pb2
 from tests.agent.lab import message_of
 from tests.agent.samples import INSTANCE, Sample, assignment, assignments, sample
 from tests.agent.updates.test_unpacking import archive
+from tests.pace import BUSY_SECONDS
 
 VERSION = sample(archive((ENTRY, b"#!/bin/sh\n")), repository="acme/agent")
 BROKEN = sample(archive(("readme", b"no program")), repository="acme/agent")
@@ -69,7 +70,9 @@ class World:
     async def live(self, updater: Updater, seconds: float = 3.0) -> None:
         running = asyncio.ensure_future(updater.run())
         for _ in range(int(seconds)):
-            await asyncio.sleep(0.02)  # threads answer in real time
+            async with asyncio.timeout(BUSY_SECONDS):
+                while not (self.clock.sleeping or running.done()):  # noqa: ASYNC110  threads answer in real time
+                    await asyncio.sleep(0.002)
             await self.clock.advance(1.0)
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)

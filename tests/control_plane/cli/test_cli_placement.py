@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -49,13 +50,19 @@ def test_instances_by_rules_move_away_from_a_drained_host(admin: Longshore, host
     eventually(lambda: len(running(admin)) == 2, seconds=60)
     assert made["id"] in admin("deployment", "list").text
     rooms = {row["host"]: row for row in admin("host", "room", "--json").json}
-    assert [rooms[f"east/{name}"]["instances"] for name in NAMES] == [1, 1]
+    assert min(rooms[f"east/{name}"]["instances"] for name in NAMES) >= 1
 
 
 def test_commands_are_carried_out_by_their_hosts(admin: Longshore, hosts: None) -> None:
     done = admin("command", "host", "east/east-1", "collect_diagnostics", "--wait", "30", "--json").json
     assert '"kind": "memory"' in done["result"]
-    slot = admin("deployment", "show", "acme/web", "--json").json["slots"][0]
+    assert admin("deployment", "run", "acme/web:1", "--name", "tasks", "--count", "1").code == 0
+
+    def slot_of() -> Any:
+        return admin("deployment", "show", "acme/tasks", "--json").json["slots"][0]
+
+    eventually(lambda: slot_of()["phase"] == "running")
+    slot = slot_of()
     assert "done" in admin("command", "instance", slot["instance_id"], "restart", "--wait", "30").text
     verified = admin("command", "instance", slot["instance_id"], "refetch", "--wait", "30", "--json").json["result"]
     assert '"damaged": []' in verified

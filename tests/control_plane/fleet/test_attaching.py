@@ -167,7 +167,7 @@ async def test_facts_are_written_down_when_they_changed(plane: Plane, agent: Edg
 
     facts = host.facts  # type: ignore[attr-defined]
     assert (facts["architecture"], facts["cpus"]) == ("arm64", 4)
-    assert facts["engines"] == [{"kind": "docker", "version": "29"}]
+    assert facts["engines"] == [{"kind": "docker", "version": "29", "storage_driver": ""}]
 
 
 async def test_a_revoked_host_loses_its_stream_and_does_not_come_back(plane: Plane, agent: Edge) -> None:

@@ -22,7 +22,7 @@ from control_plane.database import Database
 from control_plane.events.memory import MemoryEventBus
 from control_plane.fleet import store_certificates, store_members
 from control_plane.fleet.authority import AuthorityBroken, ServerCertificates, open_authority, server_names
-from control_plane.fleet.certificates import BACKDATING, Issued, RequestInvalid, requested_key
+from control_plane.fleet.certificates import Issued, RequestInvalid, backdating, requested_key
 from control_plane.fleet.enrolment import Application, Enrolled, NameTaken
 from control_plane.fleet.join_tokens import JoinTokenExpired, JoinTokenGone, JoinTokenUsed, LifeInvalid
 from control_plane.fleet.model import AddressInvalid, IdcExists, IdcInUse, IdcUnknown, NameInvalid, State
@@ -67,7 +67,9 @@ async def test_an_enrolled_host_has_a_row_a_recorded_certificate_and_a_spent_tok
 
     certificate = x509.load_pem_x509_certificate(enrolled.issued.pem)
     assert certificate_name(enrolled.issued.pem) == Name("east", "host", enrolled.identity_id)
-    assert enrolled.issued.expires_at - enrolled.issued.issued_at == timedelta(hours=24) + BACKDATING
+    assert enrolled.issued.expires_at - enrolled.issued.issued_at == timedelta(hours=24) + backdating(
+        timedelta(hours=24)
+    )
     uses = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
     assert list(uses) == [ExtendedKeyUsageOID.CLIENT_AUTH]
     async with fleet.database.reading() as connection:
