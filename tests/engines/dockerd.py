@@ -32,7 +32,7 @@ IMAGE = "busybox:local"
 _READY_SECONDS = 60
 # A dockerd in the machine's namespace is lent to one test process at a time.
 _HOST_LOCK = Path("/tmp/lse-dockerd.lock")
-_HOST_LOCK_SECONDS = 60
+_HOST_LOCK_SECONDS = 100
 
 
 class DockerEngine:

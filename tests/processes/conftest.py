@@ -7,11 +7,28 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
 
 from benchmarks.links import Links, Plan, shaped_links
 from deploy.demo.fleet import Fleet, Idc, Node
 from tests.engines import EngineCannotRun
 from tests.engines.fixtures import running
+
+# They use the one dockerd that may live in the machine's network.
+_DOCKER = ("test_docker.py", "test_channels.py")
+
+
+class _OneDocker(LoadFileScheduling):
+    """A file's tests go to one worker, and so do those of all files that share an engine."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        scope = super()._split_scope(nodeid)
+        return "docker" if scope.endswith(_DOCKER) else scope
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFileScheduling | None:
+    return _OneDocker(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 def two_idcs(links: Links | None = None, hosts: int = 2) -> list[Idc]:

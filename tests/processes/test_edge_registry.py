@@ -4,6 +4,7 @@ whose disk damages what the edge still has.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -243,6 +244,16 @@ def test_skopeo_pulls_with_its_login_and_a_public_image_without(
     assert done.returncode == 0, done.stderr
 
 
+def heal(fleet: Fleet, healed: Callable[[], bool]) -> None:
+    """A pass that finds nobody who answers leaves it to the next one."""
+    for _ in range(3):
+        fleet.client.post("/api/v1/stores/scrub", {"repository": "acme/healed"})
+        with contextlib.suppress(AssertionError):
+            eventually(healed, 20)
+            return
+    assert healed()
+
+
 def test_a_blob_that_the_centre_lost_comes_back_from_the_edge(edge: Edge, fleet: Fleet, tmp_path: Path) -> None:
     blob, data = blob_of(7)
     push_blob(fleet, blob, "acme/healed:1")
@@ -254,8 +265,7 @@ def test_a_blob_that_the_centre_lost_comes_back_from_the_edge(edge: Edge, fleet:
             fleet.services["regional-east"].stop()
             eventually(lambda: fleet.client.every("/api/v1/regionals")[0]["state"] == "offline")
         stored.write_bytes(bytes(len(data)))
-        fleet.client.post("/api/v1/stores/scrub", {"repository": "acme/healed"})
-        eventually(lambda: stored.exists() and stored.read_bytes() == data)
+        heal(fleet, lambda: stored.exists() and stored.read_bytes() == data)
 
     def told() -> bool:
         found = fleet.client.call("GET", "/api/v1/audit", query={"operation": "registry.copy_healed"})["data"]
