@@ -77,6 +77,19 @@ def test_layers_become_one_directory(layout: Layout, tmp_path: Path) -> None:
         b"no archive",
         b"",
     ],
+    # An archive's bytes hold the second in which it was made: no name for a test.
+    ids=[
+        "above",
+        "linked above",
+        "symlink",
+        "device",
+        "hard link",
+        "no program",
+        "a directory",
+        "cut",
+        "noise",
+        "empty",
+    ],
 )
 def test_what_is_no_version_is_never_published(layout: Layout, tmp_path: Path, layer: bytes) -> None:
     with pytest.raises(VersionUnusable):
