@@ -139,7 +139,7 @@ async def test_a_replayed_order_never_goes_back(world: World) -> None:
 async def test_while_tried_it_is_well_once_attached_without_a_gap(world: World) -> None:
     digest = world.wish(VERSION)
     world.contents.take(VERSION)
-    order = Order(1, digest, "1.0", 3.0, 300.0)
+    order = Order(1, digest, "1.0", 3.5, 300.0)  # not at a look, of which there is one a second
     world.layout.write_state(State(last_order=1, trial=Trial(order, 1)))
     updater = world.updater(artifact=digest)
     await world.live(updater, 3)
