@@ -156,11 +156,12 @@ async def test_it_is_renewed_before_it_ends_and_peers_go_on(
     handle = await seeding(MemorySwarm(clock), process, metainfo, tmp_path / "seed", 1)
     first = handle.credentials
     assert first is not None
-    ends_at = PeerCertificate.read(first.certificate_pem).ends_at
+    certificate = PeerCertificate.read(first.certificate_pem)
+    life = certificate.ends_at - certificate.begins_at  # it began before it was made, for clocks that are late
     while handle.credentials == first:
         clock.tick(600)
         await process.keeper.round(lambda: [(TENANT, handle)])
-    assert LIFE * 0.19 < ends_at - clock.now() < LIFE * 0.51
+    assert life * 0.18 < certificate.ends_at - clock.now() < life * 0.51
     assert len(signer.asked) == 2
 
 
