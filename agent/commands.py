@@ -130,6 +130,7 @@ class Commands:
         except (Failure, OSError) as error:
             return replace(command, stage=Stage.FAILED, detail=str(error))
         except Exception:
+            # A defect in one deed must not end the agent, nor be begun again.
             log.exception("command broken", command=command.id, verb=command.verb.value)
             return replace(command, stage=Stage.FAILED, detail="a defect ended it; see the agent's log")
         return replace(command, stage=Stage.DONE, result=result if len(result) <= MOST_RESULT else "")

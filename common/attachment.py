@@ -35,6 +35,7 @@ from common.backoff import jittered
 from common.channels import identified_channel
 from common.clock import Clock
 from common.errors import Failure, Internal, Unauthenticated, Unavailable
+from common.failure_groups import first_of
 from common.lifecycle import being_cancelled
 from common.patience import OutboxOverflow, Patience, RoundEnded
 from common.protocol_version import require_spoken
@@ -256,9 +257,7 @@ def _reason(group: BaseExceptionGroup[Any], what: str) -> BaseException:
     expected, defects = group.split((Failure, OSError, grpc.aio.AioRpcError))
     if defects is not None or expected is None:
         return group
-    first: BaseException = expected
-    while isinstance(first, BaseExceptionGroup):
-        first = first.exceptions[0]
+    first = first_of(expected)
     if isinstance(first, Failure):
         return first
     if isinstance(first, grpc.aio.AioRpcError):

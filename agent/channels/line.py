@@ -15,6 +15,7 @@ import grpc.aio
 from agent.channels.orders import piece_message, size_of
 from agent.runtimes import Piece, Size
 from common.errors import Failure, Internal, Unavailable
+from common.failure_groups import first_of
 from common.flow import PIECE_BYTES, ReceiveWindow, SendWindow
 from common.rpc_failures import failure_of
 from proto.agent.v1 import channels_pb2
@@ -79,7 +80,7 @@ class HostLine:
                 await writer
                 await reader
         except* Failure as group_of_failures:
-            raise _first(group_of_failures) from None
+            raise first_of(group_of_failures) from None
 
     # For the work.
 
@@ -153,11 +154,3 @@ class HostLine:
             return
         initial, trailing = await self._call.initial_metadata(), await self._call.trailing_metadata()
         raise failure_of(grpc.aio.AioRpcError(code, initial, trailing, details=details), what)
-
-
-def _first(group: BaseExceptionGroup[Failure]) -> Failure:
-    found: BaseException = group
-    while isinstance(found, BaseExceptionGroup):
-        found = found.exceptions[0]
-    assert isinstance(found, Failure)  # noqa: S101  the group holds nothing else
-    return found

@@ -18,6 +18,7 @@ from agent.channels.orders import work_of
 from agent.model import LIVE_STATES
 from agent.runtimes import ExecOrder, LogQuery, RuntimeDriver, Session, Size
 from common.errors import Conflict, Failure, Internal, NotFound, RateLimited
+from common.failure_groups import first_of
 from common.lifecycle import being_cancelled
 from common.rpc_failures import pack
 from proto.agent.v1 import channels_pb2
@@ -54,7 +55,7 @@ class ChannelWork:
         try:
             return await self._done(line)
         except* Failure as group:
-            failure = _first(group)
+            failure = first_of(group)
         except* Exception as group:
             # A defect of a driver or a library must not end the agent because somebody looked at logs.
             log.error("a channel failed unexpectedly", instance=self._order.instance_id, exc_info=group)
@@ -130,11 +131,3 @@ async def _resize(line: HostLine, session: Session, size: Size | None) -> None:
         # A command that just ended has no terminal any more, and an engine that is away says so when it is read.
         with contextlib.suppress(Failure):
             await session.resize(size)
-
-
-def _first(group: BaseExceptionGroup[Failure]) -> Failure:
-    found: BaseException = group
-    while isinstance(found, BaseExceptionGroup):
-        found = found.exceptions[0]
-    assert isinstance(found, Failure)  # noqa: S101  the group holds nothing else
-    return found

@@ -16,6 +16,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from common.clock import Clock
 from common.errors import Failure, Unavailable
+from common.failure_groups import first_of
 from common.flow import SendWindow
 from control_plane.channels.formats import failure_document
 from control_plane.channels.frames import (
@@ -108,7 +109,7 @@ class Pump:
         except* (_Left, WebSocketDisconnect):
             pass
         except* Failure as group_of_failures:
-            raise _first(group_of_failures) from None
+            raise first_of(group_of_failures) from None
 
     async def _to_client(self) -> NoReturn:
         await self._socket.send_json({"type": "opened"})
@@ -164,11 +165,3 @@ async def _received(socket: WebSocket) -> str | bytes:
         raise WebSocketDisconnect(message.get("code", _NORMAL))
     text = message.get("text")
     return text if text is not None else message.get("bytes") or b""
-
-
-def _first(group: BaseExceptionGroup[Failure]) -> Failure:
-    found: BaseException = group
-    while isinstance(found, BaseExceptionGroup):
-        found = found.exceptions[0]
-    assert isinstance(found, Failure)  # noqa: S101  the group holds nothing else
-    return found

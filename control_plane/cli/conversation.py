@@ -22,6 +22,7 @@ from typing import Any, NoReturn
 import aiohttp
 
 from common.errors import Failure, Unavailable
+from common.failure_groups import first_of
 from common.flow import PIECE_BYTES, WINDOW_BYTES, ReceiveWindow, SendWindow
 from control_plane.cli.failures import failure_of
 
@@ -89,7 +90,7 @@ class Conversation:
                     if self._interactive:
                         group.create_task(self._type(socket))
             except BaseExceptionGroup as group_of_reasons:
-                reason = _first(group_of_reasons)
+                reason = first_of(group_of_reasons)
                 if isinstance(reason, _Ended):
                     return reason.code
                 raise reason from None
@@ -225,10 +226,3 @@ def _write_all(descriptor: int, data: bytes) -> None:
 
 def _broken() -> Unavailable:
     return Unavailable("the connection to the control plane broke", action="look at the instance, and try again")
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    found: BaseException = group
-    while isinstance(found, BaseExceptionGroup):
-        found = found.exceptions[0]
-    return found

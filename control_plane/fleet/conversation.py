@@ -19,6 +19,7 @@ import structlog
 from common.backoff import Backoff, jittered
 from common.clock import Clock
 from common.errors import Failure, Unavailable
+from common.failure_groups import first_of
 from common.generations import changes_between
 from common.protocol_version import NotUnderstood
 from control_plane.fleet.dialects import Dialect, Picture
@@ -227,7 +228,4 @@ def raise_first(group: BaseExceptionGroup[Any]) -> None:
         raise defects
     if closed is not None or failures is None:
         return
-    first: BaseException = failures
-    while isinstance(first, BaseExceptionGroup):
-        first = first.exceptions[0]
-    raise first
+    raise first_of(failures)
