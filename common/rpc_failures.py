@@ -67,6 +67,11 @@ _BY_STATUS: dict[grpc.StatusCode, type[Failure]] = {
 }
 
 
+# What the asyncio client of gRPC says of a call that ended while we wrote to it: it puts these words and INTERNAL over
+# the status that the server sent (grpc/grpc#36066). The call is over, and that is all that is known.
+_ENDED_WHILE_WRITING = "Internal error from Core"
+
+
 def kind_of(failure: Failure) -> type[Failure]:
     """The branch of the tree in common/errors.py that `failure` hangs on."""
     for ancestor in type(failure).__mro__:
@@ -117,6 +122,9 @@ def failure_of(error: grpc.aio.AioRpcError, what: str) -> Failure:
         if name == FAILURE_TRAILER and isinstance(value, bytes) and (found := unpack(value, status)) is not None:
             return found
     kind = _BY_STATUS.get(status, Internal)
-    detail = f"{what} failed: {error.details() or status.name}"[:_MAX_TEXT]
+    reason = error.details() or status.name
+    if reason == _ENDED_WHILE_WRITING:
+        kind, reason = Unavailable, "the peer ended the call while we wrote to it"
+    detail = f"{what} failed: {reason}"[:_MAX_TEXT]
     action = "it is tried again; check that the address can be reached" if issubclass(kind, Unavailable) else ""
     return kind(detail, action=action, status=status.name)

@@ -35,6 +35,9 @@ from control_plane.web.zero_copy import ZeroCopyProtocol
 
 log = structlog.get_logger()
 _GRACE_SECONDS = 5
+# Longer than proxies and clients keep an idle connection (nginx 60 s, Go 90 s): who is about to send should be the one
+# that closes, or a request meets a closing connection.
+_IDLE_SECONDS = 120
 _LARGEST_FRAME = 256 << 10
 
 
@@ -201,6 +204,7 @@ async def _http_listener(address: str, application: object, plane: ControlPlane)
         ws="websockets-sansio",
         ws_max_size=_LARGEST_FRAME,
         ws_per_message_deflate=False,
+        timeout_keep_alive=_IDLE_SECONDS,
         timeout_graceful_shutdown=_GRACE_SECONDS,
         # A proxy in front is believed only if it is told to us by `public.url`; X-Forwarded-* is not.
         proxy_headers=False,

@@ -181,7 +181,8 @@ async def test_a_server_that_hangs_up_at_once_is_a_round_that_ended(
 
     service.behave = hang_up
 
-    assert isinstance(await ending_of(attachment), RoundEnded)
+    # RoundEnded, or plain Unavailable when it hung up while Hello was written. Never a defect, never a refusal.
+    assert isinstance(await ending_of(attachment), Unavailable)
 
 
 async def test_nobody_at_the_address_is_unavailable(attachment: Attachment[Any, Any], handler: Handler) -> None:

@@ -52,7 +52,12 @@ class Crowd:
 
     async def ask(self, method: str, path: str, wanted: set[int], content: bytes | None = None) -> httpx.Response:
         headers = {"Content-Type": IMAGE} if "/manifests/" in path else {}
-        answer = await self.client.request(method, path, content=content, headers=headers)
+        began = asyncio.get_running_loop().time()
+        try:
+            answer = await self.client.request(method, path, content=content, headers=headers)
+        except httpx.TransportError as error:
+            error.add_note(f"{method} {path} after {asyncio.get_running_loop().time() - began:.1f} s")
+            raise
         if answer.status_code in BUSY:
             self.busy += 1
             assert int(answer.headers["Retry-After"]) >= 1
@@ -159,8 +164,7 @@ def _manifest(layers: list[bytes]) -> bytes:
 async def crowd_on(server: Installation) -> Crowd:
     with server.admin() as admin:
         authorization = admin.headers["Authorization"]
-    # The server closes what is idle for 5 s, and httpx keeps it just as long: they would meet.
-    limits = httpx.Limits(max_connections=PUSHERS + 16, keepalive_expiry=1)
+    limits = httpx.Limits(max_connections=PUSHERS + 16)
     async with httpx.AsyncClient(
         base_url=server.url, headers={"Authorization": authorization}, timeout=60, limits=limits
     ) as client:

@@ -61,7 +61,7 @@ async def _throw(address: str, data: bytes) -> None:
         writer.write_eof()
         async with asyncio.timeout(10):
             await reader.read()
-    except (ConnectionError, TimeoutError):
+    except OSError:  # also TimeoutError, and ENOTCONN where the listener has hung up already
         pass
     finally:
         writer.close()

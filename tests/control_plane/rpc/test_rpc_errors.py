@@ -62,6 +62,12 @@ def test_every_row_is_understood_without_its_trailer() -> None:
         assert "calling plane:1 failed: a proxy said no" in rebuilt.detail
 
 
+def test_a_call_that_ended_under_a_write_is_unavailable_whatever_grpc_calls_it() -> None:
+    failure = failure_of(error_of(grpc.StatusCode.INTERNAL, "Internal error from Core"), "the attachment to plane:1")
+    assert type(failure) is Unavailable
+    assert failure.detail == "the attachment to plane:1 failed: the peer ended the call while we wrote to it"
+
+
 def test_a_bare_failure_is_internal() -> None:
     assert status_of(Failure) is grpc.StatusCode.INTERNAL
 
