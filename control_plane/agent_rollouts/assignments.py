@@ -6,17 +6,14 @@ Invariant: as for preheats, a snapshot may hold a rollout that is newer than its
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from functools import partial
 
-from common.digest import Digest
 from common.gathering import Gathering
 from control_plane.agent_rollouts import store
 from control_plane.agent_rollouts.model import Rollout
 from control_plane.database import Database
 from control_plane.fleet.desired import AssignmentSnapshot, AssignmentSource
-from control_plane.instances.model import DesiredState, Instance, InstanceSpec
-from control_plane.instances.wire import MAXIMUM_DETAIL, assignment_of, observation_of, storable
-from control_plane.preheats.store import idc_of_host
+from control_plane.instances.model import HeldImage
+from control_plane.instances.wire import MAXIMUM_DETAIL, held_assignment, observation_of, storable
 from control_plane.swarm.tokens import ContentTokens
 from proto.agent.v1 import agent_pb2
 
@@ -40,17 +37,12 @@ class AgentRolloutAssignments:
         """Raises `HostUnknown`."""
         told = await self._inner.assignments(host_id)
         found = await self._asking.ask(host_id)
-        if found is None:
+        if found is None or found.architecture not in found.rollout.images:
             return told
-        rollout, architecture = found
-        if architecture not in rollout.images:
-            return told
-        async with self._database.reading() as connection:
-            idc = await idc_of_host(connection, host_id)
-        wish = self._assignment(rollout, architecture, host_id, idc)
-        return AssignmentSnapshot(told.generation, {**told.assignments, rollout.id: wish})
+        wish = self._assignment(found.rollout, found.architecture, host_id, found.idc)
+        return AssignmentSnapshot(told.generation, {**told.assignments, found.rollout.id: wish})
 
-    async def _told(self, host_ids: Sequence[str]) -> list[tuple[Rollout, str] | None]:
+    async def _told(self, host_ids: Sequence[str]) -> list[store.Told | None]:
         async with self._database.reading() as connection:
             found = await store.of_hosts(connection, host_ids)
         return [found.get(host_id) for host_id in host_ids]
@@ -88,22 +80,15 @@ class AgentRolloutAssignments:
                 await store.put_phases(unit.connection, host_id, news)
 
     def _assignment(self, rollout: Rollout, architecture: str, host_id: str, idc: str) -> agent_pb2.Assignment:
-        held = Instance(
+        held = HeldImage(
             id=rollout.id,
             tenant_id=rollout.tenant_id,
             tenant=rollout.tenant,
-            host_id=host_id,
-            idc_id="",
             name=f"agent-{rollout.id[-12:]}",
             image=rollout.images[architecture],
-            spec=InstanceSpec(),
-            desired_state=DesiredState.HELD,
             generation=rollout.order,
-            restart_nonce=0,
-            created_at=rollout.created_at,
-            updated_at=rollout.created_at,
         )
-        assignment = assignment_of(held, partial(self._mint, f"host/{host_id}", idc, rollout.tenant_id))
+        assignment = held_assignment(held, self._tokens.minting(f"host/{host_id}", idc, rollout.tenant_id))
         assignment.agent_update.CopyFrom(
             agent_pb2.AgentUpdate(
                 order=rollout.order,
@@ -113,6 +98,3 @@ class AgentRolloutAssignments:
             )
         )
         return assignment
-
-    def _mint(self, bearer: str, idc: str, tenant_id: str, digest: Digest) -> str:
-        return self._tokens.mint(bearer, idc, tenant_id, digest)

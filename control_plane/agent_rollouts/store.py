@@ -26,6 +26,15 @@ _ENDED = sorted(state.value for state in ENDED)
 
 
 @dataclass(frozen=True, slots=True)
+class Told:
+    """What one host was told: the rollout, the host's architecture as it was then, and the name of its IDC."""
+
+    rollout: Rollout
+    architecture: str
+    idc: str
+
+
+@dataclass(frozen=True, slots=True)
 class ToldRow:
     """A host that was told, as it is written down."""
 
@@ -155,15 +164,22 @@ async def hosts_of_newer(connection: AsyncConnection, order: int) -> frozenset[s
     return frozenset(rows)
 
 
-async def of_hosts(connection: AsyncConnection, host_ids: Collection[str]) -> dict[str, tuple[Rollout, str]]:
-    """By host: the newest that told it and is not cancelled, with the host's architecture as it was then."""
+async def of_hosts(connection: AsyncConnection, host_ids: Collection[str]) -> dict[str, Told]:
+    """By host: the newest that told it and is not cancelled."""
     rows = await connection.execute(
-        select(agent_rollouts, agent_rollout_hosts.c.architecture, agent_rollout_hosts.c.host_id)
+        select(
+            agent_rollouts,
+            agent_rollout_hosts.c.architecture,
+            agent_rollout_hosts.c.host_id,
+            idcs.c.name.label("idc_name"),
+        )
         .join(agent_rollout_hosts, agent_rollout_hosts.c.rollout_id == agent_rollouts.c.id)
+        .join(hosts, hosts.c.id == agent_rollout_hosts.c.host_id)
+        .join(idcs, idcs.c.id == hosts.c.idc_id)
         .where(agent_rollout_hosts.c.host_id.in_(host_ids), agent_rollouts.c.state != State.CANCELLED)
         .order_by(agent_rollouts.c.order_number)
     )
-    return {row.host_id: (_rollout(row), row.architecture) for row in rows}
+    return {row.host_id: Told(_rollout(row), row.architecture, row.idc_name) for row in rows}
 
 
 async def phases_of(

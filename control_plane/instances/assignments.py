@@ -8,11 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import structlog
 
-from common.digest import Digest
 from common.errors import Failure
 from common.gathering import Gathering
 from control_plane.database import Database, UnitOfWork
@@ -58,7 +56,9 @@ class InstanceAssignments:
         """Raises `HostUnknown`."""
         found = await self._asking.ask(host_id)
         assignments = {
-            instance.id: wire.assignment_of(instance, partial(self._mint, host_id, found.idc, instance.tenant_id))
+            instance.id: wire.assignment_of(
+                instance, self._tokens.minting(f"host/{host_id}", found.idc, instance.tenant_id)
+            )
             for instance in found.instances
         }
         return AssignmentSnapshot(found.generation, assignments)
@@ -125,9 +125,6 @@ class InstanceAssignments:
         for instance in gone:
             await forget(unit, instance, self._swarm)
             log.info("instance forgotten", instance=instance.id, host=instance.host_id)
-
-    def _mint(self, host_id: str, idc: str, tenant_id: str, digest: Digest) -> str:
-        return self._tokens.mint(f"host/{host_id}", idc, tenant_id, digest)
 
 
 def _asked(spoken: Sequence[_Said]) -> tuple[set[str], set[str]]:

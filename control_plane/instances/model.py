@@ -138,6 +138,18 @@ class InstanceImage:
 
 
 @dataclass(frozen=True, slots=True)
+class HeldImage:
+    """What a host is told to hold without an instance of it here. `id` and `generation` are those of the wish."""
+
+    id: str
+    tenant_id: str
+    tenant: str
+    name: str
+    image: InstanceImage
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
 class Instance:
     """The desired side. `generation` grows by one with every change of it."""
 

@@ -15,8 +15,10 @@ from control_plane.instances.model import (
     DesiredState,
     Health,
     HealthCheck,
+    HeldImage,
     ImageContent,
     Instance,
+    InstanceImage,
     InstanceSpec,
     Phase,
 )
@@ -64,16 +66,25 @@ def assignment_of(instance: Instance, mint: Mint) -> agent_pb2.Assignment:
         tenant=instance.tenant,
         name=instance.name,
         desired_state=_DESIRED[instance.desired_state],
-        image=agent_pb2.Image(
-            repository=instance.image.repository,
-            tag=instance.image.tag,
-            manifest=_content(instance.image.manifest, mint),
-            contents=[_content(content, mint) for content in instance.image.contents],
-        ),
+        image=_image(instance.image, mint),
         container=_container(instance.spec),
         restart_nonce=instance.restart_nonce,
         adopt=_adoption(instance.spec.adopt),
         stop_when_cut_off_seconds=instance.spec.stop_when_cut_off_seconds,
+    )
+
+
+def held_assignment(held: HeldImage, mint: Mint) -> agent_pb2.Assignment:
+    """An image that the host holds and runs nothing of, as if it were an instance that is only held."""
+    return agent_pb2.Assignment(
+        instance_id=held.id,
+        generation=held.generation,
+        tenant_id=held.tenant_id,
+        tenant=held.tenant,
+        name=held.name,
+        desired_state=_DESIRED[DesiredState.HELD],
+        image=_image(held.image, mint),
+        container=_container(InstanceSpec()),
     )
 
 
@@ -96,6 +107,15 @@ def observation_of(report: agent_pb2.InstanceReport) -> Observation | None:
 def storable(text: str, longest: int) -> str:
     """PostgreSQL takes no NUL in text."""
     return text.replace("\0", "\N{REPLACEMENT CHARACTER}")[:longest]
+
+
+def _image(image: InstanceImage, mint: Mint) -> agent_pb2.Image:
+    return agent_pb2.Image(
+        repository=image.repository,
+        tag=image.tag,
+        manifest=_content(image.manifest, mint),
+        contents=[_content(content, mint) for content in image.contents],
+    )
 
 
 def _content(content: ImageContent, mint: Mint) -> content_pb2.Content:

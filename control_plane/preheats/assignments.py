@@ -7,14 +7,12 @@ read after the generation, and every change of one counts a new generation, whic
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from functools import partial
 
-from common.digest import Digest
 from common.gathering import Gathering
 from control_plane.database import Database
 from control_plane.fleet.desired import AssignmentSnapshot, AssignmentSource
-from control_plane.instances.model import DesiredState, Instance, InstanceSpec
-from control_plane.instances.wire import MAXIMUM_DETAIL, assignment_of, observation_of, storable
+from control_plane.instances.model import HeldImage
+from control_plane.instances.wire import MAXIMUM_DETAIL, held_assignment, observation_of, storable
 from control_plane.preheats import store
 from control_plane.preheats.model import Preheat
 from control_plane.preheats.store import Chosen
@@ -82,24 +80,14 @@ class PreheatAssignments:
                 await store.put_phases(unit.connection, host_id, news)
 
     def _assignment(self, preheat: Preheat, architecture: str, host_id: str, idc: str) -> agent_pb2.Assignment:
-        held = Instance(
+        held = HeldImage(
             id=preheat.id,
             tenant_id=preheat.tenant_id,
             tenant=preheat.tenant,
-            host_id=host_id,
-            idc_id="",
             name=f"preheat-{preheat.id[-12:]}",
             image=preheat.images[architecture],
-            spec=InstanceSpec(),
-            desired_state=DesiredState.HELD,
             generation=preheat.generation,
-            restart_nonce=0,
-            created_at=preheat.created_at,
-            updated_at=preheat.created_at,
         )
-        assignment = assignment_of(held, partial(self._mint, f"host/{host_id}", idc, preheat.tenant_id))
+        assignment = held_assignment(held, self._tokens.minting(f"host/{host_id}", idc, preheat.tenant_id))
         assignment.effort = EFFORTS[preheat.effort]
         return assignment
-
-    def _mint(self, bearer: str, idc: str, tenant_id: str, digest: Digest) -> str:
-        return self._tokens.mint(bearer, idc, tenant_id, digest)

@@ -160,14 +160,6 @@ async def of_hosts(connection: AsyncConnection, host_ids: Collection[str]) -> di
     return chosen
 
 
-async def idc_of_host(connection: AsyncConnection, host_id: str) -> str:
-    """Its name."""
-    name = await connection.scalar(
-        select(idcs.c.name).join(hosts, hosts.c.idc_id == idcs.c.id).where(hosts.c.id == host_id)
-    )
-    return str(name or "")
-
-
 async def phases_of(
     connection: AsyncConnection, host_ids: Collection[str], ids: Collection[str]
 ) -> dict[str, dict[str, tuple[str, str]]]:

@@ -7,8 +7,9 @@ lives 24 to 36 hours: longer than any disconnection that a host shall survive wi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 from common.clock import Clock
 from common.content_token import ContentClaim, sign
@@ -42,6 +43,10 @@ class ContentTokens:
             claim = ContentClaim(bearer, idc, tenant_id, digest, start + LIFE)
             token = self._minted[question] = sign(claim, key.key_id, key.private)
         return token
+
+    def minting(self, bearer: str, idc: str, tenant_id: str) -> Callable[[Digest], str]:
+        """`mint` for one bearer and one tenant's contents."""
+        return partial(self.mint, bearer, idc, tenant_id)
 
     def verifying_keys(self) -> Mapping[str, bytes]:
         """Public keys in PEM by key id, for Welcome and for our own routes."""
