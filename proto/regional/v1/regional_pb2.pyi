@@ -10,6 +10,7 @@ from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from proto.content.v1 import content_pb2 as _content_pb2
 from proto.edge.v1 import edge_pb2 as _edge_pb2
+from proto.regional.v1 import machines_pb2 as _machines_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -54,6 +55,7 @@ class RegionalMessage(_message.Message):
     HEARTBEAT_FIELD_NUMBER: _builtins.int
     REPORTS_FIELD_NUMBER: _builtins.int
     PROBE_REPLY_FIELD_NUMBER: _builtins.int
+    MACHINES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hello(self) -> Global___Hello: ...
     @_builtins.property
@@ -62,6 +64,10 @@ class RegionalMessage(_message.Message):
     def reports(self) -> Global___Reports: ...
     @_builtins.property
     def probe_reply(self) -> Global___ProbeReply: ...
+    @_builtins.property
+    def machines(self) -> _machines_pb2.MachineReports:
+        """sequences of their own; the next only after the last was acknowledged"""
+
     def __init__(
         self,
         *,
@@ -69,12 +75,13 @@ class RegionalMessage(_message.Message):
         heartbeat: Global___Heartbeat | None = ...,
         reports: Global___Reports | None = ...,
         probe_reply: Global___ProbeReply | None = ...,
+        machines: _machines_pb2.MachineReports | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "heartbeat", b"heartbeat", "hello", b"hello", "probe_reply", b"probe_reply", "reports", b"reports"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "heartbeat", b"heartbeat", "hello", b"hello", "machines", b"machines", "probe_reply", b"probe_reply", "reports", b"reports"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "heartbeat", b"heartbeat", "hello", b"hello", "probe_reply", b"probe_reply", "reports", b"reports"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "heartbeat", b"heartbeat", "hello", b"hello", "machines", b"machines", "probe_reply", b"probe_reply", "reports", b"reports"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["hello", "heartbeat", "reports", "probe_reply"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["hello", "heartbeat", "reports", "probe_reply", "machines"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
@@ -234,6 +241,7 @@ class PlaneMessage(_message.Message):
     PROBE_FIELD_NUMBER: _builtins.int
     LIMITS_FIELD_NUMBER: _builtins.int
     RETURN_CONTENT_FIELD_NUMBER: _builtins.int
+    MACHINES_ACK_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def welcome(self) -> Global___Welcome: ...
     @_builtins.property
@@ -250,6 +258,8 @@ class PlaneMessage(_message.Message):
 
     @_builtins.property
     def return_content(self) -> _edge_pb2.ReturnContent: ...
+    @_builtins.property
+    def machines_ack(self) -> _machines_pb2.MachineReportsAck: ...
     def __init__(
         self,
         *,
@@ -260,12 +270,13 @@ class PlaneMessage(_message.Message):
         probe: Global___Probe | None = ...,
         limits: _content_pb2.Limits | None = ...,
         return_content: _edge_pb2.ReturnContent | None = ...,
+        machines_ack: _machines_pb2.MachineReportsAck | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "changes", b"changes", "limits", b"limits", "probe", b"probe", "reports_ack", b"reports_ack", "return_content", b"return_content", "set", b"set", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "changes", b"changes", "limits", b"limits", "machines_ack", b"machines_ack", "probe", b"probe", "reports_ack", b"reports_ack", "return_content", b"return_content", "set", b"set", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "changes", b"changes", "limits", b"limits", "probe", b"probe", "reports_ack", b"reports_ack", "return_content", b"return_content", "set", b"set", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "changes", b"changes", "limits", b"limits", "machines_ack", b"machines_ack", "probe", b"probe", "reports_ack", b"reports_ack", "return_content", b"return_content", "set", b"set", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["welcome", "set", "changes", "reports_ack", "probe", "limits", "return_content"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["welcome", "set", "changes", "reports_ack", "probe", "limits", "return_content", "machines_ack"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
@@ -349,18 +360,24 @@ class OrderSet(_message.Message):
 
     RESULTS_IN_FIELD_NUMBER: _builtins.int
     ORDERS_FIELD_NUMBER: _builtins.int
+    BOOT_TARGETS_FIELD_NUMBER: _builtins.int
     results_in: _builtins.int
     @_builtins.property
     def orders(self) -> _containers.RepeatedCompositeFieldContainer[Global___Order]: ...
+    @_builtins.property
+    def boot_targets(self) -> _containers.RepeatedCompositeFieldContainer[_machines_pb2.BootTarget]:
+        """one generation with the orders that bring what they boot"""
+
     def __init__(
         self,
         *,
         results_in: _builtins.int = ...,
         orders: _abc.Iterable[Global___Order] | None = ...,
+        boot_targets: _abc.Iterable[_machines_pb2.BootTarget] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["orders", b"orders", "results_in", b"results_in"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["boot_targets", b"boot_targets", "orders", b"orders", "results_in", b"results_in"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -374,12 +391,18 @@ class OrderChanges(_message.Message):
     RESULTS_IN_FIELD_NUMBER: _builtins.int
     CHANGED_FIELD_NUMBER: _builtins.int
     REMOVED_FIELD_NUMBER: _builtins.int
+    CHANGED_TARGETS_FIELD_NUMBER: _builtins.int
+    REMOVED_MACHINES_FIELD_NUMBER: _builtins.int
     applies_to: _builtins.int
     results_in: _builtins.int
     @_builtins.property
     def changed(self) -> _containers.RepeatedCompositeFieldContainer[Global___Order]: ...
     @_builtins.property
     def removed(self) -> _containers.RepeatedCompositeFieldContainer[Global___OrderKey]: ...
+    @_builtins.property
+    def changed_targets(self) -> _containers.RepeatedCompositeFieldContainer[_machines_pb2.BootTarget]: ...
+    @_builtins.property
+    def removed_machines(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
         self,
         *,
@@ -387,10 +410,12 @@ class OrderChanges(_message.Message):
         results_in: _builtins.int = ...,
         changed: _abc.Iterable[Global___Order] | None = ...,
         removed: _abc.Iterable[Global___OrderKey] | None = ...,
+        changed_targets: _abc.Iterable[_machines_pb2.BootTarget] | None = ...,
+        removed_machines: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["applies_to", b"applies_to", "changed", b"changed", "removed", b"removed", "results_in", b"results_in"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["applies_to", b"applies_to", "changed", b"changed", "changed_targets", b"changed_targets", "removed", b"removed", "removed_machines", b"removed_machines", "results_in", b"results_in"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
