@@ -88,6 +88,9 @@ class BootMap:
     loaders: Mapping[Firmware, str] = field(default_factory=lambda: LOADERS)
     machines: Mapping[str, Mapping[Firmware, str]] = field(default_factory=dict)
 
+    def knows(self, mac: str) -> bool:
+        return mac in self.machines
+
     def file_for(self, asker: Asker) -> BootFile | None:
         """None: no loader is known for this firmware, so it shall go on to its next boot device."""
         if asker.ipxe:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from ipaddress import IPv4Address, ip_address
 from pathlib import Path
@@ -13,9 +13,12 @@ import structlog
 
 from common.clock import Clock
 from common.lifecycle import Lifecycle
+from regional.boot_targets import BootMap
 from regional.dhcp.advertising import advertise, open_advertiser
+from regional.dhcp.choosing import Boots
 from regional.dhcp.committing import Committer
 from regional.dhcp.configuration import DhcpConfigurationInvalid, DhcpFile, load_file, proxy_on
+from regional.dhcp.events import Watch, nobody_watches
 from regional.dhcp.handler import Handler
 from regional.dhcp.lease_store import LeaseStore
 from regional.dhcp.leases import LeaseBook
@@ -27,20 +30,36 @@ from regional.metrics import Metrics
 from regional.settings import RegionalSettings
 
 log = structlog.get_logger()
+# From what the file says to what the answers say: whoever knows single machines stands in between.
+Choose = Callable[[BootMap], Boots]
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 async def start_dhcp(
-    settings: RegionalSettings, lifecycle: Lifecycle, clock: Clock, metrics: Metrics, api_port: int
+    settings: RegionalSettings,
+    lifecycle: Lifecycle,
+    clock: Clock,
+    metrics: Metrics,
+    api_port: int,
+    watch: Watch = nobody_watches,
+    choose: Choose = lambda said: said,
 ) -> None:
-    """If it is enabled. Raises `DhcpConfigurationInvalid`, `DhcpPortUnusable`, `LeasesNotStored`."""
+    """If it is enabled. `watch` is told what was answered to whom; it must neither wait nor raise. Raises
+    `DhcpConfigurationInvalid`, `DhcpPortUnusable`, `LeasesNotStored`.
+    """
     if settings.enable_dhcp:
-        await lifecycle.enter(_serving(settings, clock, lifecycle.spawn, metrics, api_port))
+        await lifecycle.enter(_serving(settings, clock, lifecycle.spawn, metrics, api_port, watch, choose))
 
 
 @asynccontextmanager
 async def _serving(
-    settings: RegionalSettings, clock: Clock, spawn: Spawn, metrics: Metrics, api_port: int
+    settings: RegionalSettings,
+    clock: Clock,
+    spawn: Spawn,
+    metrics: Metrics,
+    api_port: int,
+    watch: Watch,
+    choose: Choose,
 ) -> AsyncIterator[None]:
     file = await _file(settings)
     subnets = file.subnet_set(_own_address(settings))
@@ -48,10 +67,12 @@ async def _serving(
     book = LeaseBook(subnets)
     loaded = await asyncio.to_thread(store.load)
     running = book.restore(loaded.leases, clock.monotonic())
-    handler = Handler(subnets, book, file.boot_map(f"http://{settings.server_ip}:{api_port}"), file.limits.of_newcomers)
+    boot = choose(file.boot_map(f"http://{settings.server_ip}:{api_port}"))
+    handler = Handler(subnets, book, boot, file.limits.of_newcomers)
     server = DhcpServer(
         handler, book, Committer(store), NetworkProbe(), clock, spawn,
         lambda verdict: metrics.dhcp.labels(verdict).inc(), file.limits.of_client, file.limits.of_interface,
+        watch,
     )  # fmt: skip
     metrics.gauge("dhcp_leases", "Addresses that are offered, leased or in quarantine", lambda: float(len(book)))
     lines: list[Line] = []

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from regional.boot_targets import BootFile, BootMap
+from regional.boot_targets import BootFile
 from regional.dhcp import options as o
+from regional.dhcp.choosing import Boots
 from regional.dhcp.client import Client, client_of
 from regional.dhcp.leases import Lease, LeaseBook, State, Wish
 from regional.dhcp.packet import BROADCAST_FLAG, REQUEST, Packet
@@ -87,7 +88,7 @@ class _Case:
 class Handler:
     """`newcomers`: how often clients without a lease may come from one place, that is interface, relay and its port."""
 
-    def __init__(self, subnets: Subnets, book: LeaseBook, boot: BootMap, newcomers: Rate = UNLIMITED) -> None:
+    def __init__(self, subnets: Subnets, book: LeaseBook, boot: Boots, newcomers: Rate = UNLIMITED) -> None:
         self._subnets = subnets
         self._book = book
         self._boot = boot
@@ -143,7 +144,7 @@ class Handler:
             client.key,
             reservation.address if reservation else None,
             o.read_address(options.get(o.REQUESTED_ADDRESS)),
-            reservation is not None or client.mac in self._boot.machines,
+            reservation is not None or self._boot.knows(client.mac),
             client.circuit,
         )
         override = o.inside(options.get(o.RELAY_AGENT)).get(o.SERVER_OVERRIDE) if o.RELAY_AGENT in options else None

@@ -17,6 +17,7 @@ import structlog
 
 from common.clock import Clock
 from regional.dhcp.committing import Committer
+from regional.dhcp.events import Watch, nobody_watches, seen
 from regional.dhcp.handler import Arrival, Handler, Outcome, set_aside
 from regional.dhcp.leases import LeaseBook
 from regional.dhcp.packet import Packet, PacketInvalid, decode, encode
@@ -39,7 +40,9 @@ _LINES_OF_LOG = Rate(each_second=5, burst=50)
 
 
 class DhcpServer:
-    """`count` is told the verdict of every datagram. `of_client` and `of_interface` bound what is looked at."""
+    """`count` is told the verdict of every datagram, `watch` of every decision about somebody, after its answer left.
+    `of_client` and `of_interface` bound what is looked at.
+    """
 
     def __init__(
         self,
@@ -52,6 +55,7 @@ class DhcpServer:
         count: Count,
         of_client: Rate,
         of_interface: Rate,
+        watch: Watch = nobody_watches,
     ) -> None:
         self._handler = handler
         self._book = book
@@ -60,6 +64,7 @@ class DhcpServer:
         self._clock = clock
         self._spawn = spawn
         self._count = count
+        self._watch = watch
         self._clients = RateLimit(of_client)
         self._interfaces = RateLimit(of_interface)
         self._log_lines = RateLimit(_LINES_OF_LOG)
@@ -149,12 +154,13 @@ class DhcpServer:
 
     def _answer(self, line: Line, outcome: Outcome) -> None:
         self._tell(line, outcome)
-        if outcome.answer is None or outcome.to is None or outcome.subnet is None:
-            return
-        data = encode(outcome.answer, outcome.limit, outcome.overload)
-        # No route to a relay, a full buffer: the client asks again.
-        with suppress(OSError):
-            line.send(data, outcome.to, outcome.subnet.server)
+        if outcome.answer is not None and outcome.to is not None and outcome.subnet is not None:
+            data = encode(outcome.answer, outcome.limit, outcome.overload)
+            # No route to a relay, a full buffer: the client asks again.
+            with suppress(OSError):
+                line.send(data, outcome.to, outcome.subnet.server)
+        if (event := seen(outcome, line.interface)) is not None:
+            self._watch(event)
 
     def _tell(self, line: Line, outcome: Outcome) -> None:
         """One line for what an operator looks for when a machine does not boot; the rest at debug."""

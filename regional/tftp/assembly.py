@@ -11,9 +11,10 @@ from common.clock import Clock
 from common.lifecycle import Lifecycle
 from regional.settings import RegionalSettings
 from regional.tftp.boot_files import BootFiles, Directory, FirstOf
+from regional.tftp.events import Watch, nobody_watches
 from regional.tftp.metrics import TftpMetrics
-from regional.tftp.server import ServerLimits, TftpServer, serving
-from regional.tftp.terms import Limits
+from regional.tftp.server import TftpServer, serving
+from regional.tftp.terms import Limits, ServerLimits
 
 log = structlog.get_logger()
 
@@ -25,16 +26,17 @@ async def start_tftp(
     random: Callable[[], float],
     registry: CollectorRegistry,
     generated: Sequence[BootFiles] = (),
+    watch: Watch = nobody_watches,
 ) -> int | None:
-    """The UDP port, or None if it is not enabled. `generated` is asked before the directory. Raises
-    `TftpListenFailed`.
+    """The UDP port, or None if it is not enabled. `generated` is asked before the directory. `watch` is told
+    what was asked for and how it ended; it must neither wait nor raise. Raises `TftpListenFailed`.
     """
     if not settings.enable_tftp:
         return None
     terms = Limits(settings.tftp_block_bytes, settings.tftp_window_blocks, settings.tftp_rollover)
     limits = ServerLimits(settings.tftp_transfers, settings.tftp_transfers_per_client, settings.tftp_single_port, terms)
     files = FirstOf((*generated, Directory(settings.static_root)))
-    server = TftpServer(files, limits, clock, random, TftpMetrics(registry))
+    server = TftpServer(files, limits, clock, random, TftpMetrics(registry), watch)
     port = await lifecycle.enter(serving(server, settings.server_ip, settings.tftp_port, lifecycle.spawn))
     log.info("tftp listening", address=f"{settings.server_ip}:{port}", root=str(settings.static_root))
     return port

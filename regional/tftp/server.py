@@ -15,7 +15,6 @@ import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
@@ -23,13 +22,14 @@ import structlog
 from common.clock import Clock
 from common.errors import Denied, Failure, NotFound, Unavailable
 from regional.tftp.boot_files import BootFiles
+from regional.tftp.events import TftpSeen, Watch, nobody_watches
 from regional.tftp.metrics import TftpMetrics
 from regional.tftp.opening import Opener
 from regional.tftp.packet import ErrorCode, PacketMalformed, Refusal, Request, decode
 from regional.tftp.session import Address, Session, answer, refuse_stranger
 from regional.tftp.sockets import bound, make_room, pair, widen
 from regional.tftp.sources import Library
-from regional.tftp.terms import Limits
+from regional.tftp.terms import ServerLimits
 from regional.tftp.transfer import Transfer
 
 log = structlog.get_logger()
@@ -38,21 +38,13 @@ _TICK_SECONDS = 0.05
 _OPENERS = 16
 _BATCH = 256
 _RECEIVE_BYTES = 1024
-# An ERROR's text may be cut. Python takes what is under 512 bytes from its own pool.
+# An ERROR's text may be cut; Python has a pool for what is under 512 bytes.
 _ANSWER_BYTES = 256
 _TURN_SECONDS = 0.002
 
 
 class TftpListenFailed(Unavailable):
     code = "tftp_listen_failed"
-
-
-@dataclass(frozen=True)
-class ServerLimits:
-    transfers: int = 2000
-    per_client: int = 32
-    single_port: bool = False
-    terms: Limits = field(default_factory=Limits)
 
 
 class TftpServer:
@@ -65,8 +57,10 @@ class TftpServer:
         clock: Clock,
         random: Callable[[], float],
         metrics: TftpMetrics,
+        watch: Watch = nobody_watches,
     ) -> None:
         self._limits, self._clock, self._random, self._metrics = limits, clock, random, metrics
+        self._watch = watch
         self._library = Library()
         self._opener = Opener(files, self._library, limits.terms)
         self._poll = select.epoll()
@@ -187,10 +181,15 @@ class TftpServer:
             return  # a copy of a request that is being served: timers resend what was lost
         if session is not None:
             session.end("replaced", now)
-        busy = len(self._sessions) + len(self._opening)
-        if busy >= self._limits.transfers or self._per_client[client[0]] >= self._limits.per_client:
+        if (
+            len(self._sessions) + len(self._opening) >= self._limits.transfers
+            or self._per_client[client[0]] >= self._limits.per_client
+        ):
             self._metrics.errors.labels("crowded").inc()
-            log.debug("tftp request not taken", client=client[0], file=request.name[:200], transfers=busy)
+            self._watch(TftpSeen(client[0], request.name, "crowded"))
+            log.debug(
+                "tftp request not taken", client=client[0], file=request.name[:200], transfers=len(self._sessions)
+            )
             return
         self._opening[client] = request
         self._per_client[client[0]] += 1
@@ -241,13 +240,14 @@ class TftpServer:
             self._strangers[strangers.fileno()] = strangers
             for each in (endpoint, strangers):
                 self._poll.register(each.fileno(), select.EPOLLIN)
+        self._watch(TftpSeen(client[0], request.name, "began", options=transfer.terms.answered))
         session.pump(now)
         return True
 
     def _sockets(self, client: Address) -> tuple[socket.socket, socket.socket | None]:
         return (self._socket, None) if self._limits.single_port else pair(self._socket.getsockname()[0], client)
 
-    def _ended(self, session: Session, outcome: str) -> None:
+    def _ended(self, session: Session, outcome: str, seconds: float) -> None:
         self._metrics.transfers.labels(outcome).inc()
         self._metrics.sent.inc(session.acknowledged_bytes)
         self._metrics.resent.inc(session.transfer.resent)
@@ -259,6 +259,12 @@ class TftpServer:
             self._strangers.pop(session.strangers.fileno(), None)
             session.endpoint.close()  # which takes it out of the epoll
             session.strangers.close()
+        self._watch(
+            TftpSeen(
+                session.client[0], session.request.name, outcome, session.acknowledged_bytes, session.transfer.resent,
+                seconds, session.transfer.terms.answered,
+            )
+        )  # fmt: skip
 
     def _forget(self, client: Address) -> None:
         self._per_client[client[0]] -= 1
@@ -266,12 +272,13 @@ class TftpServer:
             del self._per_client[client[0]]
 
     def _not_found(self, client: Address, request: Request, failure: Failure) -> None:
+        error, reason = ErrorCode.UNDEFINED, "broken"
         if isinstance(failure, Denied):
-            self._refuse(client, ErrorCode.ACCESS, failure.detail, "denied")
+            error, reason = ErrorCode.ACCESS, "denied"
         elif isinstance(failure, NotFound):
-            self._refuse(client, ErrorCode.NOT_FOUND, failure.detail, "missing")
-        else:
-            self._refuse(client, ErrorCode.UNDEFINED, failure.detail, "broken")
+            error, reason = ErrorCode.NOT_FOUND, "missing"
+        self._refuse(client, error, failure.detail, reason)
+        self._watch(TftpSeen(client[0], request.name, reason))
         log.info("tftp request refused", client=client[0], file=request.name[:200], reason=str(failure))
 
     def _refuse(self, client: Address, error: ErrorCode, message: str, reason: str) -> None:

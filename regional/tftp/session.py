@@ -40,7 +40,7 @@ _MOST_SEGMENTED_BYTES = 65_000
 
 class Session:
     """`endpoint` is connected to the client and `strangers` on the same port, or it is the listener's and `strangers`
-    None. `ended(session, outcome)` is called once.
+    None. `ended(session, outcome, seconds)` is called once.
     """
 
     __slots__ = (
@@ -69,7 +69,7 @@ class Session:
         source: Source,
         transfer: Transfer,
         began: float,
-        ended: Callable[[Session, str], None],
+        ended: Callable[[Session, str, float], None],
     ) -> None:
         self.endpoint, self.strangers = endpoint, strangers
         self.client, self.request, self.source, self.transfer = client, request, source, transfer
@@ -170,7 +170,7 @@ class Session:
             resent=transfer.resent,
             milliseconds=round((now - self._began) * 1000, 1),
         )
-        self._ended(self, outcome)
+        self._ended(self, outcome, now - self._began)
 
     @property
     def acknowledged_bytes(self) -> int:

@@ -29,6 +29,16 @@ class Limits:
     longest_seconds: float = 3600.0
 
 
+@dataclass(frozen=True)
+class ServerLimits:
+    """`transfers` at once, `per_client` of them to one address. `single_port`: all from the listener's."""
+
+    transfers: int = 2000
+    per_client: int = 32
+    single_port: bool = False
+    terms: Limits = field(default_factory=Limits)
+
+
 @dataclass(frozen=True, slots=True)
 class Terms:
     """`answered`: the OACK's options; empty: data comes at once. `fixed_timeout`: the client set `timeout_seconds`."""

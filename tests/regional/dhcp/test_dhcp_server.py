@@ -15,6 +15,7 @@ from common.clock import SystemClock
 from common.lifecycle import Lifecycle
 from regional.dhcp import options as o
 from regional.dhcp.committing import Committer
+from regional.dhcp.events import DhcpSeen
 from regional.dhcp.lease_store import LeasesNotStored, LeaseStore
 from regional.dhcp.leases import Lease, LeaseBook
 from regional.dhcp.packet import Packet, decode, encode
@@ -23,7 +24,7 @@ from regional.dhcp.replies import Destination
 from regional.dhcp.server import DhcpServer
 from regional.dhcp.wire import Line, checksum, datagram
 
-from .packets import MAC, OTHER, book_of, discover, ip, request, subnet
+from .packets import MAC, OTHER, book_of, discover, firmware, ip, request, subnet
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,7 @@ class Bench:
     neighbours: Neighbours
     verdicts: Counter[str]
     client: socket.socket
+    seen: list[DhcpSeen]
 
     def tell(self, packet: Packet | bytes) -> None:
         data = packet if isinstance(packet, bytes) else encode(packet)
@@ -91,15 +93,16 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     book, handler = book_of(subnet(probe=True))
     disk = Disk(tmp_path / "leases", clock, "one")
     disk.load()
-    neighbours, verdicts = Neighbours("10.77.0.10"), Counter[str]()
+    neighbours, verdicts, seen = Neighbours("10.77.0.10"), Counter[str](), list[DhcpSeen]()
     async with Lifecycle() as lifecycle:
         server = DhcpServer(
             handler, book, Committer(disk), neighbours, clock, lifecycle.spawn,
             lambda verdict: verdicts.update([verdict]), Rate(20, 20), Rate(1000, 1000),
+            seen.append,
         )  # fmt: skip
         lifecycle.spawn("dhcp", server.serve([line]))
         await asyncio.sleep(0)
-        yield Bench(line, disk, book, neighbours, verdicts, client)
+        yield Bench(line, disk, book, neighbours, verdicts, client, seen)
     client.close()
     line.close()
     disk.close()
@@ -114,6 +117,24 @@ async def test_an_address_in_use_is_passed_over_and_only_a_new_one_is_asked_for(
     await bench.until(lambda: len(bench.line.sent) == 3)
     assert bench.neighbours.asked == [ip("10.77.0.10"), ip("10.77.0.11")]
     assert bench.verdicts["conflict"] == 1
+
+
+async def test_who_watches_is_told_what_was_answered_to_whom(bench: Bench) -> None:
+    bench.tell(discover(options=firmware(7)))
+    await bench.until(lambda: len(bench.seen) == 1)
+    bench.tell(request("10.77.0.11", options={o.ARCHITECTURE: b"\0\7", o.USER_CLASS: b"iPXE"}))
+    bench.tell(request("10.77.0.99", OTHER))
+    await bench.until(lambda: len(bench.seen) == 3)
+    mac = "52:54:00:12:34:56"
+    by_verdict = {each.verdict: each for each in bench.seen}
+    assert by_verdict["offer"] == DhcpSeen(
+        mac, "offer", "eth0", "10.77.0.11", boots=True, architectures=(7,), file="static/ipxe.efi"
+    )
+    script = "http://10.77.0.1:8081/boot/52-54-00-12-34-56.ipxe"
+    assert by_verdict["ack"] == DhcpSeen(
+        mac, "ack", "eth0", "10.77.0.11", boots=True, ipxe=True, architectures=(7,), file=script
+    )
+    assert by_verdict["nak"] == DhcpSeen(OTHER.hex(":"), "nak", "eth0")
 
 
 async def test_a_full_disk_promises_nothing_and_leaves_others_their_addresses(bench: Bench) -> None:

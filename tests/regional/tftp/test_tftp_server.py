@@ -19,10 +19,11 @@ from common.clock import SystemClock
 from common.errors import Denied
 from common.lifecycle import Lifecycle
 from regional.tftp.boot_files import BootFiles, Directory, FirstOf
+from regional.tftp.events import TftpSeen
 from regional.tftp.metrics import TftpMetrics
 from regional.tftp.packet import Ack, Data, OptionAck, Refusal, Request
-from regional.tftp.server import ServerLimits, TftpListenFailed, TftpServer, serving
-from regional.tftp.terms import Limits
+from regional.tftp.server import TftpListenFailed, TftpServer, serving
+from regional.tftp.terms import Limits, ServerLimits
 from tests.engines.fixtures import running
 from tests.engines.processes import installed_program
 
@@ -48,6 +49,7 @@ class Served:
     def __init__(self, server: TftpServer, registry: CollectorRegistry, host: str, port: int) -> None:
         self.server, self.registry, self.address = server, registry, (host, port)
         self.clients: list[Firmware] = []
+        self.seen: list[TftpSeen] = []
 
     def client(self) -> Firmware:
         self.clients.append(Firmware(self.address))
@@ -83,10 +85,14 @@ def serve(root: Path) -> Serve:
     ) -> AsyncIterator[Served]:
         registry = CollectorRegistry()
         found = files or FirstOf((Scripts(), Directory(root)))
-        server = TftpServer(found, limits or ServerLimits(), SystemClock(), random.random, TftpMetrics(registry))
+        seen: list[TftpSeen] = []
+        server = TftpServer(
+            found, limits or ServerLimits(), SystemClock(), random.random, TftpMetrics(registry), seen.append
+        )
         async with Lifecycle() as lifecycle:
             port = await lifecycle.enter(serving(server, host, 0, lifecycle.spawn))
             served = Served(server, registry, host, port)
+            served.seen = seen
             try:
                 yield served
             finally:
@@ -221,6 +227,16 @@ async def test_a_probe_of_the_size_is_no_failure(served: Served) -> None:
     assert await client.fetch("loader.efi", blksize=1468, windowsize=4) == LOADER
     assert served.count("transfers_total", outcome="probed") == 1
     assert served.count("transfers_total", outcome="aborted") == 0
+    client.ask("absent")
+    assert await client.refused() == 1
+    told = [(each.client, each.file, each.outcome, each.sent_bytes) for each in served.seen]
+    assert told == [
+        ("127.0.0.1", "loader.efi", "began", 0),
+        ("127.0.0.1", "loader.efi", "probed", 0),
+        ("127.0.0.1", "loader.efi", "began", 0),
+        ("127.0.0.1", "loader.efi", "completed", len(LOADER)),
+        ("127.0.0.1", "absent", "missing", 0),
+    ]
 
 
 async def test_a_repeated_request_begins_nothing_and_another_one_begins_anew(served: Served) -> None:
