@@ -1,8 +1,9 @@
 """A real dockerd with its own state and socket, and the image `busybox:local`, so that nothing is pulled from outside.
 
-Two ways to run it:
-- in a network namespace of its own (bridge, NAT and published ports work; the machine's firewall is untouched). What it
-  shall pull from must then listen inside too: start that with `DockerEngine.command_prefix`.
+Ways to run it:
+- in a network namespace of its own, or of a host of hosts.py (bridge, NAT and published ports work; the machine's
+  firewall is untouched). What it shall pull from must then listen inside too: start that with
+  `DockerEngine.command_prefix`.
 - in the machine's namespace without bridge and iptables: it reaches every loopback server of the tests, and its
   containers use the network `none` or `host`.
 
@@ -24,9 +25,9 @@ from docker.errors import DockerException
 
 from tests.engines import EngineCannotRun
 from tests.engines.busybox import root_file_system
-from tests.engines.namespaces import Namespace, network_namespace, same_network
+from tests.engines.namespaces import Network, network_namespace, same_network
 from tests.engines.processes import Process, find_program, wait_until
-from tests.engines.scratch import is_running, scratch_directory
+from tests.engines.scratch import is_running, remove, scratch_directory
 
 IMAGE = "busybox:local"
 _READY_SECONDS = 60
@@ -36,14 +37,13 @@ _HOST_LOCK_SECONDS = 100
 
 
 class DockerEngine:
-    """`host` is the DOCKER_HOST URL; `netns` the namespace file, None in the machine's own network."""
+    """`host` is the DOCKER_HOST URL. `network` is entered anew by every start."""
 
-    def __init__(self, directory: Path, namespace: Namespace | None, options: Sequence[str] = ()) -> None:
+    def __init__(self, directory: Path, network: Network | None, options: Sequence[str] = ()) -> None:
         self._directory = directory
         self._options = tuple(options)
         self._exec_root = directory / "exec"
-        self.netns = namespace.path if namespace else None
-        self.command_prefix = namespace.command_prefix if namespace else ()
+        self._network = network
         self.host = f"unix://{directory}/docker.sock"
         self.log = directory / "log"
         self._program = find_program("dockerd", "docker")
@@ -55,6 +55,15 @@ class DockerEngine:
         except BaseException:
             self.stop()
             raise
+
+    @property
+    def netns(self) -> Path | None:
+        """The namespace file; None in the machine's own network."""
+        return self._network.netns if self._network else None
+
+    @property
+    def command_prefix(self) -> tuple[str, ...]:
+        return self._network.command_prefix if self._network else ()
 
     def client(self) -> docker.DockerClient:
         """A client of the caller's, to be closed by the caller."""
@@ -68,6 +77,14 @@ class DockerEngine:
     def kill(self) -> None:
         """SIGKILL: containerd dies too, containers live on until the next `start`, which ends them."""
         self.process.kill()
+
+    def lose_power(self) -> None:
+        """dockerd, containerd and all containers are gone at once, and what is kept in memory; the disk and `start`
+        remain.
+        """
+        self.process.kill()
+        self._end_leftovers()
+        remove(self._exec_root)
 
     def start(self) -> None:
         self.process = self._launch()

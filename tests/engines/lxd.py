@@ -67,6 +67,11 @@ class LxdEngine:
             raise
 
     @property
+    def first_process(self) -> int:
+        """Of the machine, as processes outside of it count; another one after `reboot`."""
+        return self._first_process
+
+    @property
     def netns(self) -> Path:
         return Path(f"/proc/{self._first_process}/ns/net")
 

@@ -11,21 +11,39 @@ import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
 from tests.engines import EngineCannotRun
 from tests.engines.processes import Process, find_program, wait_until
 from tests.engines.scratch import scratch_directory
 
 
-class Namespace:
-    def __init__(self, holder: Process) -> None:
-        self._holder = holder
-        self.path = Path(f"/proc/{holder.pid}/ns/net")
+class Network(Protocol):
+    """A network to enter. It may be another one after the machine that has it was booted again."""
+
+    @property
+    def netns(self) -> Path: ...
 
     @property
     def command_prefix(self) -> tuple[str, ...]:
         """Put before a command, this runs it in the namespace; files, processes and cgroups are shared."""
-        return (find_program("nsenter", "tools"), f"--net={self.path}")
+        ...
+
+
+class Namespace:
+    """`pid` holds it."""
+
+    def __init__(self, holder: Process) -> None:
+        self.pid = holder.pid
+
+    @property
+    def netns(self) -> Path:
+        return Path(f"/proc/{self.pid}/ns/net")
+
+    @property
+    def command_prefix(self) -> tuple[str, ...]:
+        """Put before a command, this runs it in the namespace; files, processes and cgroups are shared."""
+        return (find_program("nsenter", "tools"), f"--net={self.netns}")
 
 
 @contextlib.contextmanager

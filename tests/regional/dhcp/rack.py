@@ -60,7 +60,7 @@ def rack() -> Iterator[Rack]:
         find_program(client, "dhcp")
     with network_namespace() as regional, network_namespace() as machines:
         subject = Rack(regional, machines)
-        peer = machines.path.parts[2]
+        peer = str(machines.pid)
         subject.run(regional, "ip", "link", "add", "eth0", "type", "veth", "peer", "name", "eth0", "netns", peer)
         subject.run(regional, "ip", "addr", "add", f"{SERVER}/24", "dev", "eth0")
         subject.run(regional, "ip", "link", "set", "eth0", "up")
