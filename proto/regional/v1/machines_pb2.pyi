@@ -203,6 +203,7 @@ class InstallIntent(_message.Message):
     BOOT_FIELD_NUMBER: _builtins.int
     DOCUMENTS_FIELD_NUMBER: _builtins.int
     OPERATIONS_FIELD_NUMBER: _builtins.int
+    PLACEHOLDER_NONCE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     task_id: _builtins.str
     attempt: _builtins.int
@@ -213,6 +214,8 @@ class InstallIntent(_message.Message):
     """not begun by then: never"""
     longest_seconds: _builtins.int
     """from its first boot to its end; longer: failed"""
+    placeholder_nonce: _builtins.str
+    """of all its texts (common/late_words.py)"""
     @_builtins.property
     def boot(self) -> Global___BootFiles:
         """absent: the regional's own installer environment (/static)"""
@@ -235,10 +238,11 @@ class InstallIntent(_message.Message):
         boot: Global___BootFiles | None = ...,
         documents: _abc.Iterable[Global___Document] | None = ...,
         operations: _abc.Iterable[Global___Operation] | None = ...,
+        placeholder_nonce: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["boot", b"boot"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "boot", b"boot", "documents", b"documents", "id", b"id", "longest_seconds", b"longest_seconds", "not_after_ms", b"not_after_ms", "operations", b"operations", "task_id", b"task_id", "tenant_id", b"tenant_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "boot", b"boot", "documents", b"documents", "id", b"id", "longest_seconds", b"longest_seconds", "not_after_ms", b"not_after_ms", "operations", b"operations", "placeholder_nonce", b"placeholder_nonce", "task_id", b"task_id", "tenant_id", b"tenant_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
