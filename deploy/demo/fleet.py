@@ -26,11 +26,12 @@ _PASSWORD = re.compile(r"admin password: (\S+)")
 
 @dataclass(frozen=True)
 class Node:
-    """A place where a service runs. `prefix` enters it."""
+    """A place where a service runs. `prefix` enters it; `arguments` are given to the service there alone."""
 
     name: str
     address: str = "127.0.0.1"
     prefix: tuple[str, ...] = ()
+    arguments: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,7 @@ class Fleet:
             [
                 "run",
                 *(f"--server={server or self.url}", f"--name={node.name}", f"--listen-host={node.address}"),
-                *(f"--join-token-file={token}", *self._runtime, *self._edge_arguments),
+                *(f"--join-token-file={token}", *self._runtime, *self._edge_arguments, *node.arguments),
             ],
         )
         service.launch()
