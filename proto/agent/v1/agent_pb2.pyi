@@ -10,6 +10,7 @@ from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from proto.agent.v1 import channels_pb2 as _channels_pb2
 from proto.agent.v1 import commands_pb2 as _commands_pb2
+from proto.agent.v1 import moves_pb2 as _moves_pb2
 from proto.content.v1 import content_pb2 as _content_pb2
 from proto.edge.v1 import edge_pb2 as _edge_pb2
 import builtins as _builtins
@@ -564,6 +565,7 @@ class Reports(_message.Message):
     CONTENTS_FIELD_NUMBER: _builtins.int
     OFFENCES_FIELD_NUMBER: _builtins.int
     COMMANDS_FIELD_NUMBER: _builtins.int
+    MOVES_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     @_builtins.property
     def instances(self) -> _containers.RepeatedCompositeFieldContainer[Global___InstanceReport]: ...
@@ -573,6 +575,8 @@ class Reports(_message.Message):
     def offences(self) -> _containers.RepeatedCompositeFieldContainer[Global___Offence]: ...
     @_builtins.property
     def commands(self) -> _containers.RepeatedCompositeFieldContainer[_commands_pb2.CommandReport]: ...
+    @_builtins.property
+    def moves(self) -> _containers.RepeatedCompositeFieldContainer[_moves_pb2.MoveReport]: ...
     def __init__(
         self,
         *,
@@ -581,10 +585,11 @@ class Reports(_message.Message):
         contents: _abc.Iterable[Global___ContentReport] | None = ...,
         offences: _abc.Iterable[Global___Offence] | None = ...,
         commands: _abc.Iterable[_commands_pb2.CommandReport] | None = ...,
+        moves: _abc.Iterable[_moves_pb2.MoveReport] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["commands", b"commands", "contents", b"contents", "instances", b"instances", "offences", b"offences", "sequence", b"sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["commands", b"commands", "contents", b"contents", "instances", b"instances", "moves", b"moves", "offences", b"offences", "sequence", b"sequence"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -964,6 +969,8 @@ class Assignment(_message.Message):
     EFFORT_FIELD_NUMBER: _builtins.int
     STOP_WHEN_CUT_OFF_SECONDS_FIELD_NUMBER: _builtins.int
     ADOPT_FIELD_NUMBER: _builtins.int
+    HAND_OVER_FIELD_NUMBER: _builtins.int
+    TAKE_OVER_FIELD_NUMBER: _builtins.int
     AGENT_UPDATE_FIELD_NUMBER: _builtins.int
     instance_id: _builtins.str
     generation: _builtins.int
@@ -988,6 +995,14 @@ class Assignment(_message.Message):
         """absent: none, but what a container's own label offers"""
 
     @_builtins.property
+    def hand_over(self) -> _moves_pb2.HandOver:
+        """with DESIRED_STATE_STOPPED: another host may copy what stands here"""
+
+    @_builtins.property
+    def take_over(self) -> _moves_pb2.TakeOver:
+        """it comes from another host: never made from its image, whatever is desired"""
+
+    @_builtins.property
     def agent_update(self) -> Global___AgentUpdate:
         """with DESIRED_STATE_HELD: this image is the agent that the host shall run"""
 
@@ -1006,11 +1021,13 @@ class Assignment(_message.Message):
         effort: _content_pb2.Effort.ValueType = ...,
         stop_when_cut_off_seconds: _builtins.int = ...,
         adopt: Global___AdoptionWish | None = ...,
+        hand_over: _moves_pb2.HandOver | None = ...,
+        take_over: _moves_pb2.TakeOver | None = ...,
         agent_update: Global___AgentUpdate | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["adopt", b"adopt", "agent_update", b"agent_update", "container", b"container", "image", b"image"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["adopt", b"adopt", "agent_update", b"agent_update", "container", b"container", "hand_over", b"hand_over", "image", b"image", "take_over", b"take_over"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adopt", b"adopt", "agent_update", b"agent_update", "container", b"container", "desired_state", b"desired_state", "effort", b"effort", "generation", b"generation", "image", b"image", "instance_id", b"instance_id", "name", b"name", "restart_nonce", b"restart_nonce", "stop_when_cut_off_seconds", b"stop_when_cut_off_seconds", "tenant", b"tenant", "tenant_id", b"tenant_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adopt", b"adopt", "agent_update", b"agent_update", "container", b"container", "desired_state", b"desired_state", "effort", b"effort", "generation", b"generation", "hand_over", b"hand_over", "image", b"image", "instance_id", b"instance_id", "name", b"name", "restart_nonce", b"restart_nonce", "stop_when_cut_off_seconds", b"stop_when_cut_off_seconds", "take_over", b"take_over", "tenant", b"tenant", "tenant_id", b"tenant_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -56,6 +56,7 @@ class OpenChannel(_message.Message):
     LOGS_FIELD_NUMBER: _builtins.int
     EXECUTE_FIELD_NUMBER: _builtins.int
     CONSOLE_FIELD_NUMBER: _builtins.int
+    EXPORT_FIELD_NUMBER: _builtins.int
     channel_id: _builtins.str
     secret: _builtins.str
     """for this one call"""
@@ -70,6 +71,8 @@ class OpenChannel(_message.Message):
     def execute(self) -> Global___ExecuteCommand: ...
     @_builtins.property
     def console(self) -> Global___OpenConsole: ...
+    @_builtins.property
+    def export(self) -> Global___ExportArchive: ...
     def __init__(
         self,
         *,
@@ -81,12 +84,13 @@ class OpenChannel(_message.Message):
         logs: Global___ReadLogs | None = ...,
         execute: Global___ExecuteCommand | None = ...,
         console: Global___OpenConsole | None = ...,
+        export: Global___ExportArchive | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["console", b"console", "execute", b"execute", "logs", b"logs", "what", b"what"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["console", b"console", "execute", b"execute", "export", b"export", "logs", b"logs", "what", b"what"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "channel_id", b"channel_id", "console", b"console", "execute", b"execute", "instance_id", b"instance_id", "logs", b"logs", "longest_seconds", b"longest_seconds", "secret", b"secret", "what", b"what"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "channel_id", b"channel_id", "console", b"console", "execute", b"execute", "export", b"export", "instance_id", b"instance_id", "logs", b"logs", "longest_seconds", b"longest_seconds", "secret", b"secret", "what", b"what"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_what: _TypeAlias = _typing.Literal["logs", "execute", "console"]  # noqa: Y015
+    _WhichOneofReturnType_what: _TypeAlias = _typing.Literal["logs", "execute", "console", "export"]  # noqa: Y015
     _WhichOneofArgType_what: _TypeAlias = _typing.Literal["what", b"what"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_what) -> _WhichOneofReturnType_what | None: ...
 
@@ -211,6 +215,27 @@ class OpenConsole(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___OpenConsole: _TypeAlias = OpenConsole  # noqa: Y015
+
+@_typing.final
+class ExportArchive(_message.Message):
+    """All of it as one archive, in pieces of output; its command need not run."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WITH_SNAPSHOTS_FIELD_NUMBER: _builtins.int
+    with_snapshots: _builtins.bool
+    def __init__(
+        self,
+        *,
+        with_snapshots: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["with_snapshots", b"with_snapshots"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportArchive: _TypeAlias = ExportArchive  # noqa: Y015
 
 @_typing.final
 class TerminalSize(_message.Message):

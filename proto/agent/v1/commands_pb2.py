@@ -24,21 +24,21 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dproto/agent/v1/commands.proto\x12\x12longshore.agent.v1\"L\n\x08\x43ommands\x12-\n\x08\x63ommands\x18\x01 \x03(\x0b\x32\x1b.longshore.agent.v1.Command\x12\x11\n\tcancelled\x18\x02 \x03(\t\"\x9b\x01\n\x07\x43ommand\x12\x12\n\ncommand_id\x18\x01 \x01(\t\x12-\n\x04verb\x18\x02 \x01(\x0e\x32\x1f.longshore.agent.v1.CommandVerb\x12\x13\n\x0binstance_id\x18\x03 \x01(\t\x12\x1c\n\x14\x62\x65gin_within_seconds\x18\x04 \x01(\x01\x12\x1a\n\x12\x65nd_within_seconds\x18\x05 \x01(\x01\"t\n\rCommandReport\x12\x12\n\ncommand_id\x18\x01 \x01(\t\x12/\n\x05state\x18\x02 \x01(\x0e\x32 .longshore.agent.v1.CommandState\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\x12\x0e\n\x06result\x18\x04 \x01(\t*\xa3\x01\n\x0b\x43ommandVerb\x12\x1c\n\x18\x43OMMAND_VERB_UNSPECIFIED\x10\x00\x12\x18\n\x14\x43OMMAND_VERB_RESTART\x10\x01\x12\x18\n\x14\x43OMMAND_VERB_REFETCH\x10\x02\x12\x1c\n\x18\x43OMMAND_VERB_PRUNE_CACHE\x10\x03\x12$\n COMMAND_VERB_COLLECT_DIAGNOSTICS\x10\x04*\xd2\x01\n\x0c\x43ommandState\x12\x1d\n\x19\x43OMMAND_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x43OMMAND_STATE_ACCEPTED\x10\n\x12\x16\n\x12\x43OMMAND_STATE_DONE\x10\x14\x12\x18\n\x14\x43OMMAND_STATE_FAILED\x10\x1e\x12\x1d\n\x19\x43OMMAND_STATE_INTERRUPTED\x10(\x12\x19\n\x15\x43OMMAND_STATE_EXPIRED\x10\x32\x12\x1b\n\x17\x43OMMAND_STATE_CANCELLED\x10<b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dproto/agent/v1/commands.proto\x12\x12longshore.agent.v1\"L\n\x08\x43ommands\x12-\n\x08\x63ommands\x18\x01 \x03(\x0b\x32\x1b.longshore.agent.v1.Command\x12\x11\n\tcancelled\x18\x02 \x03(\t\"\xad\x01\n\x07\x43ommand\x12\x12\n\ncommand_id\x18\x01 \x01(\t\x12-\n\x04verb\x18\x02 \x01(\x0e\x32\x1f.longshore.agent.v1.CommandVerb\x12\x13\n\x0binstance_id\x18\x03 \x01(\t\x12\x1c\n\x14\x62\x65gin_within_seconds\x18\x04 \x01(\x01\x12\x1a\n\x12\x65nd_within_seconds\x18\x05 \x01(\x01\x12\x10\n\x08\x61rgument\x18\x06 \x01(\t\"t\n\rCommandReport\x12\x12\n\ncommand_id\x18\x01 \x01(\t\x12/\n\x05state\x18\x02 \x01(\x0e\x32 .longshore.agent.v1.CommandState\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\x12\x0e\n\x06result\x18\x04 \x01(\t*\xa4\x02\n\x0b\x43ommandVerb\x12\x1c\n\x18\x43OMMAND_VERB_UNSPECIFIED\x10\x00\x12\x18\n\x14\x43OMMAND_VERB_RESTART\x10\x01\x12\x18\n\x14\x43OMMAND_VERB_REFETCH\x10\x02\x12\x1c\n\x18\x43OMMAND_VERB_PRUNE_CACHE\x10\x03\x12$\n COMMAND_VERB_COLLECT_DIAGNOSTICS\x10\x04\x12\x19\n\x15\x43OMMAND_VERB_SNAPSHOT\x10\x05\x12\x1f\n\x1b\x43OMMAND_VERB_LIST_SNAPSHOTS\x10\x06\x12!\n\x1d\x43OMMAND_VERB_RESTORE_SNAPSHOT\x10\x07\x12 \n\x1c\x43OMMAND_VERB_DELETE_SNAPSHOT\x10\x08*\xd2\x01\n\x0c\x43ommandState\x12\x1d\n\x19\x43OMMAND_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x43OMMAND_STATE_ACCEPTED\x10\n\x12\x16\n\x12\x43OMMAND_STATE_DONE\x10\x14\x12\x18\n\x14\x43OMMAND_STATE_FAILED\x10\x1e\x12\x1d\n\x19\x43OMMAND_STATE_INTERRUPTED\x10(\x12\x19\n\x15\x43OMMAND_STATE_EXPIRED\x10\x32\x12\x1b\n\x17\x43OMMAND_STATE_CANCELLED\x10<b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'proto.agent.v1.commands_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_COMMANDVERB']._serialized_start=408
-  _globals['_COMMANDVERB']._serialized_end=571
-  _globals['_COMMANDSTATE']._serialized_start=574
-  _globals['_COMMANDSTATE']._serialized_end=784
+  _globals['_COMMANDVERB']._serialized_start=426
+  _globals['_COMMANDVERB']._serialized_end=718
+  _globals['_COMMANDSTATE']._serialized_start=721
+  _globals['_COMMANDSTATE']._serialized_end=931
   _globals['_COMMANDS']._serialized_start=53
   _globals['_COMMANDS']._serialized_end=129
   _globals['_COMMAND']._serialized_start=132
-  _globals['_COMMAND']._serialized_end=287
-  _globals['_COMMANDREPORT']._serialized_start=289
-  _globals['_COMMANDREPORT']._serialized_end=405
+  _globals['_COMMAND']._serialized_end=305
+  _globals['_COMMANDREPORT']._serialized_start=307
+  _globals['_COMMANDREPORT']._serialized_end=423
 # @@protoc_insertion_point(module_scope)

@@ -34,6 +34,14 @@ class _CommandVerbEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CommandVe
     """the host: drop every content that nothing assigned needs"""
     COMMAND_VERB_COLLECT_DIAGNOSTICS: _CommandVerb.ValueType  # 4
     """the host: say what it is, what it runs and what hinders it"""
+    COMMAND_VERB_SNAPSHOT: _CommandVerb.ValueType  # 5
+    """an instance: keep its disk as it is, by `argument` as its name"""
+    COMMAND_VERB_LIST_SNAPSHOTS: _CommandVerb.ValueType  # 6
+    """an instance"""
+    COMMAND_VERB_RESTORE_SNAPSHOT: _CommandVerb.ValueType  # 7
+    """an instance: its disk as it was; it runs again afterwards if it is wanted running"""
+    COMMAND_VERB_DELETE_SNAPSHOT: _CommandVerb.ValueType  # 8
+    """an instance"""
 
 class CommandVerb(_CommandVerb, metaclass=_CommandVerbEnumTypeWrapper): ...
 
@@ -46,6 +54,14 @@ COMMAND_VERB_PRUNE_CACHE: CommandVerb.ValueType  # 3
 """the host: drop every content that nothing assigned needs"""
 COMMAND_VERB_COLLECT_DIAGNOSTICS: CommandVerb.ValueType  # 4
 """the host: say what it is, what it runs and what hinders it"""
+COMMAND_VERB_SNAPSHOT: CommandVerb.ValueType  # 5
+"""an instance: keep its disk as it is, by `argument` as its name"""
+COMMAND_VERB_LIST_SNAPSHOTS: CommandVerb.ValueType  # 6
+"""an instance"""
+COMMAND_VERB_RESTORE_SNAPSHOT: CommandVerb.ValueType  # 7
+"""an instance: its disk as it was; it runs again afterwards if it is wanted running"""
+COMMAND_VERB_DELETE_SNAPSHOT: CommandVerb.ValueType  # 8
+"""an instance"""
 Global___CommandVerb: _TypeAlias = CommandVerb  # noqa: Y015
 
 class _CommandState:
@@ -122,6 +138,7 @@ class Command(_message.Message):
     INSTANCE_ID_FIELD_NUMBER: _builtins.int
     BEGIN_WITHIN_SECONDS_FIELD_NUMBER: _builtins.int
     END_WITHIN_SECONDS_FIELD_NUMBER: _builtins.int
+    ARGUMENT_FIELD_NUMBER: _builtins.int
     command_id: _builtins.str
     verb: Global___CommandVerb.ValueType
     instance_id: _builtins.str
@@ -130,6 +147,8 @@ class Command(_message.Message):
     """after it was received; not to be begun later"""
     end_within_seconds: _builtins.float
     """after it was begun; given up then"""
+    argument: _builtins.str
+    """what the verb says of it; empty for most"""
     def __init__(
         self,
         *,
@@ -138,10 +157,11 @@ class Command(_message.Message):
         instance_id: _builtins.str = ...,
         begin_within_seconds: _builtins.float = ...,
         end_within_seconds: _builtins.float = ...,
+        argument: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["begin_within_seconds", b"begin_within_seconds", "command_id", b"command_id", "end_within_seconds", b"end_within_seconds", "instance_id", b"instance_id", "verb", b"verb"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["argument", b"argument", "begin_within_seconds", b"begin_within_seconds", "command_id", b"command_id", "end_within_seconds", b"end_within_seconds", "instance_id", b"instance_id", "verb", b"verb"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
