@@ -204,6 +204,7 @@ class InstallIntent(_message.Message):
     DOCUMENTS_FIELD_NUMBER: _builtins.int
     OPERATIONS_FIELD_NUMBER: _builtins.int
     PLACEHOLDER_NONCE_FIELD_NUMBER: _builtins.int
+    CONSUMED_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     task_id: _builtins.str
     attempt: _builtins.int
@@ -216,6 +217,8 @@ class InstallIntent(_message.Message):
     """from its first boot to its end; longer: failed"""
     placeholder_nonce: _builtins.str
     """of all its texts (common/late_words.py)"""
+    consumed: _builtins.bool
+    """the control plane heard that it was begun; who knows nothing of it (another regional,"""
     @_builtins.property
     def boot(self) -> Global___BootFiles:
         """absent: the regional's own installer environment (/static)"""
@@ -239,10 +242,11 @@ class InstallIntent(_message.Message):
         documents: _abc.Iterable[Global___Document] | None = ...,
         operations: _abc.Iterable[Global___Operation] | None = ...,
         placeholder_nonce: _builtins.str = ...,
+        consumed: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["boot", b"boot"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "boot", b"boot", "documents", b"documents", "id", b"id", "longest_seconds", b"longest_seconds", "not_after_ms", b"not_after_ms", "operations", b"operations", "placeholder_nonce", b"placeholder_nonce", "task_id", b"task_id", "tenant_id", b"tenant_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "boot", b"boot", "consumed", b"consumed", "documents", b"documents", "id", b"id", "longest_seconds", b"longest_seconds", "not_after_ms", b"not_after_ms", "operations", b"operations", "placeholder_nonce", b"placeholder_nonce", "task_id", b"task_id", "tenant_id", b"tenant_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
