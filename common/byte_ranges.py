@@ -1,12 +1,16 @@
 """Which bytes of a representation a request asks for (RFC 9110 sections 13 and 14); pure.
 
-One range at a time: several ranges in one header are answered with the whole, as section 14.2 permits, because no
-client of ours asks for them and `multipart/byteranges` is a known way to multiply a server's work.
+`requested_span` knows one range: several in one header are answered with the whole, as section 14.2 permits.
+`requested_spans` gives several, for package clients (zchunk asks for the changed parts of an index in one request).
+Invariant of it: the spans together are never longer than the representation, so many ranges multiply no work.
 """
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import format_datetime, parsedate_to_datetime
@@ -15,6 +19,11 @@ from common.errors import Invalid
 
 # 18 digits: beyond every file, and int() of an unbounded header would cost quadratic time.
 _RANGE = re.compile(r"bytes=\s*(\d{0,18})-(\d{0,18})\s*", re.ASCII | re.IGNORECASE)
+
+
+_RANGES = re.compile(r"bytes=(.*)", re.ASCII | re.IGNORECASE)
+# librepo, the downloader of dnf, begins with 256 and halves when it is refused.
+_MOST_RANGES = 256
 
 
 class RangeUnsatisfiable(Invalid):
@@ -60,6 +69,38 @@ def requested_span(header: str | None, size: int) -> Span | None:
             f"{header} is not within the {size} bytes of the content", action="ask for a range within it", size=size
         )
     return Span(start, end)
+
+
+def requested_spans(header: str | None, size: int) -> tuple[Span, ...] | None:
+    """As `requested_span`, for one or several ranges, in the order asked for. None: the whole, also for ranges that
+    are too many or overlap. What is behind the end is left out; raises `RangeUnsatisfiable` if nothing is left.
+    """
+    match = _RANGES.fullmatch(header) if header else None
+    parts = match[1].split(",", _MOST_RANGES) if match else []
+    if len(parts) < 2:
+        single = requested_span(header, size)
+        return None if single is None else (single,)
+    if len(parts) > _MOST_RANGES or not all(_RANGE.fullmatch(f"bytes={part}") for part in parts):
+        return None
+    spans: list[Span] = []
+    for part in parts:
+        with contextlib.suppress(RangeUnsatisfiable):
+            span = requested_span(f"bytes={part}", size)
+            if span is None:  # "-" alone
+                return None
+            spans.append(span)
+    if not spans:
+        raise RangeUnsatisfiable(
+            f"none of {len(parts)} ranges is within the {size} bytes of the content",
+            action="ask for ranges within it",
+            size=size,
+        )
+    return None if _overlap(spans) else tuple(spans)
+
+
+def _overlap(spans: Sequence[Span]) -> bool:
+    ordered = sorted(spans, key=lambda span: span.start)
+    return any(before.end > after.start for before, after in itertools.pairwise(ordered))
 
 
 @dataclass(frozen=True, slots=True)

@@ -273,7 +273,7 @@ class _Regional:
         """The open listener: files and health always, `routes` besides."""
         settings = self._settings
         self._metrics.gauge("attached", "1 while the centre is attached", lambda: float(attached()))
-        boot = [*Files(settings.static_root).routes(), *BootRoutes().routes()]
+        boot = [*Files(settings.static_root, self._clock).routes(), *BootRoutes().routes()]
         everything = [*routes, *boot, *Health(self._metrics, attached).routes()]
         port = await self._serve(everything, settings.api_port)
         log.info("regional api listening", address=f"{settings.server_ip}:{port}")

@@ -1,7 +1,7 @@
 """What lies in an area of files, as the listing API and the HTML index show it. Blocking: call it in a thread.
 
-Order: a directory, then what is in it, names sorted. Links are shown if what they point to lies inside the area; linked
-directories are shown and not entered, so that a loop of links ends.
+Order: a directory, then what is in it, names sorted; so a path says where the next page begins. Links are shown if what
+they point to lies inside the area; linked directories are shown and not entered, so that a loop of links ends.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from regional import paths
+
 # Deeper trees are no mirrors, and every level is a frame on Python's stack.
-_MAXIMUM_DEPTH = 100
+MAXIMUM_DEPTH = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +45,15 @@ class Entry:
         return shown
 
 
-def list_recursively(area: Path, names: tuple[str, ...], limit: int) -> tuple[list[Entry], bool]:
-    """At most `limit` entries below `area/names`, and whether there were more. Unreadable directories look empty."""
+def list_recursively(
+    area: Path, names: tuple[str, ...], limit: int, after: tuple[str, ...] = (), depth: int = MAXIMUM_DEPTH
+) -> tuple[list[Entry], bool]:
+    """At most `limit` entries below `area/names` behind the path `after`, `depth` levels of them, and whether there
+    were more. Unreadable directories look empty.
+    """
     entries: list[Entry] = []
-    real_area = area.resolve()
-    for entry in _walk(real_area, names):
+    deepest = min(len(names) + depth - 1, MAXIMUM_DEPTH)
+    for entry in _walk(area.resolve(), names, after, deepest):
         if len(entries) == limit:
             return entries, True
         entries.append(entry)
@@ -75,11 +81,15 @@ def index_page(title: str, entries: list[Entry], *, has_parent: bool) -> str:
     )
 
 
-def _walk(area: Path, names: tuple[str, ...]) -> Iterator[Entry]:
+def _walk(area: Path, names: tuple[str, ...], after: tuple[str, ...], deepest: int) -> Iterator[Entry]:
     for entry, enter in _directory(area, names):
-        yield entry
-        if enter and len(names) < _MAXIMUM_DEPTH:
-            yield from _walk(area, (*names, entry.name))
+        here = (*names, entry.name)
+        if here > after:
+            yield entry
+        elif after[: len(here)] != here:
+            continue  # a page before this one had all of it: not even looked into
+        if enter and len(names) < deepest:
+            yield from _walk(area, here, after, deepest)
 
 
 def _directory(area: Path, names: tuple[str, ...]) -> Iterator[tuple[Entry, bool]]:
@@ -90,6 +100,8 @@ def _directory(area: Path, names: tuple[str, ...]) -> Iterator[tuple[Entry, bool
     except OSError:
         return
     for child in children:
+        if paths.hidden(child.name):
+            continue
         if child.is_symlink() and not _stays_inside(area, child):
             continue
         try:

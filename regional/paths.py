@@ -6,10 +6,16 @@ stay inside are welcome (package mirrors are full of them); the root itself may 
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from urllib.parse import unquote
 
 from common.errors import Denied, Invalid, NotFound
+
+# What begins with a dot is on its way (rsync writes `.name.Xy12Ab` and renames it) or nobody's business, but for these,
+# which installers ask for.
+_SHOWN_DOTS = frozenset({".treeinfo", ".discinfo", ".composeinfo", ".productinfo", ".disk"})
+_ON_ITS_WAY = re.compile(r".*\.(?:part|partial|filepart|tmp)", re.ASCII | re.DOTALL)
 
 
 class PathInvalid(Invalid):
@@ -37,6 +43,11 @@ def segments(encoded: str) -> tuple[str, ...]:
     if any(name in (".", "..") for name in names):
         raise FileMissing("there is no such file", action="use paths without . and ..")
     return names
+
+
+def hidden(name: str) -> bool:
+    """Whether one name of a path is neither served nor listed."""
+    return (name.startswith(".") and name not in _SHOWN_DOTS) or _ON_ITS_WAY.fullmatch(name) is not None
 
 
 def resolve(root: Path, names: tuple[str, ...]) -> Path:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.byte_ranges import RangeUnsatisfiable, Span, Validators, requested_span
+from common.byte_ranges import RangeUnsatisfiable, Span, Validators, requested_span, requested_spans
 
 MOMENT = datetime(2026, 2, 4, 14, 0, 0, 123456, tzinfo=UTC)
 HTTP_DATE = "Wed, 04 Feb 2026 14:00:00 GMT"
@@ -105,3 +105,42 @@ def test_a_part_of_another_version_is_not_continued() -> None:
     assert not validators.range_applies('"abd"')
     assert not validators.range_applies('W/"abc"')
     assert not validators.range_applies("Wed, 04 Feb 2026 13:00:00 GMT")
+
+
+@pytest.mark.parametrize(
+    ("header", "spans"),
+    [
+        ("bytes=0-0,5-6", [(0, 1), (5, 7)]),
+        ("bytes=5-6, 0-0", [(5, 7), (0, 1)]),
+        ("bytes=0-0,-2", [(0, 1), (8, 10)]),
+        ("bytes=0-0,99-", [(0, 1)]),
+        ("bytes=3-4", [(3, 5)]),
+        ("bytes=0-5,5-6", None),
+        ("bytes=0-0,x", None),
+        ("bytes=0-0,", None),
+        ("bytes=0-0,-", None),
+        ("pages=0-0,2-3", None),
+        ("bytes=" + ",".join(f"{at}-{at}" for at in range(257)), None),
+        (None, None),
+    ],
+)
+def test_several_ranges_are_honoured_unless_they_multiply_the_work(
+    header: str | None, spans: list[tuple[int, int]] | None
+) -> None:
+    found = requested_spans(header, 10)
+    assert (None if found is None else [(span.start, span.end) for span in found]) == spans
+
+
+def test_several_ranges_behind_the_end_are_refused() -> None:
+    with pytest.raises(RangeUnsatisfiable):
+        requested_spans("bytes=10-11,20-", 10)
+
+
+@given(st.text(alphabet="bytes=0123456789-, ", max_size=60), st.integers(0, 1000))
+def test_whatever_is_asked_for_is_never_more_than_there_is(header: str, size: int) -> None:
+    try:
+        spans = requested_spans("bytes=" + header, size) or ()
+    except RangeUnsatisfiable:
+        return
+    assert all(0 <= span.start < span.end <= size for span in spans)
+    assert sum(span.length for span in spans) <= size

@@ -50,7 +50,7 @@ async def server(tmp_path: Path) -> AsyncIterator[Server]:
     (tmp_path / "secret").write_bytes(b"hidden words")
     (root / "secret").write_bytes(b"hidden words")
     app = web.Application(middlewares=[watch(SystemClock(), Metrics())])
-    app.add_routes(Files(root).routes())
+    app.add_routes(Files(root, SystemClock()).routes())
     async with listening(app, "127.0.0.1", 0) as port, aiohttp.ClientSession(auto_decompress=False) as http:
         yield Server(port, root, http)
 
@@ -287,3 +287,88 @@ def test_a_root_that_cannot_be_made_says_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StaticRootUnusable):
         create_tree(tmp_path / "file")
+
+
+async def test_several_ranges_come_as_parts(server: Server) -> None:
+    header = {"Range": "bytes=0-3,5000000-5199999,-2"}
+    async with server.get("/static/kernels/vmlinuz-ubuntu-22.04", **header) as answer:
+        assert answer.status == 206
+        assert answer.content_type == "multipart/byteranges"
+        reader = aiohttp.MultipartReader.from_response(answer)
+        parts = []
+        while isinstance(part := await reader.next(), aiohttp.BodyPartReader):
+            parts.append((part.headers["Content-Range"], bytes(await part.read())))
+    size = len(KERNEL)
+    assert parts == [
+        (f"bytes 0-3/{size}", KERNEL[:4]),
+        (f"bytes 5000000-5199999/{size}", KERNEL[5_000_000:5_200_000]),
+        (f"bytes {size - 2}-{size - 1}/{size}", KERNEL[-2:]),
+    ]
+
+
+async def test_a_half_copied_file_is_never_served(server: Server) -> None:
+    path = server.root / "static/initramfs/new.gz"
+    with path.open("wb") as copy:
+        copy.write(b"half")
+        copy.flush()
+        async with server.get("/static/initramfs/new.gz") as answer:
+            assert (answer.status, answer.headers["Retry-After"]) == (503, "2")
+            assert (await answer.json())["code"] == "file_still_written"
+        copy.write(b" and half")
+    async with server.get("/static/initramfs/new.gz") as answer:
+        assert await answer.read() == b"half and half"
+
+
+@pytest.mark.parametrize("name", [".initrd.gz.Xy12Ab", "initrd.gz.part", ".env", "initrd.tmp", ".~tmp~"])
+async def test_what_is_on_its_way_is_neither_served_nor_listed(server: Server, name: str) -> None:
+    (server.root / "static/initramfs" / name).write_bytes(b"half")
+    async with server.get(f"/static/initramfs/{name}") as answer:
+        assert answer.status == 404
+    async with server.get("/api/v1/files/static") as answer:
+        assert name not in await answer.text()
+    async with server.get("/static/initramfs/") as answer:
+        assert name not in await answer.text()
+
+
+async def test_what_installers_ask_for_may_begin_with_a_dot(server: Server) -> None:
+    (server.root / "repos/rocky/9/.treeinfo").write_bytes(b"[general]")
+    async with server.get("/repos/rocky/9/.treeinfo") as answer:
+        assert await answer.read() == b"[general]"
+
+
+async def test_a_file_that_changes_while_it_is_sent_is_not_taken_for_whole(server: Server) -> None:
+    path = server.root / "static/kernels/big"
+    path.write_bytes(bytes(64 << 20))  # more than the sockets hold
+    async with server.get("/static/kernels/big") as answer:
+        await answer.content.readexactly(1000)
+        with path.open("r+b") as writer:
+            writer.write(b"other")
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await answer.read()
+
+
+async def test_a_long_listing_comes_in_pages_and_misses_nothing(server: Server) -> None:
+    for name in ("a", "b", "b!", "b/c", "b/c/d", "e"):
+        path = server.root / "repos/debian/12" / name
+        path.mkdir(exist_ok=True) if name == "b" or name == "b/c" else path.write_bytes(b"")
+    async with server.get("/api/v1/files/repos") as answer:
+        whole = (await answer.json())["files"]
+    for limit in (1, 2, 5):
+        pages, after = [], ""
+        while True:
+            async with server.get(f"/api/v1/files/repos?limit={limit}&after={after}") as answer:
+                page = await answer.json()
+            pages += page["files"]
+            assert ("next" in page) == page.get("truncated", False)
+            if "next" not in page:
+                break
+            after = page["next"]
+        assert pages == whole
+    async with server.get("/api/v1/files/repos?path=/debian/12&depth=1") as answer:
+        assert [entry["name"] for entry in (await answer.json())["files"]] == ["Packages.xz", "a", "b", "b!", "e"]
+
+
+async def test_firmware_is_told_what_an_efi_program_is(server: Server) -> None:
+    (server.root / "static/ipxe.efi").write_bytes(b"MZ")
+    async with server.get("/static/ipxe.efi") as answer:
+        assert answer.headers["Content-Type"] == "application/efi"
