@@ -110,7 +110,7 @@ class Sessions:
         key = (member.kind, member.id)
         session_id = new_id(self._clock)
         async with self._doors.setdefault(key, asyncio.Lock()):
-            await self._contest(key, member, newcomer.process_id, newcomer.dialect)
+            await self._contest(key, member, newcomer)
             try:
                 member = await self._presence.came(newcomer.peer, session_id, newcomer.reported)
                 return self._admit(key, Session(member, session_id, newcomer.process_id, self._clock), newcomer)
@@ -166,21 +166,32 @@ class Sessions:
         require_spoken(message.hello.protocol_version, peer.name.uri())
         return message.hello
 
-    async def _contest(self, key: Key, member: Member, process_id: str, dialect: Dialect) -> None:
+    async def _contest(self, key: Key, member: Member, newcomer: _Newcomer) -> None:
         """Raises `IdentityInUse` if another process with this identity is attached and alive."""
         there = self._attached.get(key)
-        if there is None or there.session.over or there.session.process_id == process_id:
+        if there is None or there.session.over or there.session.process_id == newcomer.process_id:
             return
         nonce = secrets.token_hex(8)
-        if not await there.session.answers(nonce, dialect.probe(nonce), self._tempo.probe_seconds):
+        if not await there.session.answers(nonce, newcomer.dialect.probe(nonce), self._tempo.probe_seconds):
             return
-        await self._presence.conflicted(member, process_id)
+        # The Hello of a process that died may be read after that of its successor. It is refused, but is no copy: who
+        # lives waits for its Welcome.
+        if not await self._hangs_up(newcomer.stream):
+            await self._presence.conflicted(member, newcomer.process_id)
         raise IdentityInUse(
             f"another process is attached as {member.label} and answers",
             action="stop the other one; if this machine was cloned, remove its identity directory and enrol it with a "
             "join token of its own",
             member=member.label,
         )
+
+    async def _hangs_up(self, stream: Stream) -> bool:
+        """Whether the other end is gone, or goes within the time that it takes to hear of it."""
+        try:
+            async with asyncio.timeout(self._tempo.probe_seconds):
+                return await stream.read() is grpc.aio.EOF
+        except TimeoutError:
+            return False
 
     # What others ask and tell.
 

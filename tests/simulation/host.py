@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
+import math
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -31,7 +32,7 @@ from agent.session import Session, dialect
 from common.attachment import Attachment, attach_forever
 from common.digest import Digest
 from common.errors import Unavailable
-from tests.simulation.network import Network
+from tests.simulation.network import SLOWEST_SECONDS, Network
 from tests.simulation.simulated_loop import Power, SimulatedClock, running_process
 from tests.simulation.tempo import SimulatedTempo
 
@@ -150,6 +151,7 @@ class SimulatedHost:
         self.skew_seconds = 0.0
         self.processes = 0
         self.deaths = 0
+        self.died_at: dict[str, float] = {}  # by process
         self.running: _Process | None = None
         # Every (instance, spec) that ever ran here.
         self.has_run: set[tuple[str, str]] = set()
@@ -169,6 +171,7 @@ class SimulatedHost:
         if process is None:
             return
         self.deaths += 1
+        self.died_at[process.name] = asyncio.get_running_loop().time()
         process.power.on = False
         if torn:
             self.disk.tear_last(self.chance)
@@ -197,6 +200,14 @@ class SimulatedHost:
         for key, one in self._foreign.items():
             if self.engine.containers.get(key) is not one:
                 raise Broken(f"{self.id}: the foreign {one.order.name} was touched by {after}")
+
+    def taken_for_a_copy(self, process: str) -> None:
+        """No host is ever copied here, so nobody may be; who has just died is forgiven, while its end is under way."""
+        if self.running is not None and process == self.running.name:
+            raise Broken(f"{self.id} was taken for a copy of itself")
+        dead_seconds = asyncio.get_running_loop().time() - self.died_at.get(process, math.inf)
+        if dead_seconds > SLOWEST_SECONDS:
+            raise Broken(f"{process}, dead for {dead_seconds:.1f} s, was taken for a copy of {self.id}")
 
     def ours(self) -> list[MemoryContainer]:
         return [one for key, one in self.engine.containers.items() if key not in self._foreign]

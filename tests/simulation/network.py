@@ -26,6 +26,8 @@ _CREDIT_BYTES = 64 * 1024
 # Keepalives of both sides (common/channels.py, control_plane/rpc/server.py): ping, then patience.
 _AGENT_NOTICES_SECONDS = 40.0
 _PLANE_NOTICES_SECONDS = 80.0
+# A retransmission or two.
+SLOWEST_SECONDS = 3.0
 
 
 class _Pipe:
@@ -268,7 +270,11 @@ class Network:
 
     def _latency(self) -> float:
         # Mostly a LAN or a WAN, now and then a retransmission.
-        return self._chance.uniform(0.001, 0.05) if self._chance.random() < 0.97 else self._chance.uniform(0.2, 3.0)
+        return (
+            self._chance.uniform(0.001, 0.05)
+            if self._chance.random() < 0.97
+            else self._chance.uniform(0.2, SLOWEST_SECONDS)
+        )
 
 
 def _broken() -> grpc.aio.AioRpcError:

@@ -168,11 +168,7 @@ class _Presence:
         return self._member(peer.name.id)
 
     async def conflicted(self, member: Member, refused_peer: str) -> None:
-        # The Hello of a process that died may come after that of its successor, which answers for itself: a false
-        # alarm, but nobody who lives is kept out.
-        host = self._database.hosts[member.id]
-        if host.running is not None and refused_peer == host.running.name:
-            raise Broken(f"{member.id} was taken for a copy of itself")
+        self._database.hosts[member.id].taken_for_a_copy(refused_peer)
 
     def left(self, member: Member, session_id: str) -> None:
         if self._power.on and self._database.attached.get(member.id, ("", ""))[0] == session_id:

@@ -18,6 +18,7 @@ FOUND = {
     5: "two leftovers of one instance were given the same name, where an engine's ids have equal heads",
     166: "an instance was said to be gone while the engine was still making its container; and one whose fetch had "
     "failed was said to fail for ever, although another instance had brought what was missing",
+    171: "a process that had died was taken for a copy of its successor, because its Hello came later",
 }
 
 

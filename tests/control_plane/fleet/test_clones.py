@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import grpc.aio
 import pytest
 from structlog.testing import capture_logs
 
@@ -17,7 +18,9 @@ from common.patience import IDENTITY_IN_USE, Patience, RoundEnded
 from common.tls import Name
 from control_plane.database import Database
 from control_plane.fleet.presence import Presence
+from control_plane.fleet.session import IdentityInUse
 from control_plane.rpc.peers import PeerIdentity
+from proto.agent.v1 import agent_pb2
 from tests.control_plane.fleet.edge import Edge, agent_dialect, eventually
 from tests.control_plane.fleet.plane import Plane
 
@@ -55,6 +58,34 @@ async def test_a_copied_certificate_is_refused_and_the_first_process_keeps_worki
         generation = await plane.desired.assign(original.id, web=1)
         await eventually(lambda: original.held.generation == generation)
         assert original.failures == []
+
+
+async def test_the_late_hello_of_a_process_that_died_is_refused_and_is_no_alarm(plane: Plane, original: Edge) -> None:
+    died = _DiedAfterHello()
+    peer = PeerIdentity(Name("east", "host", original.id), "0", "0")
+    async with original.attached():
+        there = plane.fleet.sessions.find("host", original.id)
+        assert there is not None
+        conversation = plane.fleet.sessions._attached["host", original.id]
+        with capture_logs() as logs, pytest.raises(IdentityInUse):
+            await plane.fleet.sessions.serve(peer, conversation.dialect, died)
+
+        assert [entry for entry in logs if entry.get("audit")] == []
+        assert await plane.state("east/e1") == "online"
+        assert original.failures == []
+
+
+class _DiedAfterHello:
+    """What is left of the stream of a process that was killed."""
+
+    def __init__(self) -> None:
+        self._left = [agent_pb2.AgentMessage(hello=agent_pb2.Hello(process_id="the one before", version="1.2"))]
+
+    async def read(self) -> Any:
+        return self._left.pop() if self._left else grpc.aio.EOF
+
+    async def write(self, message: Any) -> None:
+        raise grpc.aio.UsageError("the stream is over")
 
 
 async def test_a_refused_copy_waits_long_before_it_tries_again() -> None:
