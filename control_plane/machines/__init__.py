@@ -1,1 +1,1 @@
-"""Bare machines: what is known of them, what may be installed on them, and how that went."""
+"""Bare metal: machines as they are seen, what may be put on them, and one installation after the other."""

@@ -550,6 +550,8 @@ Global___InstallerBoot: _TypeAlias = InstallerBoot  # noqa: Y015
 
 @_typing.final
 class Reboot(_message.Message):
+    """The machine says that it is complete, then starts anew. What it boots then is its disk."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     def __init__(
@@ -565,6 +567,8 @@ Global___Reboot: _TypeAlias = Reboot  # noqa: Y015
 
 @_typing.final
 class Complete(_message.Message):
+    """Always the last, and no deed of the machine: when it is reached the installation is complete."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     def __init__(
