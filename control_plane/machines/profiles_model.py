@@ -78,8 +78,8 @@ class ProfileSpec:
     root_password_hash: str | None = field(default=None, repr=False)
     root_ssh_keys: tuple[str, ...] = ()
     users: tuple[User, ...] = ()
-    storage: Storage = Storage()
-    network: Network = Network()
+    storage: Storage = field(default_factory=Storage)
+    network: Network = field(default_factory=Network)
     source: str = ""
     repositories: tuple[Repository, ...] = ()
     packages: tuple[str, ...] = ()

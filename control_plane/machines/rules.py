@@ -149,7 +149,8 @@ def check_static_path(path: str) -> str:
     """A file below /static of a regional. Raises `MachineInvalid`."""
     if len(path) > 255 or not _PATH.fullmatch(path):
         raise MachineInvalid(
-            f"{path[:120]!r} is no path below /static", action="write it like kernels/vmlinuz, without .. and hidden names"
+            f"{path[:120]!r} is no path below /static",
+            action="write it like kernels/vmlinuz, without .. and hidden names",
         )
     return path
 

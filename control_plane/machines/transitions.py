@@ -77,9 +77,7 @@ def retry(
     return _armed(replace(task, approved_by=by), intent_id, steps, now, window)
 
 
-def _armed(
-    task: InstallTask, intent_id: str, steps: tuple[Step, ...], now: datetime, window: timedelta
-) -> InstallTask:
+def _armed(task: InstallTask, intent_id: str, steps: tuple[Step, ...], now: datetime, window: timedelta) -> InstallTask:
     return replace(
         task,
         state=TaskState.APPROVED,
