@@ -36,13 +36,23 @@ class Permission(StrEnum):
     INSTANCE_READ = "instance:read"
     INSTANCE_WRITE = "instance:write"
     INSTANCE_EXEC = "instance:exec"  # run commands inside, and type at consoles
+    MACHINE_READ = "machine:read"  # of machines that are assigned to the tenant
+    MACHINE_WRITE = "machine:write"  # describe them, write profiles, ask for installations
+    MACHINE_APPROVE = "machine:approve"  # let an installation begin, which wipes a disk
     PLATFORM_READ = "platform:read"  # IDCs, hosts, regionals: names and health; asked without a tenant
     PLATFORM_MANAGE = "platform:manage"  # tenants, users, IDCs, join tokens
 
 
-_VIEWER = frozenset({Permission.TENANT_READ, Permission.IMAGE_PULL, Permission.INSTANCE_READ})
-_OPERATOR = _VIEWER | {Permission.IMAGE_PUSH, Permission.INSTANCE_WRITE, Permission.INSTANCE_EXEC}
-_ADMIN = _OPERATOR | {Permission.IMAGE_DELETE, Permission.TENANT_MANAGE}
+_VIEWER = frozenset(
+    {Permission.TENANT_READ, Permission.IMAGE_PULL, Permission.INSTANCE_READ, Permission.MACHINE_READ}
+)
+_OPERATOR = _VIEWER | {
+    Permission.IMAGE_PUSH,
+    Permission.INSTANCE_WRITE,
+    Permission.INSTANCE_EXEC,
+    Permission.MACHINE_WRITE,
+}
+_ADMIN = _OPERATOR | {Permission.IMAGE_DELETE, Permission.TENANT_MANAGE, Permission.MACHINE_APPROVE}
 _GRANTED = {Role.VIEWER: _VIEWER, Role.OPERATOR: _OPERATOR, Role.ADMIN: _ADMIN}
 RANK = {Role.VIEWER: 1, Role.OPERATOR: 2, Role.ADMIN: 3}
 # The actions of the Docker token specification ("Token Scope Documentation") and what each of them needs.
