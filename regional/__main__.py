@@ -46,6 +46,15 @@ def run(
     static_root: Annotated[
         Path | None, typer.Option(help="Directory of /static/ and /repos/, created if need be. [/tftpboot]")
     ] = None,
+    mirrors: Annotated[
+        str | None, typer.Option(help="Repositories read through: debian/12=http://host/debian[,...].")
+    ] = None,
+    allow_clients: Annotated[
+        str | None, typer.Option(help="Networks that may use HTTP, 10.0.0.0/8[,...]. [everybody]")
+    ] = None,
+    tls_cert_file: Annotated[Path | None, typer.Option(help="Certificate for HTTPS beside HTTP. [no HTTPS]")] = None,
+    tls_key_file: Annotated[Path | None, typer.Option(help="Its key. [in the same file]")] = None,
+    tls_port: Annotated[int | None, typer.Option(help="HTTPS port of the same files; 0: a free one. [8443]")] = None,
     join_token: Annotated[str | None, typer.Option(help="One-time token for the first start.")] = None,
     join_token_file: Annotated[Path | None, typer.Option(help="File with the join token.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of this regional. [regional-<idc>]")] = None,

@@ -42,7 +42,7 @@ from regional.content import ContentRoutes
 from regional.credentials import CertificateRoutes
 from regional.dhcp.assembly import start_dhcp
 from regional.directory import ContentDirectory
-from regional.files import Files
+from regional.front import open_front
 from regional.holdings import Holdings
 from regional.journal import Journal
 from regional.leases import LeaseDesks
@@ -273,10 +273,10 @@ class _Regional:
         """The open listener: files and health always, `routes` besides."""
         settings = self._settings
         self._metrics.gauge("attached", "1 while the centre is attached", lambda: float(attached()))
-        boot = [*Files(settings.static_root, self._clock).routes(), *BootRoutes().routes()]
-        everything = [*routes, *boot, *Health(self._metrics, attached).routes()]
-        port = await self._serve(everything, settings.api_port)
-        log.info("regional api listening", address=f"{settings.server_ip}:{port}")
+        everything = [*routes, *BootRoutes().routes(), *Health(self._metrics, attached).routes()]
+        port, self._boot["https"] = await open_front(
+            settings, self._lifecycle, self._clock, self._random, self._metrics, everything
+        )
         await start_dhcp(settings, self._lifecycle, self._clock, self._metrics, port)
         return port
 

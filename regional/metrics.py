@@ -44,6 +44,13 @@ class Metrics:
             registry=self.registry,
         )
 
+        self.mirrors = Counter(
+            "longshore_regional_mirror_answers",
+            "Files of mirrors: held, fetched, stale (upstream is away), missing",
+            ["outcome"],
+            registry=self.registry,
+        )
+
         self.dhcp = Counter(
             "longshore_regional_dhcp_requests",
             "DHCP requests, by what came of them",

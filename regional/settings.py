@@ -57,6 +57,42 @@ class RegionalSettings(BaseSettings):
     static_root: Path = Field(
         default=Path("/tftpboot"), description="directory of /static/ and /repos/, created if need be"
     )
+    settle_seconds: float = Field(
+        default=2.0,
+        ge=0,
+        le=600,
+        description="how long a new file counts as being written where the kernel does not tell (NFS, foreign files)",
+    )
+    mirrors: str = Field(
+        default="",
+        description="package repositories read through beneath /repos/: `debian/12=http://host/debian`, several "
+        "separated by commas",
+    )
+    mirror_cache_bytes: int = Field(
+        default=50 << 30, ge=1 << 20, description="most bytes of them to hold, in `data`; also of one file"
+    )
+    mirror_fresh_seconds: float = Field(
+        default=60.0, ge=0, le=86400, description="how long their indices are served without asking; packages: for ever"
+    )
+    mirror_at_once: int = Field(default=16, ge=1, le=256, description="most files fetched from upstreams at once")
+    allow_clients: str = Field(
+        default="",
+        description="networks whose clients may use the open listener, `10.0.0.0/8`, several separated by commas; "
+        "default: all",
+    )
+    client_bytes_per_second: int = Field(
+        default=0, ge=0, description="most bytes of files a second to one client; 0: no limit"
+    )
+    client_requests: int = Field(
+        default=256, ge=1, le=65536, description="most requests of one client that are answered at once"
+    )
+    tls_port: int = Field(
+        default=8443, ge=0, le=65535, description="HTTPS port of the same routes, where there is a certificate; 0: free"
+    )
+    tls_cert_file: Path | None = Field(
+        default=None, description="certificate chain (PEM) of the open listener's HTTPS; default: no HTTPS"
+    )
+    tls_key_file: Path | None = Field(default=None, description="its key (PEM); default: in the certificate's file")
     name: str | None = Field(default=None, description="of this regional; default: `regional-<idc>`")
     join_token: SecretStr | None = Field(
         default=None, description="one-time token for the first start; others can read arguments, so rather a file"
