@@ -30,7 +30,7 @@ log = structlog.get_logger()
 # Batches of reports that wait for the database; a client sends one at a time and waits for its acknowledgement.
 _REPORTS_CAPACITY = 16
 _ACCEPT_SECONDS = 30.0
-_TAKEN_IN_TURN = frozenset({"reports", "facts", "sample"})
+_TAKEN_IN_TURN = frozenset({"reports", "facts", "sample", "machines"})
 _LAST_WRITE_SECONDS = 1.0
 
 
@@ -200,22 +200,22 @@ class Conversation:
     async def _accept(self) -> None:
         while True:
             message = await self._reports.get()
-            await self._accept_one(message)
-            if message.HasField("reports"):
+            answer = await self._accept_one(message)
+            if answer is not None:
+                self.session.send(answer)
+            elif message.HasField("reports"):
                 self.session.send(self.dialect.acknowledgement(message.reports.sequence))
 
-    async def _accept_one(self, message: Up) -> None:
+    async def _accept_one(self, message: Up) -> Down | None:
         backoff = Backoff(self._random, initial_seconds=0.2, cap_seconds=5.0)
         give_up_at = self._clock.monotonic() + _ACCEPT_SECONDS
         while True:
             try:
-                await self.dialect.accept(self.session.member, message)
+                return await self.dialect.accept(self.session.member, message)
             except Unavailable:
                 if self._clock.monotonic() >= give_up_at:
                     raise
                 await self._clock.sleep(backoff.next_delay())
-            else:
-                return
 
 
 def raise_first(group: BaseExceptionGroup[Any]) -> None:

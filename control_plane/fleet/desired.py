@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from proto.agent.v1 import agent_pb2, commands_pb2
-from proto.regional.v1 import regional_pb2
+from control_plane.fleet.model import Member
+from proto.agent.v1 import agent_pb2, commands_pb2, moves_pb2
+from proto.regional.v1 import machines_pb2, regional_pb2
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,12 @@ class CommandSink(Protocol):
     async def __call__(self, host_id: str, said: Sequence[commands_pb2.CommandReport], /) -> None: ...
 
 
+class MoveSink(Protocol):
+    """Takes what one host says of instances that come to it or leave it; durable when it returns."""
+
+    async def __call__(self, host_id: str, said: Sequence[moves_pb2.MoveReport], /) -> None: ...
+
+
 class HostTelling(Protocol):
     """Takes what one host says of itself while it is attached."""
 
@@ -70,3 +77,15 @@ class OrderSource(Protocol):
     async def orders(self, idc_id: str, regional_id: str) -> OrderSnapshot: ...
 
     async def accept_order_reports(self, regional_id: str, reports: Sequence[regional_pb2.OrderReport]) -> None: ...
+
+
+class MachineSource(Protocol):
+    """The bare machines of one IDC, and what its regionals say of them."""
+
+    async def targets(self, member: Member) -> Mapping[str, machines_pb2.BootTarget]:
+        """By machine id. Asked after the orders, so that it is never older than their generation."""
+        ...
+
+    async def accept_machine_reports(
+        self, member: Member, reports: Sequence[machines_pb2.MachineReport]
+    ) -> Sequence[machines_pb2.RefusedReport]: ...

@@ -13,13 +13,21 @@ from common.errors import Invalid
 from common.generations import Changes
 from common.protocol_version import VERSION
 from common.tls import IdentityKind
-from control_plane.fleet.desired import AssignmentSource, CommandSink, HostTelling, OffenceSink, OrderSource
+from control_plane.fleet.desired import (
+    AssignmentSource,
+    CommandSink,
+    HostTelling,
+    MachineSource,
+    MoveSink,
+    OffenceSink,
+    OrderSource,
+)
 from control_plane.fleet.host_facts import recorded_facts
 from control_plane.fleet.model import Member, Regional
 from control_plane.fleet.session import Down, Session, Up
 from proto.agent.v1 import agent_pb2
 from proto.content.v1 import content_pb2
-from proto.regional.v1 import regional_pb2
+from proto.regional.v1 import machines_pb2, regional_pb2
 
 _TEXT = 255
 
@@ -55,8 +63,10 @@ class Dialect(Protocol):
 
     async def picture(self, member: Member) -> Picture: ...
 
-    async def accept(self, member: Member, message: Up) -> None:
-        """Make the reports durable, and take whatever else is neither heartbeat nor reply."""
+    async def accept(self, member: Member, message: Up) -> Down | None:
+        """Make the reports durable, and take whatever else is neither heartbeat nor reply. An answer is sent in place
+        of the plain acknowledgement.
+        """
         ...
 
 
@@ -72,12 +82,14 @@ class AgentDialect:
         smallest_swarm_bytes: int = SMALLEST_SWARM_BYTES,
         telling: HostTelling | None = None,
         commands: CommandSink | None = None,
+        moves: MoveSink | None = None,
     ) -> None:
         self._source = source
         self._smallest_swarm_bytes = smallest_swarm_bytes
         self._offences = offences
         self._telling = telling
         self._commands = commands
+        self._moves = moves
         self._verifying_keys = verifying_keys
         self._content_url = content_url
 
@@ -123,20 +135,23 @@ class AgentDialect:
         snapshot = await self._source.assignments(member.id)
         return Picture(snapshot.generation, snapshot.assignments)
 
-    async def accept(self, member: Member, message: Up) -> None:
+    async def accept(self, member: Member, message: Up) -> Down | None:
         assert isinstance(message, agent_pb2.AgentMessage)  # noqa: S101  the servicer's stream carries no other
         if self._telling is not None and message.HasField("facts"):
             await self._telling.facts(member.id, message.facts)
         elif self._telling is not None and message.HasField("sample"):
             await self._telling.sample(member.id, message.sample)
         if not message.HasField("reports"):
-            return
+            return None
         reports = message.reports
         if reports.commands and self._commands is not None:
             await self._commands(member.id, reports.commands)
+        if reports.moves and self._moves is not None:
+            await self._moves(member.id, reports.moves)
         if reports.offences:
             await self._offences(member.id, reports.offences)
         await self._source.accept_reports(member.id, reports.instances, reports.contents)
+        return None
 
 
 def _keys_message(keys: Mapping[str, bytes]) -> list[content_pb2.VerifyingKey]:
@@ -168,8 +183,10 @@ class RegionalDialect:
         verifying_keys: Callable[[], Mapping[str, bytes]],
         content_url: str = "",
         smallest_swarm_bytes: int = SMALLEST_SWARM_BYTES,
+        machines: MachineSource | None = None,
     ) -> None:
         self._source = source
+        self._machines = machines
         self._smallest_swarm_bytes = smallest_swarm_bytes
         self._content_url = content_url
         self.verifying_keys = verifying_keys
@@ -208,8 +225,13 @@ class RegionalDialect:
         return regional_pb2.PlaneMessage(reports_ack=regional_pb2.ReportsAck(sequence=sequence))
 
     def full(self, picture: Picture) -> Down:
+        # A tuple is the key of an order, a text that of a machine.
         return regional_pb2.PlaneMessage(
-            set=regional_pb2.OrderSet(results_in=picture.generation, orders=picture.items.values())
+            set=regional_pb2.OrderSet(
+                results_in=picture.generation,
+                orders=[item for key, item in picture.items.items() if isinstance(key, tuple)],
+                boot_targets=[item for key, item in picture.items.items() if isinstance(key, str)],
+            )
         )
 
     def changes(self, changes: Changes[Any, Any]) -> Down:
@@ -217,18 +239,31 @@ class RegionalDialect:
             changes=regional_pb2.OrderChanges(
                 applies_to=changes.applies_to,
                 results_in=changes.results_in,
-                changed=changes.changed.values(),
+                changed=[item for key, item in changes.changed.items() if isinstance(key, tuple)],
                 removed=[
                     regional_pb2.OrderKey(tenant_id=tenant_id, digest=digest)
-                    for tenant_id, digest in sorted(changes.removed)
+                    for tenant_id, digest in sorted(key for key in changes.removed if isinstance(key, tuple))
                 ],
+                changed_targets=[item for key, item in changes.changed.items() if isinstance(key, str)],
+                removed_machines=sorted(key for key in changes.removed if isinstance(key, str)),
             )
         )
 
     async def picture(self, member: Member) -> Picture:
         snapshot = await self._source.orders(member.idc_id, member.id)
-        return Picture(snapshot.generation, snapshot.orders)
+        # Read later, so never older than the generation; what is newer comes with the next one as well.
+        targets = {} if self._machines is None else await self._machines.targets(member)
+        return Picture(snapshot.generation, {**snapshot.orders, **targets})
 
-    async def accept(self, member: Member, message: Up) -> None:
+    async def accept(self, member: Member, message: Up) -> Down | None:
         assert isinstance(message, regional_pb2.RegionalMessage)  # noqa: S101  the servicer's stream carries no other
+        if message.HasField("machines"):
+            return await self._accept_machines(member, message.machines)
         await self._source.accept_order_reports(member.id, message.reports.orders)
+        return None
+
+    async def _accept_machines(self, member: Member, said: machines_pb2.MachineReports) -> Down:
+        refused = [] if self._machines is None else await self._machines.accept_machine_reports(member, said.reports)
+        return regional_pb2.PlaneMessage(
+            machines_ack=machines_pb2.MachineReportsAck(sequence=said.sequence, refused=refused)
+        )

@@ -26,7 +26,15 @@ from control_plane.database import Database
 from control_plane.events import EventBus
 from control_plane.fleet.authority import Authority, Sealer, ServerCertificates, open_authority, server_names
 from control_plane.fleet.conversation import Tempo
-from control_plane.fleet.desired import AssignmentSource, CommandSink, HostTelling, OffenceSink, OrderSource
+from control_plane.fleet.desired import (
+    AssignmentSource,
+    CommandSink,
+    HostTelling,
+    MachineSource,
+    MoveSink,
+    OffenceSink,
+    OrderSource,
+)
 from control_plane.fleet.dialects import AgentDialect, RegionalDialect
 from control_plane.fleet.enrolment import Enrolment
 from control_plane.fleet.hosts import Members
@@ -98,6 +106,8 @@ class Fleet:
         further: Sequence[Register] = (),
         telling: HostTelling | None = None,
         commands: CommandSink | None = None,
+        moves: MoveSink | None = None,
+        machines: MachineSource | None = None,
     ) -> tuple[RpcListener, RpcListener]:
         """The listener for strangers and the one for members, not yet started. `further`: services for members that
         domains above have.
@@ -115,8 +125,9 @@ class Fleet:
                 places.smallest_swarm_bytes,
                 telling,
                 commands,
+                moves,
             ),
-            RegionalDialect(orders, verifying_keys, places.content_url, places.smallest_swarm_bytes),
+            RegionalDialect(orders, verifying_keys, places.content_url, places.smallest_swarm_bytes, machines),
         )
         strangers = enrolment_services(self.enrolment)
         return (
