@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import TypeAlias
 
 from control_plane.machines.answers import model as answers
 from control_plane.machines.model import Machine
@@ -20,6 +21,7 @@ from proto.content.v1 import content_pb2
 from proto.regional.v1 import machines_pb2 as wire
 
 BOOT, SYSTEM = "boot", "system"
+Steps: TypeAlias = tuple[Step, ...]
 _SCRIPT_SECONDS = 1800
 _WIPE_SECONDS = 3600
 _RESTART_SECONDS = 1800

@@ -53,9 +53,7 @@ async def put(connection: AsyncConnection, machine: Machine) -> None:
     try:
         await connection.execute(update(machines).where(machines.c.id == machine.id).values(_row(machine)))
         await connection.execute(
-            delete(machine_macs).where(
-                machine_macs.c.machine_id == machine.id, machine_macs.c.mac.not_in(machine.macs)
-            )
+            delete(machine_macs).where(machine_macs.c.machine_id == machine.id, machine_macs.c.mac.not_in(machine.macs))
         )
         await _put_macs(connection, machine)
     except IntegrityError:
@@ -177,7 +175,8 @@ def _wanted(chosen: Filter) -> ColumnElement[bool]:
         conditions.append(machines.c.tags.cast(Text).contains(f'"{chosen.tag}"', autoescape=True))
     if chosen.text:
         of_mac = exists().where(
-            machine_macs.c.machine_id == machines.c.id, machine_macs.c.mac.contains(chosen.text.lower(), autoescape=True)
+            machine_macs.c.machine_id == machines.c.id,
+            machine_macs.c.mac.contains(chosen.text.lower(), autoescape=True),
         )
         conditions.append(
             or_(
@@ -197,9 +196,7 @@ async def _one(connection: AsyncConnection, wanted: ColumnElement[bool], *, lock
     return None if row is None else (await _with_macs(connection, [row]))[0]
 
 
-async def _many(
-    connection: AsyncConnection, wanted: ColumnElement[bool], request: PageRequest | None
-) -> list[Machine]:
+async def _many(connection: AsyncConnection, wanted: ColumnElement[bool], request: PageRequest | None) -> list[Machine]:
     question = (
         select(machines, idcs.c.name.label("idc"))
         .join(idcs, idcs.c.id == machines.c.idc_id)

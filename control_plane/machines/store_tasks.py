@@ -14,8 +14,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from control_plane.fleet.tables import idcs
 from control_plane.machines.model import MachineBusy
 from control_plane.machines.records import images_of, images_record, steps_of, steps_record
-from control_plane.machines.tables import install_history, install_logs, install_tasks
-from control_plane.machines.tasks_model import HistoryEntry, InstallTask, LogLine, TaskState
+from control_plane.machines.tables import install_tasks
+from control_plane.machines.tasks_model import InstallTask, TaskState
 from control_plane.machines.transitions import ARMED, OVER
 from control_plane.web.paging import Page, PageRequest
 
@@ -49,9 +49,7 @@ async def put(connection: AsyncConnection, task: InstallTask) -> None:
 
 
 async def put_intent(connection: AsyncConnection, task_id: str, sealed: bytes | None) -> None:
-    await connection.execute(
-        update(install_tasks).where(install_tasks.c.id == task_id).values(sealed_intent=sealed)
-    )
+    await connection.execute(update(install_tasks).where(install_tasks.c.id == task_id).values(sealed_intent=sealed))
 
 
 async def find(connection: AsyncConnection, task_id: str, *, locked: bool = False) -> InstallTask | None:
@@ -68,13 +66,16 @@ async def open_of(connection: AsyncConnection, machine_id: str) -> InstallTask |
     return await _one(connection, and_(install_tasks.c.machine_id == machine_id, install_tasks.c.open == 1))
 
 
+async def presumed_of(connection: AsyncConnection, machine_id: str) -> list[InstallTask]:
+    rows = await connection.execute(_tasks().where(install_tasks.c.machine_id == machine_id, install_tasks.c.presumed))
+    return [_task(row) for row in rows]
+
+
 async def machine_is_armed(connection: AsyncConnection, machine_id: str) -> bool:
     """Whether it may act on an intent."""
     return bool(
         await connection.scalar(
-            select(func.count())
-            .select_from(install_tasks)
-            .where(install_tasks.c.machine_id == machine_id, _armed())
+            select(func.count()).select_from(install_tasks).where(install_tasks.c.machine_id == machine_id, _armed())
         )
     )
 
@@ -85,6 +86,14 @@ async def intents(connection: AsyncConnection, idc_id: str) -> Sequence[tuple[In
         _tasks().where(install_tasks.c.idc_id == idc_id, _armed(), install_tasks.c.sealed_intent.is_not(None))
     )
     return [(_task(row), row.sealed_intent) for row in rows]
+
+
+async def intent_bytes(connection: AsyncConnection, idc_id: str) -> int:
+    """Of all intents of an IDC: its regionals are sent them in one message."""
+    question = select(func.coalesce(func.sum(func.length(install_tasks.c.sealed_intent)), 0)).where(
+        install_tasks.c.idc_id == idc_id
+    )
+    return int(await connection.scalar(question) or 0)
 
 
 async def silent(connection: AsyncConnection, now: datetime) -> list[str]:
@@ -164,69 +173,6 @@ async def forget_ended(connection: AsyncConnection, before: datetime) -> int:
         delete(install_tasks).where(install_tasks.c.ended_at < before).returning(install_tasks.c.id)
     )
     return len(list(gone))
-
-
-async def add_history(connection: AsyncConnection, task: InstallTask, at: datetime, by: str, most: int) -> None:
-    """The task is locked. No further ones are kept after `most`: a task moves a few times in its life."""
-    number = await connection.scalar(
-        select(func.coalesce(func.max(install_history.c.number), 0)).where(install_history.c.task_id == task.id)
-    )
-    if (number or 0) >= most:
-        return
-    await connection.execute(
-        insert(install_history).values(
-            task_id=task.id,
-            number=(number or 0) + 1,
-            at=at,
-            state=task.state.value,
-            attempt=task.attempt,
-            by=by,
-            detail=task.detail,
-        )
-    )
-
-
-async def history(connection: AsyncConnection, task_id: str) -> list[HistoryEntry]:
-    rows = await connection.execute(
-        select(install_history).where(install_history.c.task_id == task_id).order_by(install_history.c.number)
-    )
-    return [HistoryEntry(row.number, row.at, TaskState(row.state), row.attempt, row.by, row.detail) for row in rows]
-
-
-async def add_logs(connection: AsyncConnection, task_id: str, lines: Sequence[LogLine]) -> None:
-    if lines:
-        await connection.execute(
-            insert(install_logs),
-            [
-                {
-                    "task_id": task_id,
-                    "number": line.number,
-                    "at": line.at,
-                    "attempt": line.attempt,
-                    "step": line.step,
-                    "text": line.text,
-                }
-                for line in lines
-            ],
-        )
-
-
-async def drop_logs(connection: AsyncConnection, task_id: str, until: int) -> None:
-    """Those whose number is not higher."""
-    await connection.execute(
-        delete(install_logs).where(install_logs.c.task_id == task_id, install_logs.c.number <= until)
-    )
-
-
-async def logs(connection: AsyncConnection, task_id: str, after: int, request: PageRequest) -> Page[LogLine]:
-    """Oldest first, of those after the number `after`."""
-    wanted = and_(install_logs.c.task_id == task_id, install_logs.c.number > after)
-    total = await connection.scalar(select(func.count()).select_from(install_logs).where(wanted))
-    rows = await connection.execute(
-        select(install_logs).where(wanted).order_by(install_logs.c.number).limit(request.limit).offset(request.offset)
-    )
-    found = [LogLine(row.number, row.at, row.attempt, row.step, row.text) for row in rows]
-    return Page(found, int(total or 0), request)
 
 
 def _armed() -> ColumnElement[bool]:

@@ -18,6 +18,8 @@ from control_plane.machines.tasks_model import InstallTask, Step, StepPhase, Tas
 # How long nothing may be heard of a task beyond what its regional allows it, before it is presumed failed here: the
 # regional judges first, and may be cut off from us for a while.
 SILENCE = timedelta(hours=1)
+# Within which an approved installation must begin, unless the approval says otherwise.
+WINDOW = timedelta(days=1)
 
 OVER = frozenset({TaskState.REJECTED, TaskState.COMPLETED, TaskState.FAILED, TaskState.CANCELLED})
 UNDER_WAY = frozenset({TaskState.BOOTING, TaskState.INSTALLING})
