@@ -1,8 +1,8 @@
 """Placeholders in documents that the centre renders for what only the regional knows, and their filling; pure.
 
 Invariant: only the renderer can place them. Each rendering takes a nonce that nobody knew when the values that go into
-the document were set, so no host name and no label becomes a token. What fills them is held to letters that are plain in
-a shell, a URL, Kickstart, Preseed, JSON and a quoted YAML text alike: filling never changes what a document means.
+the document were set, so no host name and no label becomes a token. What fills them is held to letters that are plain
+in a shell, a URL, Kickstart, Preseed, JSON and a quoted YAML text alike: filling never changes what a document means.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from common.errors import Invalid
 
 class LateWord(StrEnum):
     BASE_URL = "url"  # of the regional's HTTP: "http://192.0.2.1:8081"
-    HOST = "host"  # its host and port alone: "192.0.2.1:8081"
+    SCHEME = "scheme"  # of it: "http"
+    HOST = "host"  # its host and port: "192.0.2.1:8081"
     DOCUMENTS = "documents"  # URL under which this machine's documents lie by name
     DEVICE = "device"  # URL of the device API for this machine
-    TOKEN = "token"  # its one-time token
+    TOKEN = "token"  # noqa: S105  its one-time token
 
 
 class LateWordInvalid(Invalid):
@@ -28,7 +29,9 @@ class LateWordInvalid(Invalid):
 
 
 _NONCE = re.compile(r"[0-9a-f]{32}")
-_URL = re.compile(r"https?://(?:[A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?(?:/[A-Za-z0-9._~/-]{0,500})?")
+_URL = re.compile(
+    r"https?://(?:[A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?(?:/[A-Za-z0-9._~/-]{0,500})?"
+)
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{16,256}")
 
 
@@ -63,13 +66,20 @@ def placeholder(nonce: str, word: LateWord) -> str:
     return f"longshore-{nonce}-{word.value}-late"
 
 
+def describe(text: str, nonce: str) -> str:
+    """For people: `<token>` in place of what is filled in later."""
+    return re.sub(rf"longshore-{re.escape(nonce)}-([a-z]+)-late", r"<\1>", text)
+
+
 def fill(text: str, nonce: str, facts: LateFacts) -> str:
     """`text` with every placeholder of this nonce filled; an empty nonce: the text has none."""
     if not nonce:
         return text
+    base = urlsplit(facts.base_url)
     words = {
+        placeholder(nonce, LateWord.SCHEME): base.scheme,
         placeholder(nonce, LateWord.BASE_URL): facts.base_url,
-        placeholder(nonce, LateWord.HOST): urlsplit(facts.base_url).netloc,
+        placeholder(nonce, LateWord.HOST): base.netloc,
         placeholder(nonce, LateWord.DOCUMENTS): facts.documents_url,
         placeholder(nonce, LateWord.DEVICE): facts.device_url,
         placeholder(nonce, LateWord.TOKEN): facts.token,

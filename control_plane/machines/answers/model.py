@@ -1,7 +1,7 @@
 """What an installation is to become, as the renderers take it: frozen, pure, free of any format.
 
-Invariant: nothing here is believed before `rules.checked` saw it; values are plain texts as people wrote them. Passwords
-exist as hashes only, and no secret is in a `repr`.
+Invariant: nothing here is believed before `rules.checked` saw it; values are plain texts as people wrote them.
+Passwords exist as hashes only, and no secret is in a `repr`.
 """
 
 from __future__ import annotations
@@ -157,8 +157,8 @@ class Network:
 
 @dataclass(frozen=True, slots=True)
 class Repository:
-    """`location` as `Installation.source`. RPM: `suite` and `components` are empty. `key`: armoured OpenPGP key below
-    the same rules as `location`, empty: what the system trusts already.
+    """`location` as `Installation.source`. `suite`, `components` and `key` are of Debian and Ubuntu alone; `key`: an
+    armoured OpenPGP public key, empty: what the system trusts already.
     """
 
     name: str
