@@ -30,7 +30,10 @@ class OwnCertificate:
         """Raises `CertificateUnusable`. Blocking."""
         self._certificate, self._key = certificate, key or certificate
         self._seen = self._state()
-        self.context = self._loaded(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
+        self._newest = self._loaded()
+        # Of the listener, for good. Loading into it while others shake hands showed them half a pair.
+        self.context = self._loaded()
+        self.context.sni_callback = self._choose
 
     def reload(self) -> bool:
         """Whether changed files were taken up. Raises `CertificateUnusable`, once for each change. Blocking."""
@@ -38,9 +41,7 @@ class OwnCertificate:
         if state == self._seen:
             return False
         self._seen = state
-        # In a context of its own first: a failed load leaves the half of a pair behind.
-        self._loaded(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
-        self._loaded(self.context)
+        self._newest = self._loaded()
         return True
 
     async def watch(self, clock: Clock) -> None:
@@ -53,7 +54,12 @@ class OwnCertificate:
             except CertificateUnusable as failure:
                 log.error("certificate not taken up", error=str(failure))
 
-    def _loaded(self, context: ssl.SSLContext) -> ssl.SSLContext:
+    def _choose(self, connection: ssl.SSLSocket | ssl.SSLObject, *_: object) -> None:
+        # Called for every handshake, also of clients that name no host.
+        connection.context = self._newest
+
+    def _loaded(self) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         try:
             context.load_cert_chain(self._certificate, self._key)

@@ -14,6 +14,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from tests.engines import boot_kernel
+
 GROUPS: dict[str, tuple[str, ...]] = {
     "postgresql": ("postgresql", "postgresql-client"),
     "redis": ("redis-server",),
@@ -24,8 +26,10 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "registry": ("docker-registry",),
     "ceph": ("ceph-mon", "ceph-osd", "radosgw", "ceph-common"),
     "tools": ("iproute2", "util-linux", "nginx-light"),
+    "packages": ("debootstrap", "dnf", "rpm", "createrepo-c"),
     "dhcp": ("isc-dhcp-client", "udhcpc", "iproute2", "kea-admin"),
     "swarm": ("iproute2", "util-linux", "nginx-light", "curl", "aria2", "transmission-cli"),
+    "netboot": ("qemu-system-x86", "ipxe-qemu", "ipxe", "ovmf", "seabios", "busybox-static", "iproute2", "util-linux"),
     "tftp": ("iproute2", "curl", "atftp", "dnsmasq-base", "tftpd-hpa"),
 }
 # Another run of apt on the same machine is waited for, in seconds, instead of failing.
@@ -44,10 +48,11 @@ def _is_installed(package: str) -> bool:
     return answer.returncode == 0 and answer.stdout.strip() == "installed"
 
 
-def _apt_get(*arguments: str) -> None:
+def _apt_get(*arguments: str, cwd: str | None = None) -> None:
     subprocess.run(
         ["apt-get", "-q", "-o", f"DPkg::Lock::Timeout={_LOCK_SECONDS}", *arguments],
         env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "DEBIAN_FRONTEND": "noninteractive", **_proxy_settings()},
+        cwd=cwd,
         stdin=subprocess.DEVNULL,
         check=True,
     )
@@ -76,13 +81,17 @@ def main(arguments: Sequence[str]) -> int:
         print(f"engines: nothing installed: {reason}")
         return 0
     missing = missing_packages(groups)
-    if not missing:
+    unpack = "netboot" in groups and not boot_kernel.installed()
+    if not missing and not unpack:
         print(f"engines: everything of {', '.join(groups)} is installed")
         return 0
-    print(f"engines: installing {', '.join(missing)}", flush=True)
+    print(f"engines: installing {', '.join(missing) or 'a kernel to boot'}", flush=True)
     try:
         _apt_get("update")
-        _apt_get("install", "--yes", "--no-install-recommends", *missing)
+        if missing:
+            _apt_get("install", "--yes", "--no-install-recommends", *missing)
+        if unpack:
+            boot_kernel.install(_apt_get)
     except subprocess.CalledProcessError as error:
         print(f"engines: apt-get failed with {error.returncode}; missing: {', '.join(missing)}", file=sys.stderr)
         return 1
