@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from agent.adoption import offered
+from agent.copies import condition_of_copy, copy_among
 from agent.health import verdict
 from agent.model import (
     LIVE_STATES,
@@ -29,7 +30,11 @@ def report_of(assignment: Assignment, observation: Observation, doing: Step | No
     """`failure`: why the last step failed, empty once a step of the instance has succeeded again."""
     mine = [one for one in observation.containers or () if one.instance_id == assignment.instance_id]
     shown = _shown(assignment, mine)
-    phase, health, detail = _condition(assignment, observation, mine, shown, doing, failure)
+    if assignment.take_over is not None and assignment.desired_state is not DesiredState.REMOVED:
+        shown = copy_among(mine, assignment.take_over)
+        phase, health, detail = condition_of_copy(assignment, shown, observation, doing, failure)
+    else:
+        phase, health, detail = _condition(assignment, observation, mine, shown, doing, failure)
     return InstanceReport(
         instance_id=assignment.instance_id,
         generation=assignment.generation,

@@ -32,6 +32,7 @@ from agent.ledger import Ledger
 from agent.links import HostLinks
 from agent.mirror import Mirror
 from agent.model import Assignments
+from agent.moves.assembly import open_moves
 from agent.obeying import obey
 from agent.observing import Observing
 from agent.offences import Offences
@@ -133,7 +134,7 @@ class _Agent:
         observing.sample(runtime, self._cache, session, self._random)
         observing.updates(self._book, self._cache, session, self._reporter)
         metrics = await observing.listen(session, last.get("metrics", 0))
-        reconciler = await self._reconcile(runtime, fetcher, session)
+        reconciler = await self._reconcile(runtime, fetcher, session, inventory)
         await obey(
             self._journal,
             self._reporter,
@@ -261,7 +262,11 @@ class _Agent:
         self._lifecycle.spawn("swarm certificates", keeper.run(swarms.members))
         return keeper.obtain
 
-    async def _reconcile(self, runtime: RuntimeChoice, fetcher: Fetcher, session: Session) -> Reconciler:
+    async def _reconcile(
+        self, runtime: RuntimeChoice, fetcher: Fetcher, session: Session, inventory: Inventory
+    ) -> Reconciler:
+        settings, spawn = self._settings, self._lifecycle.spawn
+        moves = open_moves(settings, self._book, runtime.driver, self._reporter, self._clock, inventory.facts, spawn)
         reconciler = Reconciler(
             self._book,
             runtime.driver,
@@ -273,11 +278,12 @@ class _Agent:
             self._random,
             metered=self._observing.metrics.step,
             adoptions=await Adoptions.opened(self._journal, runtime.driver),
-            allowance=allowance_of(self._settings),
+            allowance=allowance_of(settings),
+            archives=moves.open,
             cut_off=session.cut_off,
         )
         self._book.changed = reconciler.wake
-        self._lifecycle.spawn("reconciler", reconciler.run())
+        spawn("reconciler", reconciler.run())
         return reconciler
 
     def _attach(

@@ -6,8 +6,8 @@ Invariant: what a step did is remembered (a restart that was honoured) only afte
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
 from typing import Protocol
 
 import structlog
@@ -15,7 +15,7 @@ import structlog
 from agent.adoptions import Adoptions
 from agent.allowance import Allowance
 from agent.ledger import Ledger
-from agent.model import Content
+from agent.model import Assignment, Content, TakeOver
 from agent.runtimes import Adoption, ContainerOrder, EngineAway, EngineRefused, RuntimeDriver
 from agent.steps import (
     AdoptContainer,
@@ -30,6 +30,7 @@ from agent.steps import (
     StartContainer,
     Step,
     StopContainer,
+    TakeOverInstance,
 )
 from common.errors import Failure
 
@@ -37,6 +38,9 @@ log = structlog.get_logger()
 
 Metered = Callable[[str], AbstractContextManager[None]]
 """Entered around a step, with its kind."""
+
+OpenArchive = Callable[[TakeOver], AbstractAsyncContextManager[AsyncIterator[bytes]]]
+"""What stands on another host as one archive; it fails rather than end before its end."""
 
 
 class ContentFetcher(Protocol):
@@ -67,8 +71,10 @@ class Execution:
         metered: Metered = lambda _: nullcontext(),
         adoptions: Adoptions | None = None,
         allowance: Allowance | None = None,
+        archives: OpenArchive | None = None,
     ) -> None:
         self._metered = metered
+        self._archives = archives
         self._adoptions = adoptions
         self._allowance = allowance or Allowance()
         self._driver = driver
@@ -86,6 +92,9 @@ class Execution:
             await self._fetch(step)
         elif (driver := self._driver()) is None:
             raise EngineAway("this host has no container engine", action="start the agent with a runtime")
+        elif isinstance(step, TakeOverInstance):
+            # It lasts as long as a download, so it takes no turn of those that work with the engine alone.
+            await self._take_over(driver, step.assignment)
         else:
             async with self._turn:
                 await self._with_engine(driver, instance_id, step)
@@ -121,7 +130,7 @@ class Execution:
             case PullImage():
                 await driver.pull(step.repository, step.manifest)
             case CreateContainer():
-                await driver.create(await asyncio.to_thread(self._order, step))
+                await driver.create(await asyncio.to_thread(self._order, step.assignment, step.successor_of))
             case AdoptContainer():
                 await self._adopt(instance_id, step)
             case StartContainer():
@@ -133,16 +142,23 @@ class Execution:
             case _:
                 await _move(driver, step)
 
-    def _order(self, step: CreateContainer) -> ContainerOrder:
-        assignment = step.assignment
+    async def _take_over(self, driver: RuntimeDriver, assignment: Assignment) -> None:
+        if self._archives is None or assignment.take_over is None:
+            raise EngineRefused("this agent takes nothing over", action="choose another host")
+        order = await asyncio.to_thread(self._order, assignment)
+        async with self._archives(assignment.take_over) as archive:
+            await driver.take_in(order, assignment.take_over.move_id, archive)
+        log.info("instance copied here", instance=assignment.instance_id, move=assignment.take_over.move_id)
+
+    def _order(self, assignment: Assignment, successor_of: str = "") -> ContainerOrder:
         return ContainerOrder(
             name=assignment.container_name,
             instance_id=assignment.instance_id,
             generation=assignment.generation,
             spec_hash=assignment.spec_hash,
             manifest=assignment.image.manifest.digest,
-            spec=self._allowance.bounded(assignment, adopted=bool(step.successor_of)),
-            successor_of=step.successor_of,
+            spec=self._allowance.bounded(assignment, adopted=bool(successor_of)),
+            successor_of=successor_of,
         )
 
     async def _adopt(self, instance_id: str, step: AdoptContainer) -> None:

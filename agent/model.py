@@ -158,6 +158,34 @@ class AgentUpdate:
 
 
 @dataclass(frozen=True, slots=True)
+class HandOver:
+    """What stands here may be copied by one other host."""
+
+    move_id: str
+    target_host_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class TakeOver:
+    """The instance is a copy of what stands on another host, and never made of its image. `addresses`: host:port where
+    that host waits; empty while nobody knows, and once the copy is there.
+    """
+
+    move_id: str
+    source_host_id: str
+    addresses: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class MoveReport:
+    """This host's newest word on one move: where it waits as the source, how much has come as the target."""
+
+    move_id: str
+    addresses: tuple[str, ...] = ()
+    copied_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Assignment:
     instance_id: str
     generation: int
@@ -172,6 +200,8 @@ class Assignment:
     stop_when_cut_off_seconds: int = 0
     adopt: AdoptionWish | None = None
     agent_update: AgentUpdate | None = None
+    hand_over: HandOver | None = None
+    take_over: TakeOver | None = None
     spec_hash: str = field(init=False, compare=False, repr=False)
     """Names all that makes a container what it is: two containers with the same hash are interchangeable."""
 
@@ -234,7 +264,8 @@ LIVE_STATES = frozenset({ContainerState.RUNNING, ContainerState.RESTARTING, Cont
 @dataclass(frozen=True, slots=True)
 class Container:
     """One container of ours, as the engine shows it. `runtime_id` is the engine's name for it; `stop_grace_seconds` was
-    wished when it was made. adopted: somebody else made it, or one that it took settings over from.
+    wished when it was made. adopted: somebody else made it, or one that it took settings over from. move: by which it
+    came from another host; empty: it was made here.
     """
 
     runtime_id: str
@@ -249,6 +280,7 @@ class Container:
     detail: str = ""
     stop_grace_seconds: int = 10
     adopted: bool = False
+    move: str = ""
 
 
 @dataclass(frozen=True, slots=True)

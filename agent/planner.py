@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from agent.adoption import Offer, offered
+from agent.copies import copy_among
 from agent.model import (
     LIVE_STATES,
     Assignment,
@@ -27,6 +28,7 @@ from agent.model import (
     ContainerState,
     DesiredState,
     Effort,
+    TakeOver,
 )
 from agent.observation import Observation
 from agent.steps import (
@@ -43,6 +45,7 @@ from agent.steps import (
     StartContainer,
     Step,
     StopContainer,
+    TakeOverInstance,
 )
 
 _FAILED_STATES = frozenset({ContainerState.EXITED, ContainerState.DEAD, ContainerState.RESTARTING})
@@ -70,6 +73,8 @@ def orphans(assignments: Assignments, observation: Observation) -> list[str]:
 
 def next_step(assignment: Assignment, observation: Observation) -> Step | None:
     mine = _of(assignment.instance_id, observation)
+    if assignment.take_over is not None and assignment.desired_state is not DesiredState.REMOVED:
+        return _towards_copy(assignment, assignment.take_over, observation, mine)
     match assignment.desired_state:
         case DesiredState.RUNNING | DesiredState.PAUSED:
             return _towards_running(assignment, observation, mine)
@@ -224,6 +229,26 @@ def _stand_still_or_not(assignment: Assignment, wished: Container) -> Step | Non
         case DesiredState.RUNNING, ContainerState.PAUSED:
             return ResumeContainer(wished.runtime_id)
     return None
+
+
+def _towards_copy(
+    assignment: Assignment, take_over: TakeOver, observation: Observation, mine: Sequence[Container]
+) -> Step | None:
+    """Only the copy of this very move is the instance: what it wrote elsewhere must not be lost to a new beginning."""
+    copy = copy_among(mine, take_over)
+    if assignment.desired_state is DesiredState.HELD and (others := [one for one in mine if one is not copy]):
+        return _take_away(others[0], others[0].stop_grace_seconds)
+    if copy is None:
+        refused = observation.refused.get(assignment.instance_id) == assignment.spec_hash
+        possible = observation.has_engine and observation.containers is not None and not refused
+        wanted = assignment.desired_state is DesiredState.HELD and take_over.addresses
+        return TakeOverInstance(assignment) if wanted and possible else None
+    if copy.name != assignment.container_name:
+        return RenameContainer(copy.runtime_id, assignment.container_name)
+    if assignment.desired_state in (DesiredState.RUNNING, DesiredState.PAUSED):
+        return _keep(assignment, observation, copy)
+    live = copy.state in LIVE_STATES and assignment.desired_state is not DesiredState.UNKNOWN
+    return StopContainer(copy.runtime_id, assignment.container.stop_grace_seconds) if live else None
 
 
 def aside_name(assignment: Assignment, container: Container) -> str:

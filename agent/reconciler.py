@@ -21,9 +21,10 @@ from agent.adoptions import Adoptions
 from agent.allowance import Allowance
 from agent.attempts import Attempts
 from agent.conditions import report_of
+from agent.copies import same_move
 from agent.cut_off import CONNECTED, CutOff, held_back
 from agent.desired import DesiredBook
-from agent.execution import ContentFetcher, Execution, Metered
+from agent.execution import ContentFetcher, Execution, Metered, OpenArchive
 from agent.health import verdict
 from agent.ledger import Ledger
 from agent.looking import look
@@ -41,7 +42,7 @@ from agent.observation import Observation
 from agent.planner import orphans, plan
 from agent.reporter import Reporter
 from agent.runtimes import EngineRefused, RuntimeDriver
-from agent.steps import CreateContainer, FetchContents, RemoveContainer, StartContainer, Step
+from agent.steps import CreateContainer, FetchContents, RemoveContainer, StartContainer, Step, TakeOverInstance
 from common.clock import Clock
 from common.digest import Digest
 from common.errors import Failure, Internal, Unavailable
@@ -74,6 +75,7 @@ class Reconciler:
         metered: Metered = lambda _: nullcontext(),
         adoptions: Adoptions | None = None,
         allowance: Allowance | None = None,
+        archives: OpenArchive | None = None,
         cut_off: Callable[[], CutOff] = lambda: CONNECTED,
     ) -> None:
         self._book = book
@@ -85,7 +87,9 @@ class Reconciler:
         self._clock = clock
         self._poll_seconds = poll_seconds
         self._progress_seconds = progress_seconds
-        self._execution = Execution(driver, fetcher, ledger, metered=metered, adoptions=adoptions, allowance=allowance)
+        self._execution = Execution(
+            driver, fetcher, ledger, metered=metered, adoptions=adoptions, allowance=allowance, archives=archives
+        )
         self._adoptions = adoptions
         self._cut_off = cut_off
         self._attempts = Attempts(clock, random)
@@ -179,9 +183,11 @@ class Reconciler:
     def _cancel_outdated(self, assignments: Assignments, steps: dict[str, Step]) -> None:
         """A fetch may take hours: it gives way when something else is wanted. Other steps are short and finish."""
         for instance_id, running in self._running.items():
+            assignment, wanted = assignments.items.get(instance_id), steps.get(instance_id)
+            if isinstance(running.step, TakeOverInstance) and not same_move(assignment, running.step.assignment):
+                running.task.cancel()
             if not isinstance(running.step, FetchContents):
                 continue
-            assignment, wanted = assignments.items.get(instance_id), steps.get(instance_id)
             gone = assignment is None or assignment.desired_state is DesiredState.REMOVED
             other = wanted is not None and not (
                 isinstance(wanted, FetchContents) and set(wanted.contents) <= set(running.step.contents)
@@ -216,7 +222,7 @@ class Reconciler:
             self._attempts.refuse(instance_id, spec, _why_not_kept(step, observation))
 
     def _failed(self, instance_id: str, step: Step, failure: Failure) -> None:
-        if isinstance(failure, EngineRefused) and isinstance(step, CreateContainer | StartContainer):
+        if isinstance(failure, EngineRefused) and isinstance(step, CreateContainer | StartContainer | TakeOverInstance):
             spec = step.spec_hash if isinstance(step, StartContainer) else step.assignment.spec_hash
             assignment = self._book.current.items.get(instance_id)
             if assignment is not None and assignment.spec_hash == spec:

@@ -16,16 +16,16 @@ from agent.commands_model import CommandReport
 from agent.commands_wire import report_from as command_report_from
 from agent.commands_wire import report_message as command_report_message
 from agent.journal import Journal, failed_write_is_logged
-from agent.model import ContentReport, InstanceReport
+from agent.model import ContentReport, InstanceReport, MoveReport
 from agent.offence import Offence
-from agent.wire import reports_from, reports_message
+from agent.wire import move_message, reports_from, reports_message
 from common.clock import Clock
 from common.digest import Digest
 from common.errors import Failure
 from proto.agent.v1 import agent_pb2
 
 Key: TypeAlias = "str | tuple[str, Digest]"
-Report: TypeAlias = "InstanceReport | ContentReport | Offence | CommandReport"
+Report: TypeAlias = "InstanceReport | ContentReport | Offence | CommandReport | MoveReport"
 
 _RECORD = "reports"
 # About 300 bytes each: a batch stays far below the stream's message limit whatever piled up while the plane was away.
@@ -44,6 +44,8 @@ class Batch:
         message = reports_message(self.sequence, instances, contents, offences)
         commands = [one for one in self.reports.values() if isinstance(one, CommandReport)]
         message.commands.extend(command_report_message(one) for one in commands)
+        moves = [one for one in self.reports.values() if isinstance(one, MoveReport)]
+        message.moves.extend(move_message(one) for one in moves)
         return message
 
 
@@ -141,6 +143,8 @@ def _first(waiting: dict[Key, Report]) -> Iterator[tuple[Key, Report]]:
 def _key(report: Report) -> Key:
     if isinstance(report, CommandReport):
         return f"command {report.command_id}"
+    if isinstance(report, MoveReport):
+        return f"move {report.move_id}"
     if isinstance(report, Offence):
         return f"offence {report.id}"
     return report.instance_id if isinstance(report, InstanceReport) else (report.tenant_id, report.digest)

@@ -71,6 +71,12 @@ class AgentSettings(BaseSettings):
     allow_privileged: bool = Field(default=False, description="whether containers may ask for all privileges")
     listen_host: str = Field(default="127.0.0.1", description="address where BitTorrent peers reach this host")
     peer_port: int = Field(default=0, ge=0, le=65535, description="BitTorrent port; 0: a free one")
+    move_port: int = Field(
+        default=0,
+        ge=0,
+        le=65535,
+        description="where other hosts read instances that move away from here, while they do; 0: a free one",
+    )
     mirror_port: int = Field(
         default=0, ge=0, le=65535, description="port of the registry mirror on loopback, for the engine; 0: a free one"
     )

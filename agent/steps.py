@@ -47,6 +47,13 @@ class CreateContainer:
 
 
 @dataclass(frozen=True, slots=True)
+class TakeOverInstance:
+    """Copy what stands on another host, as `assignment.take_over` says; it stands here too, then."""
+
+    assignment: Assignment
+
+
+@dataclass(frozen=True, slots=True)
 class AdoptContainer:
     """Count somebody else's container as ours from now on; nothing in the engine changes. `spec_hash` is empty if it is
     adopted in order to be replaced.
@@ -109,6 +116,7 @@ Step: TypeAlias = (
     FetchContents
     | PullImage
     | CreateContainer
+    | TakeOverInstance
     | AdoptContainer
     | StartContainer
     | RestartContainer

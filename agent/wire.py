@@ -18,22 +18,25 @@ from agent.model import (
     ContentReport,
     DesiredState,
     Effort,
+    HandOver,
     Health,
     HealthCheck,
     Image,
     InstanceReport,
     Mount,
+    MoveReport,
     Phase,
     PortMapping,
     Provenance,
     RegionalEndpoint,
+    TakeOver,
     Unreadable,
 )
 from agent.offence import Offence, OffenceKind
 from common.digest import Digest
 from common.errors import Failure, Invalid
 from common.reference import check_repository_name
-from proto.agent.v1 import agent_pb2
+from proto.agent.v1 import agent_pb2, moves_pb2
 from proto.content.v1 import content_pb2
 
 _DESIRED: Mapping[int, DesiredState] = {
@@ -108,7 +111,17 @@ def assignment_from(message: agent_pb2.Assignment) -> Assignment:
         stop_when_cut_off_seconds=message.stop_when_cut_off_seconds,
         adopt=AdoptionWish(message.adopt.container, message.adopt.recreate) if message.HasField("adopt") else None,
         agent_update=_agent_update(message.agent_update) if message.HasField("agent_update") else None,
+        hand_over=_hand_over(message.hand_over) if message.HasField("hand_over") else None,
+        take_over=_take_over(message.take_over) if message.HasField("take_over") else None,
     )
+
+
+def _hand_over(message: moves_pb2.HandOver) -> HandOver:
+    return HandOver(message.move_id, message.target_host_id)
+
+
+def _take_over(message: moves_pb2.TakeOver) -> TakeOver:
+    return TakeOver(message.move_id, message.source_host_id, tuple(message.addresses))
 
 
 def _agent_update(message: agent_pb2.AgentUpdate) -> AgentUpdate:
@@ -139,6 +152,10 @@ def reports_message(
         contents=[_content_message(report) for report in contents],
         offences=[_offence_message(offence) for offence in offences],
     )
+
+
+def move_message(report: MoveReport) -> moves_pb2.MoveReport:
+    return moves_pb2.MoveReport(move_id=report.move_id, addresses=report.addresses, copied_bytes=report.copied_bytes)
 
 
 def reports_from(message: agent_pb2.Reports) -> list[InstanceReport | ContentReport | Offence]:

@@ -155,6 +155,21 @@ def client_context(directory: Path) -> ssl.SSLContext:
     return context
 
 
+def member_client_context(directory: Path) -> ssl.SSLContext:
+    """Mutual TLS towards another host, whose certificate has a name and no address: who connects checks that name."""
+    context = client_context(directory)
+    context.check_hostname = False
+    return context
+
+
+def peer_name(connection: ssl.SSLObject | None) -> Name:
+    """Who is at the other end of a connection. Raises `CertificateInvalid` if nobody of ours."""
+    certificate = connection.getpeercert(binary_form=True) if connection is not None else None
+    if not certificate:
+        raise CertificateInvalid("the other end showed no certificate", action="connect with an identity")
+    return certificate_name(ssl.DER_cert_to_PEM_cert(certificate).encode())
+
+
 def _harden(context: ssl.SSLContext, directory: Path) -> None:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_verify_locations(cafile=directory / "ca.pem")

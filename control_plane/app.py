@@ -38,6 +38,8 @@ from control_plane.jobs.periodic import Periodic
 from control_plane.jobs.running import Handler
 from control_plane.jobs.service import JobService
 from control_plane.jobs.worker import Worker
+from control_plane.moves import jobs as move_jobs
+from control_plane.moves.assembly import Moves, build_moves
 from control_plane.preheats import jobs as preheat_jobs
 from control_plane.preheats.assembly import Preheats, build_preheats
 from control_plane.registry import jobs as registry_jobs
@@ -92,6 +94,7 @@ class Workloads:
     instances: Instances
     preheats: Preheats
     deployments: Deployments
+    moves: Moves
     commands: Commands
     channels: Channels
     agent_rollouts: AgentRollouts
@@ -206,6 +209,7 @@ _SCHEDULES = (
     *preheat_jobs.SCHEDULES,
     *agent_rollout_jobs.SCHEDULES,
     *command_jobs.SCHEDULES,
+    *move_jobs.SCHEDULES,
 )
 
 
@@ -244,6 +248,7 @@ def _further_handlers(
         **workloads.preheats.handlers,
         **workloads.agent_rollouts.handlers,
         **workloads.commands.handlers,
+        **workloads.moves.handlers,
         **collection_jobs.build_handlers(collection.service),
         **stores.handlers,
         **quota_jobs.build_handlers(quota.recount),
@@ -370,9 +375,11 @@ def _workloads(
 ) -> Workloads:
     database, tenants, trail, chance = backing.database, tenancy.directory, auditing.trail, random.random
     instances = _instances(clock, database, registry, tenancy, swarm, fleet)
-    preheats = build_preheats(database, clock, registry, tenants, swarm, instances.assignments)
+    moves = build_moves(database, clock, swarm, fleet, instances.reading, instances.assignments, trail, chance)
+    preheats = build_preheats(database, clock, registry, tenants, swarm, moves.assignments)
     return Workloads(
         instances=instances,
+        moves=moves,
         preheats=preheats,
         deployments=build_deployments(database, clock, registry, tenants, swarm.service, fleet, trail, chance),
         commands=build_commands(database, backing.events, fleet, instances.reading, trail, clock, chance),

@@ -36,6 +36,7 @@ from control_plane.fleet.routes import build_router as fleet_router
 from control_plane.fleet.sample_routes import build_router as sample_router
 from control_plane.instances.routes import build_router as instances_router
 from control_plane.instances.stats import build_router as stats_router
+from control_plane.moves.routes import build_router as moves_router
 from control_plane.preheats.routes import build_router as preheats_router
 from control_plane.registry.access_routes import build_router as access_router
 from control_plane.registry.collection.routes import build_router as collection_router
@@ -113,6 +114,7 @@ def build_http(plane: ControlPlane, enrolment: Callable[[], str], attach: Callab
     instances = plane.instances
     api.include_router(stats_router(instances.reading, looks))
     api.include_router(channels_router(plane.channels.service, plane.clock, plane.settings.public.url, refused))
+    api.include_router(moves_router(plane.moves.service))
     api.include_router(instances_router(instances.service, instances.reading, instances.overview))
     api.include_router(spreads_router(plane.swarm.spreads))
     api.include_router(preheats_router(plane.preheats.service, plane.preheats.reading))

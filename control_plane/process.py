@@ -121,6 +121,7 @@ async def _listen(lifecycle: Lifecycle, plane: ControlPlane) -> dict[str, str]:
         (*plane.edge_desk.services, plane.channels.register),
         HostLooks(plane.backing.database, plane.backing.cache),
         plane.commands.service.accept,
+        plane.moves.assignments.accept_moves,
     )
     lifecycle.spawn("fleet", plane.fleet.watch.run())
     lifecycle.spawn("returns", plane.edge_desk.messenger.run())
@@ -155,6 +156,7 @@ def _work(lifecycle: Lifecycle, plane: ControlPlane, *, jobs: bool) -> None:
         lifecycle.spawn("webhooks", plane.webhooks.dispatcher.run())
         lifecycle.spawn("replication", plane.policies.replication.runner.run())
         lifecycle.spawn("deployments", plane.deployments.converging.run())
+        lifecycle.spawn("moves", plane.moves.carrying.run())
     lifecycle.spawn("periodic", plane.periodic.run())
     lifecycle.spawn("audit trail", plane.auditing.trail.run(random.random))
     lifecycle.spawn("audit sealer", plane.auditing.sealer.run(random.random))

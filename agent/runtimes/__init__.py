@@ -17,7 +17,7 @@ tests/conformance/runtime_driver*.py.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -36,6 +36,7 @@ from agent.runtimes.orders import (
     LABEL_GENERATION,
     LABEL_HOST,
     LABEL_INSTANCE,
+    LABEL_MOVE,
     LABEL_PREFIX,
     LABEL_SPEC,
     Adoption,
@@ -55,6 +56,7 @@ __all__ = [
     "LABEL_GENERATION",
     "LABEL_HOST",
     "LABEL_INSTANCE",
+    "LABEL_MOVE",
     "LABEL_PREFIX",
     "LABEL_SPEC",
     "Adoption",
@@ -170,8 +172,24 @@ class RuntimeDriver(Protocol):
 
     async def delete_snapshot(self, runtime_id: str, name: str) -> None: ...
 
-    def export(self, runtime_id: str) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+    def export(
+        self, runtime_id: str, *, with_snapshots: bool = False
+    ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         """A tar archive: of a Docker container its file system, of an LXD instance its backup."""
+        ...
+
+    async def take_in(self, order: ContainerOrder, move_id: str, archive: AsyncIterator[bytes]) -> str:
+        """Make of another host's export what stood there, snapshots included: standing, marked with the move, under a
+        name that is not yet `order.name`. The engine's id; the answer too if the move was taken in already. What
+        `archive` raises is raised, and nothing of it is taken. `EngineRefused` if it is none, or if the engine has the
+        instance already because both hosts share it.
+        """
+        ...
+
+    async def clear_taken(self, keep: Callable[[], Collection[str]]) -> None:
+        """Remove what attempts to take in moves other than `keep()` left half done; asked after the engine was looked
+        at, so that a move which begins meanwhile loses nothing.
+        """
         ...
 
     async def strangers(self, named: Collection[str] = ()) -> Sequence[Stranger]:

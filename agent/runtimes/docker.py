@@ -200,11 +200,17 @@ class DockerRuntimeDriver:
         await self._no_snapshots(runtime_id)
 
     @contextlib.asynccontextmanager
-    async def export(self, runtime_id: str) -> AsyncIterator[AsyncIterator[bytes]]:
+    async def export(self, runtime_id: str, *, with_snapshots: bool = False) -> AsyncIterator[AsyncIterator[bytes]]:
         _, base = await self._ours(runtime_id)
         path = f"{base}/containers/{runtime_id}/export"
         async with self._socket.answer(path, {}, self._work_seconds) as content:
             yield pieces(content, self._socket.base_url)
+
+    async def take_in(self, order: ContainerOrder, move_id: str, archive: AsyncIterator[bytes]) -> str:
+        raise EngineCannot("Docker takes in no containers of other hosts", action="run the image there instead")
+
+    async def clear_taken(self, keep: Callable[[], Collection[str]]) -> None:
+        """There is nothing."""
 
     async def strangers(self, named: Collection[str] = ()) -> Sequence[Stranger]:
         return await self._calls.ask(functools.partial(self._objects.strangers, named=named))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import socket
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from agent.model import Container, ContainerState, Engine, Health, HealthCheck, PortMapping
@@ -22,6 +22,7 @@ from agent.runtimes.lxd_health import HealthChecks, Spawn
 from agent.runtimes.lxd_images import LxdImages, OpenHeld
 from agent.runtimes.lxd_instances import LxdInstances
 from agent.runtimes.lxd_logs import LxdConsoles
+from agent.runtimes.lxd_moves import LxdMoves, kept_words
 from agent.runtimes.lxd_places import LxdPlaces
 from agent.runtimes.lxd_sessions import LxdSession, command, console
 from agent.runtimes.lxd_shapes import (
@@ -81,13 +82,14 @@ class LxdRuntimeDriver:
         self._instances = LxdInstances(self._calls, host_id)
         self._images = LxdImages(self._calls, open_held)
         self._archives = LxdArchives(self._calls)
+        self._moves = LxdMoves(self._calls, self._instances, host_id)
         self._places = LxdPlaces(self._calls, profile, pool, network)
         self._consoles = LxdConsoles(self._calls, clock)
         self._checks = HealthChecks(clock, spawn, self._probe)
 
     @property
     def capabilities(self) -> Capabilities:
-        return Capabilities(console=True, snapshots=True, disk_limit=self._places.pool_limits)
+        return Capabilities(console=True, snapshots=True, move=True, disk_limit=self._places.pool_limits)
 
     async def describe(self) -> Engine:
         environment = (await self._calls.get())["environment"]
@@ -185,15 +187,24 @@ class LxdRuntimeDriver:
         return await self._archives.snapshots(await self._name(runtime_id))
 
     async def restore(self, runtime_id: str, name: str) -> None:
-        await self._archives.restore(await self._name(runtime_id), name)
+        instance = await self._instances.own(runtime_id)
+        await self._archives.restore(str(instance["name"]), name, kept_words(instance))
 
     async def delete_snapshot(self, runtime_id: str, name: str) -> None:
         await self._archives.delete_snapshot(await self._name(runtime_id), name)
 
     @contextlib.asynccontextmanager
-    async def export(self, runtime_id: str) -> AsyncIterator[AsyncIterator[bytes]]:
-        async with self._archives.export(await self._name(runtime_id)) as chunks:
+    async def export(self, runtime_id: str, *, with_snapshots: bool = False) -> AsyncIterator[AsyncIterator[bytes]]:
+        async with self._archives.export(await self._name(runtime_id), with_snapshots=with_snapshots) as chunks:
             yield chunks
+
+    async def take_in(self, order: ContainerOrder, move_id: str, archive: AsyncIterator[bytes]) -> str:
+        place = await self._places.place()
+        require_possible(order.spec, place)
+        return await self._moves.take_in(order, move_id, archive, place.pool)
+
+    async def clear_taken(self, keep: Callable[[], Collection[str]]) -> None:
+        await self._moves.clear(keep)
 
     async def strangers(self, named: Collection[str] = ()) -> Sequence[Stranger]:
         found = []

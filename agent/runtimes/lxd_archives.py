@@ -40,20 +40,25 @@ class LxdArchives:
         found = [_snapshot_of(one) for one in await self._calls.get("instances", instance, "snapshots", recursion=1)]
         return sorted(found, key=lambda one: (one.created_ns, one.name))
 
-    async def restore(self, instance: str, name: str) -> None:
+    async def restore(self, instance: str, name: str, words: Mapping[str, str]) -> None:
+        """`words`: of its configuration, as they are to be afterwards too. A snapshot brings back those of its time,
+        and one that came from another host that host's name.
+        """
         if name not in {one.name for one in await self.snapshots(instance)}:
             raise SnapshotUnknown(f"there is no snapshot {name[:80]!r}", action="list the snapshots of the instance")
         await self._calls.send("PUT", "instances", instance, body={"restore": name}, seconds=_COPY_SECONDS)
+        await self._calls.send("PATCH", "instances", instance, body={"config": dict(words)})
 
     async def delete_snapshot(self, instance: str, name: str) -> None:
         with contextlib.suppress(Missing):
             await self._calls.send("DELETE", "instances", instance, "snapshots", name, seconds=_COPY_SECONDS)
 
     @contextlib.asynccontextmanager
-    async def export(self, instance: str) -> AsyncIterator[AsyncIterator[bytes]]:
+    async def export(self, instance: str, *, with_snapshots: bool) -> AsyncIterator[AsyncIterator[bytes]]:
         await self._remove_leftovers(instance)
         backup = f"{_BACKUP}{uuid.uuid4().hex}"
-        body = {"name": backup, "instance_only": True, "optimized_storage": False, "compression_algorithm": "none"}
+        body: dict[str, Any] = {"name": backup, "instance_only": not with_snapshots}
+        body |= {"optimized_storage": False, "compression_algorithm": "none"}
         self._writing.add(backup)
         try:
             await self._calls.send("POST", "instances", instance, "backups", body=body, seconds=_COPY_SECONDS)

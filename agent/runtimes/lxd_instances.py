@@ -37,6 +37,9 @@ class LxdInstances:
         found = await self._all()
         return [one for key, one in found.items() if key not in self.adoptions and LABEL_HOST not in labels_in(one)]
 
+    async def everybody(self) -> Sequence[Instance]:
+        return list((await self._listed()).values())
+
     def adopted(self, runtime_id: str) -> Adoption | None:
         return self.adoptions.get(runtime_id)
 
@@ -106,8 +109,13 @@ class LxdInstances:
         except Missing:
             return ""
 
-    async def _all(self) -> dict[str, Instance]:
+    async def _listed(self) -> dict[str, Instance]:
+        """By name: what only begins to be has no id yet."""
         listed: Sequence[Mapping[str, Any]] = await self._calls.get("instances", recursion=1)
+        return {str(one["name"]): one for one in listed}
+
+    async def _all(self) -> dict[str, Instance]:
+        listed = (await self._listed()).values()
         found = {id_of(one): one for one in listed if id_of(one) and one.get("type") == "container"}
         self._names = {key: str(one["name"]) for key, one in found.items()}
         return found

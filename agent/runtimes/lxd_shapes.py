@@ -21,6 +21,7 @@ from agent.runtimes.orders import (
     LABEL_ADOPTED,
     LABEL_GENERATION,
     LABEL_INSTANCE,
+    LABEL_MOVE,
     LABEL_SPEC,
     Adoption,
     ContainerOrder,
@@ -211,6 +212,7 @@ def container_of(instance: Instance, adoption: Adoption | None = None, health: H
         detail="LXD does not know what state it is in; look at its log" if odd else "",
         stop_grace_seconds=_number(config.get(KEY_GRACE), 10),
         adopted=adoption is not None or LABEL_ADOPTED in labels,
+        move=labels.get(LABEL_MOVE, ""),
     )
 
 

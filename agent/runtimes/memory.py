@@ -7,8 +7,6 @@ Several drivers may share one `MemoryEngine`, as several agents may share one do
 from __future__ import annotations
 
 import contextlib
-import io
-import tarfile
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
@@ -18,6 +16,7 @@ from agent.runtimes import (
     LABEL_ADOPT,
     LABEL_HOST,
     LABEL_INSTANCE,
+    LABEL_MOVE,
     LABEL_SPEC,
     Adoption,
     Capabilities,
@@ -37,6 +36,7 @@ from agent.runtimes import (
     Stranger,
     labels_of,
 )
+from agent.runtimes.memory_archives import packed, unpacked
 from agent.runtimes.memory_engine import MemoryContainer, MemoryEngine, described, shown
 from agent.runtimes.memory_streams import KILLED, MemorySession, run
 from common.digest import Digest
@@ -54,7 +54,7 @@ class MemoryRuntimeDriver:
 
     @property
     def capabilities(self) -> Capabilities:
-        return Capabilities(console=True, snapshots=True, disk_limit=True)
+        return Capabilities(console=True, snapshots=True, disk_limit=True, move=True)
 
     async def describe(self) -> Engine:
         self._reach()
@@ -195,10 +195,32 @@ class MemoryRuntimeDriver:
         self._engine.kept.get(runtime_id, {}).pop(name, None)
 
     @contextlib.asynccontextmanager
-    async def export(self, runtime_id: str) -> AsyncIterator[AsyncIterator[bytes]]:
+    async def export(self, runtime_id: str, *, with_snapshots: bool = False) -> AsyncIterator[AsyncIterator[bytes]]:
         one = self._own(runtime_id)
         files = {"/etc/hostname": f"{one.order.name}\n".encode(), **self._engine.files.get(runtime_id, {})}
-        yield _archive(files)
+        kept = self._engine.kept.get(runtime_id, {}) if with_snapshots else {}
+        yield packed(files, {name: held for name, (_, held) in kept.items()})
+
+    async def take_in(self, order: ContainerOrder, move_id: str, archive: AsyncIterator[bytes]) -> str:
+        for one in self._engine.containers.values():
+            if one.labels.get(LABEL_INSTANCE) == order.instance_id:
+                if (one.labels.get(LABEL_HOST), one.labels.get(LABEL_MOVE)) == (self._host_id, move_id):
+                    return one.runtime_id
+                raise EngineRefused("this engine has the instance already", action="choose another host")
+        files, snapshots = await unpacked(archive)
+        self._reach()
+        runtime_id = f"memory{next(self._engine.numbers):058d}"
+        labels = {**labels_of(order, self._host_id), LABEL_MOVE: move_id}
+        taken = replace(order, name=f"{order.name}.{move_id}")
+        self._engine.containers[runtime_id] = MemoryContainer(runtime_id, taken, labels)
+        self._engine.files[runtime_id] = files
+        self._engine.kept[runtime_id] = {
+            name: (Snapshot(name, created_ns=number), kept) for number, (name, kept) in enumerate(snapshots.items(), 1)
+        }
+        return runtime_id
+
+    async def clear_taken(self, keep: Callable[[], Collection[str]]) -> None:
+        """Nothing is ever half done."""
 
     async def strangers(self, named: Collection[str] = ()) -> Sequence[Stranger]:
         self._reach()
@@ -255,13 +277,3 @@ class MemoryRuntimeDriver:
 
 def _taken(name: str) -> EngineRefused:
     return EngineRefused(f"another container has the name {name}", action="rename or remove it")
-
-
-async def _archive(files: Mapping[str, bytes]) -> AsyncIterator[bytes]:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as archive:
-        for path, content in files.items():
-            entry = tarfile.TarInfo(path.lstrip("/"))
-            entry.size = len(content)
-            archive.addfile(entry, io.BytesIO(content))
-    yield buffer.getvalue()

@@ -14,6 +14,7 @@ from agent.runtimes.orders import (
     LABEL_ADOPTED,
     LABEL_GENERATION,
     LABEL_INSTANCE,
+    LABEL_MOVE,
     LABEL_SPEC,
     Adoption,
     ContainerOrder,
@@ -113,6 +114,7 @@ def shown(one: MemoryContainer, adoption: Adoption | None) -> Container:
         restart_count=one.restart_count,
         stop_grace_seconds=one.order.spec.stop_grace_seconds,
         adopted=adoption is not None or LABEL_ADOPTED in one.labels,
+        move=one.labels.get(LABEL_MOVE, ""),
     )
 
 

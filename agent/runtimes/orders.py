@@ -16,6 +16,7 @@ LABEL_GENERATION = "longshore.generation"
 LABEL_SPEC = "longshore.spec"
 LABEL_ADOPTED = "longshore.adopted"
 LABEL_ADOPT = "longshore.adopt"  # set by people on a container of theirs: "<tenant>/<instance>" may have it
+LABEL_MOVE = "longshore.move"  # by which it came from another host
 LABEL_PREFIX = "longshore."
 
 
@@ -53,6 +54,7 @@ def labels_of(order: ContainerOrder, host_id: str) -> Mapping[str, str]:
 class Capabilities:
     """What an engine can do at all. Asking for what it cannot raises `EngineCannot` and changes nothing.
 
+    move: it takes in what another host exports.
     disk_limit: `ContainerSpec.disk_bytes` is enforced. network: `ContainerSpec.network` is taken.
     """
 
@@ -66,6 +68,7 @@ class Capabilities:
     disk_limit: bool = False
     network: bool = True
     adoption: bool = True
+    move: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -172,9 +172,19 @@ class SeveralEngines:
         await (await self._of(runtime_id)).delete_snapshot(runtime_id, name)
 
     @contextlib.asynccontextmanager
-    async def export(self, runtime_id: str) -> AsyncIterator[AsyncIterator[bytes]]:
-        async with (await self._of(runtime_id)).export(runtime_id) as found:
+    async def export(self, runtime_id: str, *, with_snapshots: bool = False) -> AsyncIterator[AsyncIterator[bytes]]:
+        async with (await self._of(runtime_id)).export(runtime_id, with_snapshots=with_snapshots) as found:
             yield found
+
+    async def take_in(self, order: ContainerOrder, move_id: str, archive: AsyncIterator[bytes]) -> str:
+        runtime_id = await self._for(order.manifest).take_in(order, move_id, archive)
+        self._owners[runtime_id] = self._kind_of(order.manifest)
+        return runtime_id
+
+    async def clear_taken(self, keep: Callable[[], Collection[str]]) -> None:
+        for kind in sorted(self._counts):
+            with contextlib.suppress(EngineAway):
+                await self._drivers[kind].clear_taken(keep)
 
     async def strangers(self, named: Collection[str] = ()) -> Sequence[Stranger]:
         found: list[Stranger] = []

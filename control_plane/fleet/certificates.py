@@ -90,9 +90,9 @@ class Signer:
     ) -> Issued:
         """A certificate for a host (no addresses) or a regional (what agents dial)."""
         names = [x509.UniformResourceIdentifier(name.uri()), *map(_general_name, addresses)]
-        uses = [ExtendedKeyUsageOID.CLIENT_AUTH]
-        if name.kind == "regional":
-            uses.append(ExtendedKeyUsageOID.SERVER_AUTH)
+        # Hosts serve too: what moves away from one is read by another, which checks the name. They have no address, so
+        # nobody who looks for one takes a host for a server.
+        uses = [ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH]
         return self._sign(f"{name.kind} {name.id}", key, names, uses, now, life)
 
     def server(

@@ -283,6 +283,8 @@ def upgrade() -> None:
         sa.Column("look_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("unplaced", sa.Integer(), nullable=False),
         sa.Column("why", sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=False),
+        sa.Column("revision", sa.Integer(), nullable=False),
+        sa.Column("rollout", sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_deployments")),
         sa.UniqueConstraint("tenant_id", "name", name=op.f("uq_deployments_tenant_id_name")),
     )
@@ -340,6 +342,42 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("immutability_rules", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_immutability_rules_tenant_id"), ["tenant_id"], unique=False)
+
+    op.create_table(
+        "instance_moves",
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("open_instance_id", sa.String(length=36), nullable=True),
+        sa.Column("instance_id", sa.String(length=36), nullable=False),
+        sa.Column("tenant_id", sa.String(length=36), nullable=False),
+        sa.Column("tenant", sa.String(length=255), nullable=False),
+        sa.Column("name", sa.String(length=63), nullable=False),
+        sa.Column("source_host_id", sa.String(length=36), nullable=False),
+        sa.Column("source_idc_id", sa.String(length=36), nullable=False),
+        sa.Column("target_host_id", sa.String(length=36), nullable=False),
+        sa.Column("target_idc_id", sa.String(length=36), nullable=False),
+        sa.Column("stage", sa.String(length=16), nullable=False),
+        sa.Column("generation", sa.BigInteger(), nullable=False),
+        sa.Column("requested_by", sa.String(length=255), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("stage_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("stalled_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("give_up_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("addresses", sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=False),
+        sa.Column("copied_bytes", sa.BigInteger(), nullable=False),
+        sa.Column("copying", sa.Boolean(), nullable=False),
+        sa.Column("taken", sa.Boolean(), nullable=False),
+        sa.Column("gone", sa.Boolean(), nullable=False),
+        sa.Column("trouble", sa.Text(), nullable=False),
+        sa.Column("trouble_is_final", sa.Boolean(), nullable=False),
+        sa.Column("cancelled_by", sa.String(length=255), nullable=False),
+        sa.Column("why", sa.Text(), nullable=False),
+        sa.Column("ended_at", sa.DateTime(timezone=True), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_instance_moves")),
+    )
+    with op.batch_alter_table("instance_moves", schema=None) as batch_op:
+        batch_op.create_index("ix_instance_moves_ended_at", ["ended_at"], unique=False)
+        batch_op.create_index("ix_instance_moves_instance_id", ["instance_id"], unique=False)
+        batch_op.create_index("ix_instance_moves_open_instance_id", ["open_instance_id"], unique=True)
 
     op.create_table(
         "instances",
@@ -896,6 +934,25 @@ def upgrade() -> None:
         batch_op.create_index("ix_deleted_tags_repository_id_digest", ["repository_id", "digest"], unique=False)
 
     op.create_table(
+        "deployment_revisions",
+        sa.Column("deployment_id", sa.String(length=36), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("reference", sa.Text(), nullable=False),
+        sa.Column("images", sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=False),
+        sa.Column("spec", sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=False),
+        sa.Column("cause", sa.Text(), nullable=False),
+        sa.Column("created_by", sa.String(length=255), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("finished_at", sa.DateTime(timezone=True), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["deployment_id"],
+            ["deployments.id"],
+            name=op.f("fk_deployment_revisions_deployment_id"),
+            ondelete="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint("deployment_id", "number", name=op.f("pk_deployment_revisions")),
+    )
+    op.create_table(
         "deployment_slots",
         sa.Column("deployment_id", sa.String(length=36), nullable=False),
         sa.Column("number", sa.Integer(), nullable=False),
@@ -903,6 +960,8 @@ def upgrade() -> None:
         sa.Column("host_id", sa.String(length=36), nullable=False),
         sa.Column("successor_id", sa.String(length=36), nullable=False),
         sa.Column("successor_host_id", sa.String(length=36), nullable=False),
+        sa.Column("revision", sa.Integer(), nullable=False),
+        sa.Column("told_at", sa.DateTime(timezone=True), nullable=True),
         sa.ForeignKeyConstraint(
             ["deployment_id"], ["deployments.id"], name=op.f("fk_deployment_slots_deployment_id"), ondelete="CASCADE"
         ),
@@ -1598,6 +1657,7 @@ def downgrade() -> None:
         batch_op.drop_index("ix_deployment_slots_host_id")
 
     op.drop_table("deployment_slots")
+    op.drop_table("deployment_revisions")
     with op.batch_alter_table("deleted_tags", schema=None) as batch_op:
         batch_op.drop_index("ix_deleted_tags_repository_id_digest")
         batch_op.drop_index(batch_op.f("ix_deleted_tags_purge_after"))
@@ -1717,6 +1777,12 @@ def downgrade() -> None:
         batch_op.drop_index("ix_instances_host_id")
 
     op.drop_table("instances")
+    with op.batch_alter_table("instance_moves", schema=None) as batch_op:
+        batch_op.drop_index("ix_instance_moves_open_instance_id")
+        batch_op.drop_index("ix_instance_moves_instance_id")
+        batch_op.drop_index("ix_instance_moves_ended_at")
+
+    op.drop_table("instance_moves")
     with op.batch_alter_table("immutability_rules", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_immutability_rules_tenant_id"))
 

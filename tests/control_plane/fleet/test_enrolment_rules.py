@@ -71,7 +71,9 @@ async def test_an_enrolled_host_has_a_row_a_recorded_certificate_and_a_spent_tok
         timedelta(hours=24)
     )
     uses = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-    assert list(uses) == [ExtendedKeyUsageOID.CLIENT_AUTH]
+    assert list(uses) == [ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH]
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert [type(one) for one in names] == [x509.UniformResourceIdentifier]  # no address: nobody dials it as a server
     async with fleet.database.reading() as connection:
         assert not await store_certificates.revoked_among(connection, [enrolled.issued.serial])
         assert await store_certificates.has_key(connection, "host", enrolled.identity_id, enrolled.issued.key_hash)

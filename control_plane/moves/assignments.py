@@ -1,0 +1,167 @@
+"""What both hosts of a move are told, over what they are told of instances, and what they say of it.
+
+Invariant: a host is never shown an instance as its own before the move has come to that, nor after it has gone back:
+instances and moves are read by two questions, and counted only if both saw the same generation of the host.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from common.errors import Unavailable
+from common.gathering import Gathering
+from control_plane.database import Database, UnitOfWork
+from control_plane.fleet.desired import AssignmentSnapshot, AssignmentSource
+from control_plane.instances import placing, wire
+from control_plane.instances.model import DesiredState, Instance, Phase
+from control_plane.instances.observations import Observation
+from control_plane.moves import store
+from control_plane.moves.model import Move, Patience, Stage
+from control_plane.swarm.tokens import ContentTokens
+from proto.agent.v1 import agent_pb2, moves_pb2
+
+_TRIES = 5
+# Hosts whose reports are compared together: 500 ids each (agent/reporter.py) stay below what databases bind.
+_MOST_SPEAKERS = 50
+_MOST_ADDRESSES = 8
+_ADDRESS = re.compile(r"[0-9a-zA-Z.:\[\]_-]{1,255}:[0-9]{1,5}")
+_AT_OTHER = {
+    # By stage: what a host is told that does not have the instance, and which of the two that is.
+    Stage.COPYING: ("target", DesiredState.HELD),
+    Stage.STARTING: ("source", DesiredState.STOPPED),
+    Stage.RETURNING: ("source", DesiredState.STOPPED),
+    Stage.CLEARING: ("source", DesiredState.REMOVED),
+}
+
+
+class MoveAssignments:
+    """Implements `fleet.desired.AssignmentSource` around another one. `changed` is called after news of a move."""
+
+    def __init__(
+        self, inner: AssignmentSource, database: Database, tokens: ContentTokens, patience: Patience | None = None
+    ) -> None:
+        self._inner = inner
+        self._database = database
+        self._tokens = tokens
+        self._patience = patience or Patience()
+        self._asking = Gathering(self._told)
+        self._comparing = Gathering(self._known, _MOST_SPEAKERS)
+        self.changed: Callable[[], None] = lambda: None
+
+    async def assignments(self, host_id: str) -> AssignmentSnapshot:
+        """Raises `HostUnknown`, and `Unavailable` if the host's instances change faster than they can be read."""
+        for _ in range(_TRIES):
+            seen = await self._inner.assignments(host_id)
+            told = await self._asking.ask(host_id)
+            if told is None or told.generation != seen.generation:
+                continue
+            if not told.moves:
+                return seen
+            return AssignmentSnapshot(seen.generation, self._over(seen.assignments, host_id, told))
+        raise Unavailable("the host's instances change while they are read", action="it is tried again")
+
+    async def accept_reports(
+        self,
+        host_id: str,
+        instances: Sequence[agent_pb2.InstanceReport],
+        contents: Sequence[agent_pb2.ContentReport],
+    ) -> None:
+        await self._inner.accept_reports(host_id, instances, contents)
+        said = {one.instance_id: one for report in instances if (one := wire.observation_of(report)) is not None}
+        if not said:
+            return
+        known = await self._comparing.ask(frozenset(said))
+        now = self._database.clock.now()
+        if any(heard(move, host_id, said[move.instance_id], now) != move for move in known):
+            async with self._database.transaction() as unit:
+                for move in await store.open_named(unit.connection, said.keys(), locked=True):
+                    after = heard(move, host_id, said[move.instance_id], unit.clock.now())
+                    if after != move:
+                        await store.put(unit.connection, after)
+            self.changed()
+
+    async def accept_moves(self, host_id: str, said: Sequence[moves_pb2.MoveReport]) -> None:
+        """Implements `fleet.desired.MoveSink`."""
+        reports = {one.move_id: one for one in said}
+        async with self._database.transaction() as unit:
+            for move in await store.open_named(unit.connection, reports.keys(), locked=True):
+                if move.id in reports:
+                    await self._progressed(unit, host_id, move, reports[move.id])
+
+    async def _progressed(self, unit: UnitOfWork, host_id: str, move: Move, said: moves_pb2.MoveReport) -> None:
+        if move.stage is not Stage.COPYING:
+            return
+        if host_id == move.source_host_id:
+            addresses = tuple(one for one in said.addresses if _ADDRESS.fullmatch(one))[:_MOST_ADDRESSES]
+            if addresses and addresses != move.addresses:
+                await store.put(unit.connection, replace(move, addresses=addresses))
+                await placing.wake(unit, move.target_host_id)
+        elif host_id == move.target_host_id and said.copied_bytes != move.copied_bytes:
+            copied = min(said.copied_bytes, wire.MAXIMUM_COUNT)
+            await store.put(unit.connection, replace(move, copied_bytes=copied, stalled_at=unit.clock.now()))
+
+    async def _told(self, host_ids: Sequence[str]) -> list[store.Told | None]:
+        async with self._database.reading() as connection:
+            found = await store.told(connection, host_ids)
+        return [found.get(host_id) for host_id in host_ids]
+
+    async def _known(self, asked: Sequence[frozenset[str]]) -> list[list[Move]]:
+        async with self._database.reading() as connection:
+            found = await store.open_named(connection, frozenset().union(*asked))
+        return [[move for move in found if move.instance_id in ids] for ids in asked]
+
+    def _over(
+        self, own: Mapping[str, agent_pb2.Assignment], host_id: str, told: store.Told
+    ) -> dict[str, agent_pb2.Assignment]:
+        shown = dict(own)
+        for move, instance in told.moves:
+            if instance.id in shown:
+                self._change(shown[instance.id], move, instance)
+            elif (wish := _AT_OTHER.get(move.stage)) is not None:
+                side, state = wish
+                if host_id == (move.target_host_id if side == "target" else move.source_host_id):
+                    mint = self._tokens.minting(f"host/{host_id}", told.idc, instance.tenant_id)
+                    shown[instance.id] = wire.assignment_of(replace(instance, desired_state=state), mint)
+                    if side == "target":
+                        shown[instance.id].take_over.CopyFrom(_take_over(move, move.addresses))
+        return shown
+
+    def _change(self, assignment: agent_pb2.Assignment, move: Move, instance: Instance) -> None:
+        """What the host that has the instance is told of it, in place: it was made for this snapshot alone."""
+        match move.stage:
+            case Stage.STOPPING if instance.desired_state is not DesiredState.REMOVED:
+                assignment.desired_state = agent_pb2.DESIRED_STATE_STOPPED
+            case Stage.COPYING if instance.desired_state is not DesiredState.REMOVED:
+                assignment.desired_state = agent_pb2.DESIRED_STATE_STOPPED
+                assignment.hand_over.CopyFrom(moves_pb2.HandOver(move_id=move.id, target_host_id=move.target_host_id))
+            case Stage.STARTING:
+                assignment.take_over.CopyFrom(_take_over(move, ()))
+                limit = int(self._patience.cut_off.total_seconds())
+                own = assignment.stop_when_cut_off_seconds
+                assignment.stop_when_cut_off_seconds = min(own, limit) if own else limit
+            case Stage.RETURNING:
+                assignment.desired_state = agent_pb2.DESIRED_STATE_REMOVED
+
+
+def heard(move: Move, host_id: str, said: Observation, now: datetime) -> Move:
+    """The move after a host said that of its instance; of an earlier stage nothing is believed."""
+    if said.generation < move.generation:
+        return move
+    if move.stage is Stage.CLEARING and host_id == move.source_host_id:
+        return replace(move, gone=True) if said.phase is Phase.REMOVED else move
+    if move.stage is not Stage.COPYING or host_id != move.target_host_id:
+        return move
+    if said.phase is Phase.STOPPED:
+        return replace(move, copying=False, taken=True, trouble="", trouble_is_final=False)
+    if said.phase in (Phase.FETCHING, Phase.CREATING):
+        return replace(move, copying=True, trouble="", trouble_is_final=False)
+    stalled_at = now if move.copying else move.stalled_at
+    failed = said.phase is Phase.FAILED
+    return replace(move, copying=False, stalled_at=stalled_at, trouble=said.detail, trouble_is_final=failed)
+
+
+def _take_over(move: Move, addresses: Sequence[str]) -> moves_pb2.TakeOver:
+    return moves_pb2.TakeOver(move_id=move.id, source_host_id=move.source_host_id, addresses=addresses)
