@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from common.errors import Conflict, Denied, Failure, Invalid, NotFound, RateLimited, Unavailable
+from common.errors import Conflict, Failure, Invalid, NotFound, RateLimited, Unavailable
 
 
 class ChannelRequestInvalid(Invalid):
@@ -19,12 +19,6 @@ class FrameMalformed(Invalid):
     """A client sent what is no frame of the protocol (docs/operations/channels.md)."""
 
     code = "frame_malformed"
-
-
-class OriginRefused(Denied):
-    """A page of another site opened a WebSocket with a visitor's browser."""
-
-    code = "origin_refused"
 
 
 class ChannelUnknown(NotFound):

@@ -20,9 +20,10 @@ from control_plane.channels.frames import ConsoleStart, ExecStart
 from control_plane.channels.lines import Line
 from control_plane.channels.model import Ended, LogsWanted, Piece
 from control_plane.channels.service import ChannelService
-from control_plane.channels.sockets import Pump, check_origin, credentials_in, finish, started
+from control_plane.channels.sockets import Pump, finish, started
 from control_plane.tenants.access import Principal
 from control_plane.tenants.principals import Authenticator, CurrentPrincipal
+from control_plane.tenants.sockets import check_origin, credentials_in
 from control_plane.web.addresses import client_of
 from control_plane.web.errors import ProblemResponse, Refused, headers_of, problem_of, status_of
 

@@ -1,7 +1,6 @@
-"""A WebSocket at one end of a channel: who may open it, and the pumping of frames in both directions.
+"""A WebSocket at one end of a channel: its first word, and the pumping of frames in both directions.
 
-Invariants: a page of another site cannot open one, and credentials are never part of an address (both would end up in
-logs). The last frame before the close says how it ended: `exit` or `error`.
+Invariant: the last frame before the close says how it ended: `exit` or `error`.
 """
 
 from __future__ import annotations
@@ -9,9 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from typing import NoReturn
-from urllib.parse import urlsplit
 
-from starlette.requests import HTTPConnection
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from common.clock import Clock
@@ -31,41 +28,14 @@ from control_plane.channels.frames import (
     word_of,
 )
 from control_plane.channels.lines import Line
-from control_plane.channels.model import Ended, FrameMalformed, OriginRefused, Piece, TerminalSize
-from control_plane.tenants.principals import credentials_of
+from control_plane.channels.model import Ended, FrameMalformed, Piece, TerminalSize
 
-# Browsers cannot send an Authorization header with a WebSocket, but they can name sub-protocols.
-_BEARER = "longshore.bearer."
 _START_SECONDS = 10.0
 _NORMAL, _POLICY, _FAILED = 1000, 1008, 1011
 
 
 class _Left(Exception):
     """The client hung up, or read the last word."""
-
-
-def credentials_in(connection: HTTPConnection) -> str | None:
-    """The `Authorization` header, or what a sub-protocol says in its place."""
-    found = credentials_of(connection)
-    if found is not None:
-        return found
-    for name in connection.scope.get("subprotocols", ()):
-        if name.startswith(_BEARER):
-            return f"Bearer {name.removeprefix(_BEARER)}"
-    return None
-
-
-def check_origin(connection: HTTPConnection, public_url: str | None) -> None:
-    """Raises `OriginRefused`. Only browsers send an `Origin`; it must be our own."""
-    origin = connection.headers.get("origin")
-    if origin is None:
-        return
-    own = {connection.headers.get("host", "").lower()}
-    if public_url is not None:
-        own.add(urlsplit(public_url).netloc.lower())
-    found = urlsplit(origin)
-    if found.scheme not in ("http", "https") or found.netloc.lower() not in own:
-        raise OriginRefused(f"a page of {origin[:120]} may not open channels", action="open them from our own pages")
 
 
 async def started(socket: WebSocket, kind: type[ExecStart] | type[ConsoleStart]) -> ExecStart | ConsoleStart:
