@@ -1,8 +1,11 @@
 """The one table from deliberate failures to HTTP status, and the problem body that tells of them (RFC 9457).
 
 Invariant: nothing of our insides leaves the process. A failure says what its author wrote for the client; anything
-unexpected becomes a bare 500 with an identifier under which the log has the rest. Works for FastAPI routes and for
-plain Starlette routes alike; the registry's /v2 has its own dialect on top of `status_of`.
+unexpected becomes a bare 500 with an identifier under which the log has the rest. What is wrong in a request is a 400
+that names the places in `fields`, whether its shape or a domain's rule found it: clients need not know where we look.
+
+Works for FastAPI routes and for plain Starlette routes alike; the registry's /v2 has its own dialect on top of
+`status_of`.
 """
 
 from __future__ import annotations
@@ -93,7 +96,9 @@ def headers_of(failure: Failure) -> dict[str, str]:
 
 def problem_of(failure: Failure, path: str) -> dict[str, Any]:
     """The body for `failure`; its facts stand beside the standard members and never replace them."""
-    facts = {name: value for name, value in failure.facts.items() if name not in _RESERVED}
+    facts: dict[str, Any] = {name: value for name, value in failure.facts.items() if name not in _RESERVED}
+    if isinstance(failure, Invalid) and "field" in facts:
+        facts["fields"] = [{"field": facts["field"], "problem": failure.detail}]
     return _problem(status_of(failure), failure.code, failure.detail, failure.action, path) | facts
 
 
@@ -149,13 +154,13 @@ async def _answer_invalid(request: Request, error: Exception) -> Response:
     ]
     names = ", ".join(field["field"] for field in fields[:5])
     body = _problem(
-        HTTPStatus.UNPROCESSABLE_ENTITY,
+        STATUS[Invalid],
         Invalid.code,
         f"the request is wrong in {names}" if names else "the request cannot be read",
         "mend the fields that `fields` names and send it again",
         request.url.path,
     )
-    return ProblemResponse(body | {"fields": fields}, HTTPStatus.UNPROCESSABLE_ENTITY)
+    return ProblemResponse(body | {"fields": fields}, STATUS[Invalid])
 
 
 async def _answer_http(request: Request, error: Exception) -> Response:

@@ -25,7 +25,7 @@ class Problem(BaseModel):
     instance: str = Field(description="the path that was asked for")
 
 
-# With `default` FastAPI leaves out its own 422: our handlers answer 422 too, and with a problem like any other.
+# With `default` FastAPI leaves out its own 422: our handlers answer 400, with a problem like any other.
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     "default": {
         "description": "A failure",

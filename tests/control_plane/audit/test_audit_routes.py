@@ -172,7 +172,7 @@ async def test_bad_questions_are_refused_and_odd_ones_find_nothing(client: httpx
         "since=soon",
         f"tenant={'x' * 999}",
     ):
-        assert (await client.get(f"/api/v1/audit?{query}", headers=as_("root"))).status_code == 422, query
+        assert (await client.get(f"/api/v1/audit?{query}", headers=as_("root"))).status_code == 400, query
     for value in ("%00", "'; DROP TABLE audit_events; --", "%F0%9F%9A%A2", "9" * 60):
         answer = await client.get(f"/api/v1/audit?operator={value}", headers=as_("root"))
         assert (answer.status_code, answer.json()["data"]) == (200, []), value

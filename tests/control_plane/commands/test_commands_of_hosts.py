@@ -264,7 +264,7 @@ async def test_every_route_has_its_right_and_its_shape(service: CommandService, 
         status, body = await ask("operator", "POST", f"/instances/{instance_id}/commands", {"verb": "restart"})
         assert (status, body["data"]["instance_id"]) == (202, instance_id)
         command = body["data"]["id"]
-        assert (await ask("admin", "POST", "/hosts/east/e1/commands", {"verb": "format"}))[0] == 422
+        assert (await ask("admin", "POST", "/hosts/east/e1/commands", {"verb": "format"}))[0] == 400
         status, body = await ask("viewer", "GET", f"/commands?instance={instance_id}&open_only=true")
         assert (status, [one["id"] for one in body["data"]]) == (200, [command])
         assert (await ask("admin", "GET", "/commands?host=east/e1"))[1]["pagination"]["total_count"] == 2

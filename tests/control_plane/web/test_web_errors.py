@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib
 import json
 import pkgutil
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated
 
 import pytest
@@ -163,7 +165,7 @@ async def test_an_unknown_path_and_a_wrong_method_are_problems_too(client: Async
 
 async def test_wrong_fields_are_named_and_their_values_are_not_repeated() -> None:
     answer = await client_of(fastapi_app()).post("/password?times=0", json={"password": "hunter2"})
-    assert answer.status_code == 422
+    assert answer.status_code == 400
     assert "hunter2" not in answer.text
     body = answer.json()
     assert {field["field"] for field in body["fields"]} == {"body.password", "query.times"}
@@ -174,5 +176,25 @@ async def test_a_body_that_is_no_json_is_refused() -> None:
     answer = await client_of(fastapi_app()).post(
         "/password", content=b"{'password'", headers={"Content-Type": "application/json"}
     )
-    assert answer.status_code == 422
+    assert answer.status_code == 400
     assert json.loads(answer.text)["code"] == "invalid"
+
+
+async def test_what_a_rule_refuses_is_answered_like_what_a_schema_refuses() -> None:
+    app = fastapi_app()
+
+    async def rule(request: Request) -> Response:
+        raise errors.Invalid("8 hosts are too many", action="name fewer", field="hosts")
+
+    app.add_route("/rule", rule)
+    by_rule = await client_of(app).get("/rule")
+    by_schema = await client_of(app).post("/password?times=0", json={"password": "hunter2"})
+    assert by_rule.status_code == by_schema.status_code == 400
+    assert by_rule.json()["fields"] == [{"field": "hosts", "problem": "8 hosts are too many"}]
+
+
+def test_no_route_has_a_status_of_its_own_for_wrong_requests() -> None:
+    source = Path(control_plane.__file__).parent
+    odd = re.compile(r"\b422\b|UNPROCESSABLE")
+    found = [path.name for path in source.rglob("*.py") if "cli" not in path.parts and odd.search(path.read_text())]
+    assert found == ["openapi.py"], "which says that FastAPI's own is left out"
