@@ -36,7 +36,6 @@ from common.membership import Applicant, identity_of
 from common.plane import PlaneLocator
 from common.returning import Giver
 from common.tls import Identity, open_server_context, server_context
-from regional.boot_routes import BootRoutes
 from regional.cache import Cache, build_cache
 from regional.content import ContentRoutes
 from regional.credentials import CertificateRoutes
@@ -47,6 +46,7 @@ from regional.holdings import Holdings
 from regional.journal import Journal
 from regional.leases import LeaseDesks
 from regional.leases_routes import LeaseRoutes
+from regional.machines.assembly import Machines
 from regional.metainfos import WIRE_HASH_BYTES
 from regional.metrics import Metrics
 from regional.offences import OffenceRoutes
@@ -84,6 +84,7 @@ class _Regional:
         self._version = _version()
         self._metrics = Metrics()
         self._metrics.host(lambda: look(settings.data, self._clock.monotonic()))
+        self._machines = Machines(settings, self._clock)
         self._boot: dict[str, int | None] = {}
 
     async def start(self) -> None:
@@ -99,9 +100,11 @@ class _Regional:
         await self._lifecycle.enter(locked(settings.data, "regional"))
         await asyncio.to_thread(create_tree, settings.static_root)
         log.info("static file directories ready", root=str(settings.static_root))
+        await (machines := self._machines).start(self._lifecycle, self._metrics)
         self._boot["tftp"] = await start_tftp(
-            settings, self._lifecycle, self._clock, self._random, self._metrics.registry
-        )
+            settings, self._lifecycle, self._clock, self._random, self._metrics.registry,
+            (machines.boot_files,), machines.watching.tftp,
+        )  # fmt: skip
         if settings.server is None:
             api = await self._listen([])
             await self._ready({"regional_id": None, "api": api, "content": None, "peer_port": None})
@@ -134,6 +137,7 @@ class _Regional:
         book = OrderBook(cache.edge, cache.shelf, journal, self._random, lifecycle.spawn)
         holdings = Holdings(cache.edge, cache.shelf, cache.metainfos, book)
         session = Session(book, cache.edge, cache.centre, verifier, statements, journal, self._clock, server, holdings)
+        self._machines.join(cache, book, session)
         tracker = self._tracker(cache, peers.listen_port)
         cache.credentials.tokens = book.tokens
         await cache.credentials.load()
@@ -215,7 +219,8 @@ class _Regional:
                     ca_file=settings.etcd_ca_file,
                 )
             )
-            told = {"version": self._version, "server_ip": settings.server_ip, **facts}
+            process = secrets.token_hex(8)
+            told = {"version": self._version, "server_ip": settings.server_ip, "process": process, **facts}
             self._lifecycle.spawn("registration", stay_registered(directory, settings.idc, told))
         await announce_ready(settings.data, facts)
         log.info("regional ready", **facts)
@@ -228,7 +233,7 @@ class _Regional:
         contexts: Sequence[ssl.SSLContext],
         ports: tuple[int, int, int],
     ) -> None:
-        settings, host = self._settings, _url_host(self._settings.server_ip)
+        settings, host = self._settings, self._settings.url_host
         api, content, peer = ports
         words = dialect(
             book,
@@ -271,23 +276,21 @@ class _Regional:
 
     async def _listen(self, routes: list[web.RouteDef], attached: Callable[[], bool] = lambda: False) -> int:
         """The open listener: files and health always, `routes` besides."""
-        settings = self._settings
+        settings, machines = self._settings, self._machines
         self._metrics.gauge("attached", "1 while the centre is attached", lambda: float(attached()))
-        everything = [*routes, *BootRoutes().routes(), *Health(self._metrics, attached).routes()]
+        everything = [*routes, *machines.routes(), *Health(self._metrics, attached).routes()]
         port, self._boot["https"] = await open_front(
-            settings, self._lifecycle, self._clock, self._random, self._metrics, everything
+            settings, self._lifecycle, self._clock, self._random, self._metrics, everything, machines.watching.http
         )
-        await start_dhcp(settings, self._lifecycle, self._clock, self._metrics, port)
+        machines.serve_at(f"http://{settings.url_host}:{port}")
+        told, choose = machines.watching.dhcp, machines.choose
+        await start_dhcp(settings, self._lifecycle, self._clock, self._metrics, port, told, choose)
         return port
 
     async def _serve(self, routes: list[web.RouteDef], port: int, tls: ssl.SSLContext | None = None) -> int:
         app = web.Application(middlewares=[watch(self._clock, self._metrics)])
         app.add_routes(routes)
         return await self._lifecycle.enter(listening(app, self._settings.server_ip, port, tls))
-
-
-def _url_host(address: str) -> str:
-    return f"[{address}]" if ":" in address else address
 
 
 def _version() -> str:

@@ -18,7 +18,7 @@ from regional.files import Files
 from regional.metrics import Metrics
 from regional.mirrors.assembly import start_mirrors
 from regional.own_certificate import OwnCertificate
-from regional.serving import listening, watch
+from regional.serving import Served, listening, nobody_asks, watch
 from regional.settings import RegionalSettings
 
 log = structlog.get_logger()
@@ -31,8 +31,9 @@ async def open_front(
     random: Callable[[], float],
     metrics: Metrics,
     routes: Sequence[web.RouteDef],
+    served: Served = nobody_asks,
 ) -> tuple[int, int | None]:
-    """Files and `routes`; gives the HTTP port and the HTTPS port, None without a certificate. Raises `ListenFailed`,
+    """Files and `routes`; `served` is told each answer; gives the HTTP port and the HTTPS port, None without a certificate. Raises `ListenFailed`,
     `CertificateUnusable`, `MirrorInvalid`, `NetworksInvalid`.
     """
     networks = networks_of(settings.allow_clients)
@@ -42,7 +43,7 @@ async def open_front(
     everything = [*routes, *files.routes()]
 
     def application() -> web.Application:
-        app = web.Application(middlewares=[watch(clock, metrics), admission.middleware()])
+        app = web.Application(middlewares=[watch(clock, metrics, served), admission.middleware()])
         app.add_routes(everything)
         return app
 

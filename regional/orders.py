@@ -9,7 +9,8 @@ Invariant: the set that is acted upon is the set in the journal.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Protocol
 
 import structlog
 
@@ -18,7 +19,7 @@ from common.digest import Digest
 from common.errors import Failure, RateLimited, Unavailable
 from common.generations import HeldSet
 from proto.content.v1 import content_pb2
-from proto.regional.v1 import regional_pb2
+from proto.regional.v1 import machines_pb2, regional_pb2
 from regional.centre import CentreBusy
 from regional.edge import Edge
 from regional.journal import Journal
@@ -41,6 +42,20 @@ _WORDS = {
 }
 
 
+class BootTargets(Protocol):
+    """Who keeps the boot targets that come with the orders. Both methods may be repeated with the same words.
+
+    `fresh`: it lost them, or never had any, so the centre must say everything again.
+    """
+
+    @property
+    def fresh(self) -> bool: ...
+
+    async def replace(self, targets: Sequence[machines_pb2.BootTarget]) -> None: ...
+
+    async def change(self, targets: Sequence[machines_pb2.BootTarget], removed: Sequence[str]) -> None: ...
+
+
 class OrderBook:
     """`changed` is told each order whose state moved, `unordered` each content without an order that did, and
     `released` what is ordered no more.
@@ -60,6 +75,7 @@ class OrderBook:
         self.changed: Callable[[ContentKey], None] = lambda _: None
         self.unordered: Callable[[Digest], None] = lambda _: None
         self.released: Callable[[ContentKey], None] = lambda _: None
+        self.machines: BootTargets | None = None
         edge.changed = self._content_changed
 
     @property
@@ -78,7 +94,8 @@ class OrderBook:
         journalled = await asyncio.to_thread(self._journal.load_orders)
         if journalled is not None:
             orders = _orders(journalled.orders)
-            self._set.replace(journalled.results_in, orders)
+            lost = self.machines is not None and self.machines.fresh
+            self._set.replace(0 if lost else journalled.results_in, orders)
             for key in orders:
                 # Known before the first report, so that the centre never hears a smaller number than before.
                 await self._edge.crossings.load(key)
@@ -86,6 +103,10 @@ class OrderBook:
             log.info("orders taken up", generation=journalled.results_in, orders=len(orders))
 
     async def replace(self, received: regional_pb2.OrderSet) -> None:
+        # First the targets, then the generation: killed in between, they come once more.
+        if self.machines is not None:
+            await self.machines.replace(received.boot_targets)
+        received.ClearField("boot_targets")
         await asyncio.to_thread(self._journal.save_orders, received)
         before, orders = self._set.items, _orders(received.orders)
         self._set.replace(received.results_in, orders)
@@ -97,6 +118,8 @@ class OrderBook:
         after = HeldSet(self._set.generation, dict(self._set.items))
         removed = [ContentKey(Digest.parse(key.digest), key.tenant_id) for key in received.removed]
         after.apply(received.applies_to, received.results_in, _orders(received.changed), removed)
+        if self.machines is not None:
+            await self.machines.change(received.changed_targets, received.removed_machines)
         await asyncio.to_thread(self._journal.save_orders, _order_set(after))
         before, self._set = self._set.items, after
         self._act(before, after.items)

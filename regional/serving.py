@@ -32,8 +32,16 @@ class ListenFailed(Unavailable):
     code = "listen_failed"
 
 
-def watch(clock: Clock, metrics: Metrics) -> Middleware:
-    """The one middleware."""
+# Told each answer: client, path, status, bytes.
+Served = Callable[[str, str, int, int], None]
+
+
+def nobody_asks(_client: str, _path: str, _status: int, _sent: int) -> None:
+    return
+
+
+def watch(clock: Clock, metrics: Metrics, served: Served = nobody_asks) -> Middleware:
+    """The one middleware. `served` must neither wait nor raise."""
 
     @web.middleware
     async def middleware(request: web.Request, handler: _Handler) -> web.StreamResponse:
@@ -44,6 +52,7 @@ def watch(clock: Clock, metrics: Metrics) -> Middleware:
         sent = request.get(SENT_BYTES, 0)
         if sent:
             metrics.sent.labels(route).inc(sent)
+        served(request.remote or "", request.rel_url.raw_path, response.status, sent)
         write = log.debug if route in _QUIET else log.info
         write(
             "request served",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Protocol
 
 import grpc.aio
 import structlog
@@ -23,7 +24,7 @@ from common.patience import OutboxOverflow, RoundEnded
 from common.protocol_version import VERSION, NotUnderstood
 from proto.content.v1 import content_pb2
 from proto.edge.v1 import edge_pb2
-from proto.regional.v1 import regional_pb2, regional_pb2_grpc
+from proto.regional.v1 import machines_pb2, regional_pb2, regional_pb2_grpc
 from regional.centre import Centre
 from regional.edge import Edge
 from regional.holdings import Holdings
@@ -43,6 +44,16 @@ _PHASES = {
     Phase.HELD: regional_pb2.ORDER_PHASE_HELD,
     Phase.FAILED: regional_pb2.ORDER_PHASE_FAILED,
 }
+
+
+class MachineReports(Protocol):
+    """Who has reports of bare machines to send."""
+
+    def begin_round(self, sender: Sender[regional_pb2.RegionalMessage]) -> None: ...
+
+    def end_round(self) -> None: ...
+
+    async def acknowledged(self, ack: machines_pb2.MachineReportsAck) -> None: ...
 
 
 class Session:
@@ -79,6 +90,7 @@ class Session:
         # Told each content that the centre wants back.
         self.returning: Callable[[edge_pb2.ReturnContent], None] = lambda _: None
         self._holdings = holdings
+        self.machines: MachineReports | None = None
         book.changed = self._order_changed
         if holdings is not None:
             holdings.changed = self._order_changed
@@ -114,6 +126,8 @@ class Session:
         self._reports.begin_round([*self._book.keys(), *unordered])
         self._sender = sender
         self._due.set()
+        if self.machines is not None:
+            self.machines.begin_round(sender)
         log.info("attached to the centre", regional=said.regional_id, idc=said.idc)
 
     async def received(self, message: regional_pb2.PlaneMessage) -> None:
@@ -129,6 +143,9 @@ class Session:
             case "reports_ack":
                 self._reports.acknowledged(message.reports_ack.sequence)
                 self._due.set()
+            case "machines_ack":
+                if self.machines is not None:
+                    await self.machines.acknowledged(message.machines_ack)
             case "return_content":
                 self.returning(message.return_content)
             case _:
@@ -143,6 +160,8 @@ class Session:
 
     async def ended(self) -> None:
         self._sender = None
+        if self.machines is not None:
+            self.machines.end_round()
 
     async def report_forever(self) -> None:
         """Send what changed, a batch at a time; run for the whole life of the process."""

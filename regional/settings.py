@@ -126,6 +126,21 @@ class RegionalSettings(BaseSettings):
     tftp_single_port: bool = Field(
         default=False, description="send from the listening port, for networks that let no other pass"
     )
+    boot_strangers: Literal["local", "discover"] = Field(
+        default="local",
+        description="what machines boot that the control plane does not know: their disk, or the installer "
+        "environment, which reports what they are and changes nothing",
+    )
+    installs_at_once: int = Field(
+        default=20, ge=0, le=10_000, description="most machines that install at once, the others wait; 0: no limit"
+    )
+    installer_kernel: str = Field(
+        default="kernels/longshore-installer", description="kernel of the installer environment, below `/static`"
+    )
+    installer_initrd: str = Field(
+        default="initramfs/longshore-installer.gz", description="its initramfs, below `/static`; empty: none"
+    )
+    installer_arguments: str = Field(default="", description="further arguments for its kernel, such as a console")
     cache_limit_bytes: int = Field(
         default=0, ge=0, description="most bytes of contents to hold; 0: as much as the disk takes"
     )
@@ -183,6 +198,10 @@ class RegionalSettings(BaseSettings):
     def certificate_names(self) -> tuple[str, ...]:
         """What clients may dial: the address, and DNS names."""
         return (self.server_ip, *(name.strip() for name in self.names.split(",") if name.strip()))
+
+    @property
+    def url_host(self) -> str:
+        return f"[{self.server_ip}]" if ":" in self.server_ip else self.server_ip
 
     @property
     def identity_dir(self) -> Path:

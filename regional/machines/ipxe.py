@@ -1,7 +1,7 @@
 """iPXE scripts; pure. Debian's iPXE of 2019 runs them: no HTTPS, no `imgverify`, no `params`.
 
 Invariant: a script that cannot go on ends at the local disk, and never at a prompt. iPXE gives no way to quote, so what
-it would read as its own (`${`, `||`, `&&`, `#`) is refused where it stands for something, and replaced where it is shown.
+it would read as its own (`${`, `||`, `&&`, `#`) is refused where it means something and replaced where it is shown.
 """
 
 from __future__ import annotations

@@ -5,7 +5,6 @@ Times are seconds since 1970 by the regional's clock, because they must mean som
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -131,7 +130,9 @@ class Otherwise(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """`serial` empty: not known. `macs` in lower case with colons."""
+    """`serial` empty: not known. `macs` in lower case with colons. `loader`: a path below /static instead of the usual
+    one. `architecture`: the number of DHCP option 93 that is believed instead of the machine's.
+    """
 
     machine_id: str
     macs: tuple[str, ...]
@@ -139,6 +140,7 @@ class Target:
     name: str = ""
     loader: str = ""
     arguments: str = ""
+    architecture: int | None = None
     intent: Intent | None = None
     otherwise: Otherwise = Otherwise.SETTING
 
@@ -238,12 +240,10 @@ class Sighting:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One line of a boot timeline."""
+    """One line of a boot timeline. `kind`: what verdicts go by; empty: nothing that anything must follow."""
 
     at: float
     stage: str
     detail: str
     trouble: bool = False
-
-
-Facts = Mapping[str, str]
+    kind: str = ""

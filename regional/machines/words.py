@@ -36,6 +36,15 @@ _OTHERWISE: dict[int, Otherwise] = {
     pb.WITHOUT_INTENT_DISCOVERY: Otherwise.DISCOVERY,
 }
 
+# As DHCP option 93 would say it (boot_targets.py).
+_ARCHITECTURES: dict[int, int] = {
+    pb.FIRMWARE_BIOS: 0,
+    pb.FIRMWARE_UEFI_X64: 7,
+    pb.FIRMWARE_UEFI_ARM64: 11,
+    pb.FIRMWARE_UEFI_HTTP_X64: 16,
+    pb.FIRMWARE_UEFI_HTTP_ARM64: 19,
+}
+
 
 def targets_of(bodies: Iterable[bytes]) -> list[Target]:
     found = []
@@ -67,6 +76,7 @@ def target_of(said: pb.BootTarget) -> Target | None:
         said.name,
         said.loader,
         said.loader_arguments,
+        _ARCHITECTURES.get(said.firmware),
         intent,
         _OTHERWISE.get(said.without_intent, Otherwise.SETTING),
     )

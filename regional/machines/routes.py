@@ -1,0 +1,151 @@
+"""`/boot/...`: scripts of loaders, and the kernels, initrds, images and documents of one boot.
+
+Open like the listener, as boot firmware has no credentials: a script is given by address, serial number and lease, and
+all else only for the token that a script carried. Invariant: nothing of a boot is kept by anybody (`no-store`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import BinaryIO
+
+from aiohttp import web
+
+from common.byte_ranges import Validators
+from common.clock import Clock
+from common.errors import Invalid, NotFound
+from regional import paths
+from regional.boot_targets import mac_of
+from regional.edge import Edge
+from regional.machines.asking import Ask
+from regional.machines.boot_files import BootFilesOf, Found
+from regional.machines.device import Device
+from regional.machines.model import Content
+from regional.machines.scripts import Scripts
+from regional.machines.timeline import Timeline
+from regional.machines.watching import Watching
+from regional.model import ContentKey
+from regional.publication import check_whole
+from regional.sending import FileBody, Representation, send
+
+_NO_STORE = {"Cache-Control": "no-store"}
+
+
+class MacInvalid(Invalid):
+    code = "mac_invalid"
+
+
+class ContentsMissing(NotFound):
+    """This regional has no centre, so it has no contents."""
+
+    code = "contents_missing"
+
+
+class BootRoutes:
+    """`edge` is set when there is one; `static`: `/static` on the disk."""
+
+    def __init__(
+        self,
+        scripts: Scripts,
+        files: BootFilesOf,
+        device: Device,
+        timeline: Timeline,
+        watching: Watching,
+        static: Path,
+        clock: Clock,
+        settle_seconds: float,
+    ) -> None:
+        self._scripts = scripts
+        self._files = files
+        self._device = device
+        self._timeline = timeline
+        self._watching = watching
+        self._static = static
+        self._clock = clock
+        self._settle_seconds = settle_seconds
+        self.edge: Edge | None = None
+
+    def routes(self) -> list[web.RouteDef]:
+        return [
+            web.get("/boot/{mac}.ipxe", self.stub),
+            web.get("/boot/{mac}/next.ipxe", self.script),
+            web.get("/boot/grub.cfg-01-{mac}", self.grub),
+            web.get("/boot/s/{token}/{name}", self.file),
+            web.get("/boot/s/{token}/documents/{name}", self.document),
+        ]
+
+    async def stub(self, request: web.Request) -> web.Response:
+        mac = _mac(request)
+        self._watching.asked(mac, request.remote or "", ipxe=True)
+        return web.Response(text=self._scripts.ipxe_stub(mac), headers=_NO_STORE)
+
+    async def script(self, request: web.Request) -> web.Response:
+        """`?serial=&uuid=&platform=&arch=`, as iPXE knows them."""
+        query = request.query
+        ask = self._ask(request, query.get("serial"), query.get("uuid", "")[:64], query.get("arch", "")[:32])
+        if request.method == "HEAD":
+            return web.Response(headers=_NO_STORE)
+        self._watching.said(ask)
+        return web.Response(text=await asyncio.to_thread(self._scripts.ipxe, ask), headers=_NO_STORE)
+
+    async def grub(self, request: web.Request) -> web.Response:
+        ask = self._ask(request, None, "", "")
+        if request.method == "HEAD":
+            return web.Response(headers=_NO_STORE)
+        self._watching.said(ask)
+        return web.Response(text=await asyncio.to_thread(self._scripts.grub, ask), headers=_NO_STORE)
+
+    async def file(self, request: web.Request) -> web.StreamResponse:
+        token, name = request.match_info["token"], request.match_info["name"]
+        peek = request.method == "HEAD"
+        found = await asyncio.to_thread(self._files.find, token, name, peek=peek)
+        if found.file.content is None:
+            return await self._static_file(request, found.file.path)
+        return await self._content(request, found, found.file.content)
+
+    async def document(self, request: web.Request) -> web.Response:
+        token, name = request.match_info["token"], request.match_info["name"]
+        found = await asyncio.to_thread(self._device.document, token, name)
+        headers = {**_NO_STORE, "Content-Type": found.media_type or "text/plain; charset=utf-8"}
+        return web.Response(body=found.content, headers=headers)
+
+    async def _content(self, request: web.Request, found: Found, content: Content) -> web.StreamResponse:
+        if self.edge is None:
+            raise ContentsMissing("this regional has no control plane", action="start it with --server")
+        key = ContentKey(content.digest, found.tenant_id)
+        headers = {"Docker-Content-Digest": str(content.digest)}
+        async with await self.edge.open(key, content.token) as reader:
+            with self.edge.links.serving(request, key):
+                return await send(request, Representation(reader, Validators(str(content.digest)), headers=headers))
+
+    async def _static_file(self, request: web.Request, path: str) -> web.StreamResponse:
+        file = await asyncio.to_thread(self._open, path)
+        with file:
+            status = os.fstat(file.fileno())
+            modified = datetime.fromtimestamp(status.st_mtime, tz=UTC)
+            validators = Validators(f"{status.st_mtime_ns:x}-{status.st_size:x}-{status.st_ino:x}", modified)
+            return await send(request, Representation(FileBody(file), validators))
+
+    def _open(self, path: str) -> BinaryIO:
+        file: BinaryIO = paths.resolve(self._static, paths.segments(path.replace("%", "%25"))).open("rb", buffering=0)
+        try:
+            now = self._clock.now().timestamp()
+            check_whole(file.fileno(), os.fstat(file.fileno()), now, self._settle_seconds)
+        except BaseException:
+            file.close()
+            raise
+        return file
+
+    def _ask(self, request: web.Request, serial: str | None, uuid: str, architecture: str) -> Ask:
+        mac, address = _mac(request), request.remote or ""
+        return Ask(mac, serial, uuid, address, self._timeline.leased(mac), architecture)
+
+
+def _mac(request: web.Request) -> str:
+    mac = mac_of(request.match_info["mac"])
+    if mac is None:
+        raise MacInvalid("this is no hardware address", action="write it as 52-54-00-12-34-56")
+    return mac
