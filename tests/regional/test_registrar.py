@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import json
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from common.clock import SystemClock
@@ -16,6 +18,7 @@ from common.discovery.etcd_client import EtcdOptions
 from common.discovery.memory import MemoryDirectory, MemoryRegistry
 from regional.registrar import registered
 from tests.engines.etcd import EtcdEngine
+from tests.pace import BUSY_SECONDS
 
 from .conftest import until
 from .test_process import Process, Start, start
@@ -33,6 +36,42 @@ async def test_a_regional_is_registered_while_it_runs_and_offline_after_it_stopp
         assert set(known) == {INFO, HEARTBEAT}
         assert json.loads(known[INFO]) == {"idc": "east", "status": "online", "version": "1", "api": 8081}
     assert dict(await registry.list("/os/region/")) == {INFO: b"offline"}
+
+
+async def test_a_regional_that_takes_the_place_of_another_is_noticed() -> None:
+    directory = MemoryDirectory()
+    first, second = MemoryRegistry(directory), MemoryRegistry(directory)
+    async with (
+        registered(first, "east", {"process": "a"}) as registration,
+        registered(second, "east", {"process": "b"}),
+    ):
+        async with asyncio.timeout(BUSY_SECONDS):
+            await registration.displaced.wait()
+        assert json.loads((await first.list(INFO))[INFO])["process"] == "b"
+
+
+async def test_what_a_lost_lease_took_is_registered_again(etcd_node: EtcdEngine) -> None:
+    async with AsyncExitStack() as stack:
+        registry = EtcdRegistry(EtcdOptions(etcd_node.endpoints), SystemClock())
+        stack.push_async_callback(registry.close)
+        http = await stack.enter_async_context(aiohttp.ClientSession(f"http://{etcd_node.endpoints[0]}"))
+        async with registered(registry, "lost", {"api": 8081}, ttl=3.0):
+            before, lost = dict(await registry.list("/os/region/lost/")), await _leases(http)
+            assert len(before) == len(lost) == 2
+            for lease in lost:  # as an operator would, or a partition that outlasts the lease
+                async with http.post("/v3/lease/revoke", json={"ID": lease}) as answer:
+                    assert answer.status == 200
+            async with asyncio.timeout(BUSY_SECONDS):
+                while len(now := await _leases(http)) < 2 or now & lost:
+                    await asyncio.sleep(0.02)
+            assert dict(await registry.list("/os/region/lost/")) == before
+        assert dict(await registry.list("/os/region/lost/")) == {"/os/region/lost/info": b"offline"}
+
+
+async def _leases(http: aiohttp.ClientSession) -> set[str]:
+    key, end = (base64.b64encode(text).decode() for text in (b"/os/region/lost/", b"/os/region/lost0"))
+    async with http.post("/v3/kv/range", json={"key": key, "range_end": end}) as answer:
+        return {pair["lease"] for pair in (await answer.json(content_type=None)).get("kvs", [])}
 
 
 @pytest.mark.processes
