@@ -14,12 +14,11 @@ from common.digest import Digest
 from common.errors import Conflict, NotFound
 from common.identifiers import new_id
 from control_plane.database import UnitOfWork
-from control_plane.machines import planning, store, store_logs, store_profiles, store_tasks, transitions
+from control_plane.machines import planning, rendering, store, store_logs, store_profiles, store_tasks, transitions
 from control_plane.machines.messages import InstallChanged
 from control_plane.machines.model import Machine
 from control_plane.machines.profiles import Specs
 from control_plane.machines.profiles_model import ProfileSpec
-from control_plane.machines.rendering import Rendering
 from control_plane.machines.service import targets_changed
 from control_plane.machines.tasks_model import InstallTask, StepPhase, TaskState
 from control_plane.sealing import SealedBox
@@ -44,13 +43,11 @@ class Arming:
         self,
         box: SealedBox,
         specs: Specs,
-        rendering: Rendering,
         swarm: SwarmService,
         nonces: Callable[[], str] = lambda: secrets.token_hex(16),
     ) -> None:
         self._box = box
         self._specs = specs
-        self._rendering = rendering
         self._swarm = swarm
         self._nonces = nonces
 
@@ -62,10 +59,10 @@ class Arming:
         return self._specs.opened(found).spec
 
     async def arm(self, unit: UnitOfWork, task: InstallTask, machine: Machine, spec: ProfileSpec) -> None:
-        """`task` has its new intent's id; it is not written yet. Raises `IntentTooLarge`, and what renderers object to."""
+        """`task` has its new intent's id, and is not written yet. Raises `IntentTooLarge`, `Invalid`."""
         assert task.begin_by is not None  # noqa: S101  `transitions` set it
         nonce = self._nonces()
-        answered = self._rendering.answers(spec, machine, nonce)
+        answered = rendering.answers(spec, machine, nonce)
         body = planning.intent(spec, task, answered, nonce, task.begin_by).SerializeToString()
         there = await store_tasks.intent_bytes(unit.connection, task.idc_id)
         if len(body) > _LARGEST_INTENT or there + len(body) > _MOST_BYTES:

@@ -16,11 +16,11 @@ from common.identifiers import is_id, new_id
 from common.reference import Reference
 from control_plane.audit.service import AuditTrail
 from control_plane.database import Database, UnitOfWork
-from control_plane.machines import profile_rules, records, sight, store, store_profiles, store_tasks
+from control_plane.machines import profile_rules, records, rendering, sight, store, store_profiles, store_tasks
 from control_plane.machines.answers.model import Answers
 from control_plane.machines.model import Machine
 from control_plane.machines.profiles_model import Profile, ProfileInUse, ProfileSpec, ProfileUnknown, ProfileVersion
-from control_plane.machines.rendering import EXAMPLE, Rendering
+from control_plane.machines.rendering import EXAMPLE
 from control_plane.machines.service import unknown as machine_unknown
 from control_plane.machines.store_profiles import SealedVersion
 from control_plane.sealing import SealedBox
@@ -67,14 +67,12 @@ class ProfileService:
         clock: Clock,
         tenants: TenantDirectory,
         specs: Specs,
-        rendering: Rendering,
         trail: AuditTrail,
     ) -> None:
         self._database = database
         self._clock = clock
         self._tenants = tenants
         self._specs = specs
-        self._rendering = rendering
         self._trail = trail
 
     async def create(self, principal: Principal, wish: NewProfile) -> Profile:
@@ -178,7 +176,7 @@ class ProfileService:
         """
         version = await self.version(principal, profile_id, number)
         machine = EXAMPLE if machine_id is None else await self._machine(principal, machine_id)
-        return self._rendering.preview(version.spec, machine)
+        return rendering.preview(version.spec, machine)
 
     async def _machine(self, principal: Principal, machine_id: str) -> Machine:
         async with self._database.reading() as connection:
@@ -192,7 +190,7 @@ class ProfileService:
         profile_rules.check(spec)
         for reference in profile_rules.images_of(spec).values():
             principal.require(Permission.IMAGE_PULL, Reference.parse(reference).tenant)
-        self._rendering.preview(spec, EXAMPLE)
+        rendering.check(spec)
 
     async def _writable(self, unit: UnitOfWork, principal: Principal, profile_id: str) -> Profile:
         found = await store_profiles.find(unit.connection, profile_id, locked=True) if is_id(profile_id) else None

@@ -1,14 +1,14 @@
-"""The renderers as the rest of the domain calls them, and the example machine that profiles are tried with."""
+"""What the unattended installer of a machine reads, and the example machines that profiles are tried with; pure."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from control_plane.machines import planning
-from control_plane.machines.answers.model import Answers, Format, Installation
-from control_plane.machines.model import Machine, MachineState
+from control_plane.machines.answers import rendering
+from control_plane.machines.answers.model import Answers
+from control_plane.machines.model import BootSettings, Firmware, Machine, MachineState
 from control_plane.machines.profiles_model import Method, ProfileSpec
 
 EXAMPLE = Machine(
@@ -23,25 +23,23 @@ EXAMPLE = Machine(
 )
 
 
-@dataclass(frozen=True)
-class Rendering:
-    """`render` takes 32 random hexadecimal digits as the nonce of placeholders; `redacted` shows no secrets; both raise
-    `Invalid`. `format_for`: what a system's own installer reads.
-    """
+def answers(spec: ProfileSpec, machine: Machine, nonce: str) -> Answers:
+    """`nonce`: 32 random hexadecimal digits, of this rendering alone. Raises `Invalid` with what is wrong."""
+    return rendering.render(planning.installation(spec, machine), nonce=nonce, image=spec.method is Method.IMAGE)
 
-    render: Callable[[Installation, Format, str], Answers]
-    redacted: Callable[[Installation, Format], Answers]
-    format_for: Callable[[Installation], Format]
 
-    def answers(self, spec: ProfileSpec, machine: Machine, nonce: str) -> Answers:
-        installation, form = self._asked(spec, machine)
-        return self.render(installation, form, nonce)
+def preview(spec: ProfileSpec, machine: Machine) -> Answers:
+    """Without hashes and secrets. Raises `Invalid`."""
+    return rendering.preview(planning.installation(spec, machine), image=spec.method is Method.IMAGE)
 
-    def preview(self, spec: ProfileSpec, machine: Machine) -> Answers:
-        installation, form = self._asked(spec, machine)
-        return self.redacted(installation, form)
 
-    def _asked(self, spec: ProfileSpec, machine: Machine) -> tuple[Installation, Format]:
-        installation = planning.installation(spec, machine)
-        form = Format.CLOUD_INIT if spec.method is Method.IMAGE else self.format_for(installation)
-        return installation, form
+def redacted(spec: ProfileSpec) -> ProfileSpec:
+    """What may be listed: password hashes and secrets are not in it."""
+    hidden = rendering.redacted(planning.installation(spec, EXAMPLE))
+    return replace(spec, root_password_hash=hidden.root_password_hash, users=hidden.users, secrets=hidden.secrets)
+
+
+def check(spec: ProfileSpec) -> None:
+    """Whether it can be rendered at all, for either firmware. Raises `Invalid`."""
+    for firmware in (Firmware.BIOS, Firmware.UEFI_X64):
+        preview(spec, replace(EXAMPLE, boot=BootSettings(firmware=firmware)))

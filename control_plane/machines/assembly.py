@@ -1,0 +1,73 @@
+"""Bare metal, wired; what the composition root asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+
+from common.clock import Clock
+from control_plane.audit.service import AuditTrail
+from control_plane.database import Database
+from control_plane.events import EventBus
+from control_plane.jobs.running import Handler
+from control_plane.machines import jobs
+from control_plane.machines.arming import Arming
+from control_plane.machines.enlisting import Enlisting
+from control_plane.machines.images import ImageResolver, Images
+from control_plane.machines.live import Live
+from control_plane.machines.profiles import ProfileService, Specs
+from control_plane.machines.reading import MachineReading
+from control_plane.machines.receiving import Receiving
+from control_plane.machines.service import MachineService
+from control_plane.machines.targets import BootTargets
+from control_plane.machines.tasks import TaskService
+from control_plane.sealing import SealedBox
+from control_plane.swarm.service import SwarmService
+from control_plane.swarm.tokens import ContentTokens
+from control_plane.swarm.visibility import TenantDirectory
+
+TASKS_KEPT = timedelta(days=365)
+
+
+@dataclass(frozen=True)
+class Machines:
+    """`targets`: what the fleet tells regionals, and asks when they report. `live` runs as long as the process."""
+
+    service: MachineService
+    reading: MachineReading
+    profiles: ProfileService
+    tasks: TaskService
+    receiving: Receiving
+    targets: BootTargets
+    live: Live
+    handlers: Mapping[str, Handler]
+
+
+def build_machines(
+    database: Database,
+    clock: Clock,
+    box: SealedBox,
+    bus: EventBus,
+    images: ImageResolver,
+    tenants: TenantDirectory,
+    swarm: SwarmService,
+    tokens: ContentTokens,
+    trail: AuditTrail,
+    random: Callable[[], float],
+) -> Machines:
+    specs = Specs(box)
+    profiles = ProfileService(database, clock, tenants, specs, trail)
+    arming = Arming(box, specs, swarm)
+    receiving = Receiving(database, clock, Enlisting(clock), arming)
+    tasks = TaskService(database, clock, Images(images, tenants), profiles, arming, trail)
+    return Machines(
+        service=MachineService(database, clock, tenants, trail),
+        reading=MachineReading(database, clock),
+        profiles=profiles,
+        tasks=tasks,
+        receiving=receiving,
+        targets=BootTargets(database, tokens, arming, receiving),
+        live=Live(bus, clock, random),
+        handlers=jobs.build_handlers(tasks, receiving, TASKS_KEPT),
+    )
