@@ -62,7 +62,7 @@ async def test_what_a_lost_lease_took_is_registered_again(etcd_node: EtcdEngine)
                 async with http.post("/v3/lease/revoke", json={"ID": lease}) as answer:
                     assert answer.status == 200
             async with asyncio.timeout(BUSY_SECONDS):
-                while len(now := await _leases(http)) < 2 or now & lost:
+                while len(now := await _leases(http)) < 2 or now & lost:  # noqa: ASYNC110  etcd is asked
                     await asyncio.sleep(0.02)
             assert dict(await registry.list("/os/region/lost/")) == before
         assert dict(await registry.list("/os/region/lost/")) == {"/os/region/lost/info": b"offline"}
