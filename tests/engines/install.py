@@ -14,9 +14,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.engines import boot_kernel
+from tests.engines import boot_kernel, cloud_init_schema
 
 GROUPS: dict[str, tuple[str, ...]] = {
+    "answers": ("debconf", "busybox-static"),
     "postgresql": ("postgresql", "postgresql-client"),
     "redis": ("redis-server",),
     "etcd": ("etcd-server",),
@@ -32,6 +33,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "netboot": ("qemu-system-x86", "ipxe-qemu", "ipxe", "ovmf", "seabios", "busybox-static", "iproute2", "util-linux"),
     "tftp": ("iproute2", "curl", "atftp", "dnsmasq-base", "tftpd-hpa"),
 }
+# Groups that also unpack what must not be installed.
+_UNPACKED = {"netboot": boot_kernel, "answers": cloud_init_schema}
 # Another run of apt on the same machine is waited for, in seconds, instead of failing.
 _LOCK_SECONDS = 900
 
@@ -81,17 +84,17 @@ def main(arguments: Sequence[str]) -> int:
         print(f"engines: nothing installed: {reason}")
         return 0
     missing = missing_packages(groups)
-    unpack = "netboot" in groups and not boot_kernel.installed()
+    unpack = [name for name, one in _UNPACKED.items() if name in groups and not one.installed()]
     if not missing and not unpack:
         print(f"engines: everything of {', '.join(groups)} is installed")
         return 0
-    print(f"engines: installing {', '.join(missing) or 'a kernel to boot'}", flush=True)
+    print(f"engines: installing {', '.join([*missing, *(f'files of {name}' for name in unpack)])}", flush=True)
     try:
         _apt_get("update")
         if missing:
             _apt_get("install", "--yes", "--no-install-recommends", *missing)
-        if unpack:
-            boot_kernel.install(_apt_get)
+        for name in unpack:
+            _UNPACKED[name].install(_apt_get)
     except subprocess.CalledProcessError as error:
         print(f"engines: apt-get failed with {error.returncode}; missing: {', '.join(missing)}", file=sys.stderr)
         return 1

@@ -48,7 +48,8 @@ def boot_arguments(late: Late) -> tuple[str, ...]:
 def _apt(it: Installation, late: Late) -> dict[str, Any]:
     made: dict[str, Any] = {"preserve_sources_list": False, "geoip": False}
     if it.source:
-        made["primary"] = [{"arches": ["default"], "uri": str(late.at(it.source))}]
+        mirror = [{"arches": ["default"], "uri": late.at(it.source)}]
+        made |= {"primary": mirror, "security": mirror}
     if it.repositories:
         made["sources"] = apt_sources(it, late)
     return made

@@ -58,7 +58,8 @@ def user_data(it: Installation, late: Late) -> dict[str, Any]:
     """For an image. The first boot may be in a network that does not reach the regional: nothing here needs it, unless
     the profile takes packages from there.
     """
-    made = {**accounts(it), "locale": it.locale, "growpart": {"mode": "auto", "devices": ["/"]}, "resize_rootfs": True}
+    made = {**accounts(it), "locale": it.locale, "keyboard": {"layout": it.keyboard}}
+    made |= {"growpart": {"mode": "auto", "devices": ["/"]}, "resize_rootfs": True}
     if it.packages:
         made |= {"package_update": True, "packages": list(it.packages)}
     if it.repositories and it.system.family in (Family.DEBIAN, Family.UBUNTU):

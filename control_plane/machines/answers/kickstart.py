@@ -12,8 +12,8 @@ from control_plane.machines.answers.failures import InstallationInvalid, Problem
 from control_plane.machines.answers.finishing import FINISH, fetch, fetch_and_run
 from control_plane.machines.answers.kickstart_storage import storage
 from control_plane.machines.answers.late import Late
-from control_plane.machines.answers.model import Ending, Family, Installation, Interface, User
-from control_plane.machines.answers.network_rules import addresses_of
+from control_plane.machines.answers.model import Bond, Ending, Family, Installation, Interface, User
+from control_plane.machines.answers.network_rules import addresses_of, has_address
 from control_plane.machines.answers.quoting import Quoted, kickstart
 
 DOCUMENT = "ks.cfg"
@@ -70,13 +70,18 @@ def _network(it: Installation) -> list[str]:
         return [f"network --bootproto=dhcp --device=link --activate --onboot=yes{_names(it)} --hostname={_host(it)}"]
     parents = {one.vlan.parent for one in interfaces if one.vlan}
     members = {name for one in interfaces if one.bond for name in one.bond.members}
+    # What lies below a VLAN and has no addresses of its own is made by the VLAN's line; a bond by that of its first.
+    silent = {one.name: one.bond for one in interfaces if one.name in parents and not has_address(one)}
+    told: set[str] = set()
     lines = []
     for one in interfaces:
-        # A bond or a VLAN brings its members and its parent along, by their names.
-        bare = not (one.dhcp4 or one.dhcp6 or one.addresses)
-        if one.name in members or (one.name in parents and bare and not one.bond):
+        if one.name in members or one.name in silent:
             continue
-        lines.append(_line(it, one, named=one.name in parents))
+        bond = one.bond
+        if one.vlan and one.vlan.parent not in told:
+            bond = silent.get(one.vlan.parent)
+            told.add(one.vlan.parent)
+        lines.append(_line(it, one, bond, named=one.name in parents))
     return [*lines, f"network --hostname={_host(it)}"]
 
 
@@ -87,14 +92,14 @@ def _names(it: Installation) -> str:
     return "".join(words)
 
 
-def _line(it: Installation, one: Interface, *, named: bool) -> str:
+def _line(it: Installation, one: Interface, bond: Bond | None, *, named: bool) -> str:
     device = one.vlan.parent if one.vlan else one.name if named else one.mac or one.name
     words = [f"network --device={device}", "--onboot=yes", "--activate", *_ipv4(one), *_ipv6(one)]
     if one.vlan:
         words += [f"--vlanid={one.vlan.number}", f"--interfacename={one.name}"]
-    if one.bond:
-        words.append(f"--bondslaves={','.join(one.bond.members)}")
-        words.append(f"--bondopts=mode={one.bond.mode.value},miimon={one.bond.monitor_milliseconds}")
+    if bond:
+        words.append(f"--bondslaves={','.join(bond.members)}")
+        words.append(f"--bondopts=mode={bond.mode.value},miimon={bond.monitor_milliseconds}")
     if one.mtu is not None:
         words.append(f"--mtu={one.mtu}")
     return " ".join(words) + _names(it)

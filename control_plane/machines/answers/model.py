@@ -148,7 +148,7 @@ class Interface:
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """No `interfaces`: DHCP on the one that the machine booted from."""
+    """No `interfaces`: DHCP on what is plugged in."""
 
     interfaces: tuple[Interface, ...] = ()
     nameservers: tuple[str, ...] = ()
@@ -187,7 +187,8 @@ class Installation:
     "/repos/debian/12") or a URL; empty: what the installer uses by itself (for an image: nothing).
     `post_script`: /bin/sh in the installed system as root, with LONGSHORE_URL, LONGSHORE_DEVICE and LONGSHORE_TOKEN.
     `operation`: the id under which the regional's device API waits for the end of the installation.
-    `kernel_arguments`: of the installed system. `variables` and `secrets` are for templates; secrets are never shown.
+    `kernel_arguments`: of the installed system, not for images, which have their own; nor have images another layout
+    than the automatic one. `variables` and `secrets` are for templates; secrets are never shown.
     """
 
     machine_id: str

@@ -24,7 +24,7 @@ def network_problems(network: Network) -> Iterator[Problem]:
         yield from _interface_problems(where, interface)
         yield from _bond_problems(where, interface, by_name)
         yield from _vlan_problems(where, interface, by_name)
-    if interfaces and not any(_has_address(interface) for interface in interfaces):
+    if interfaces and not any(has_address(interface) for interface in interfaces):
         yield Problem("network.interfaces", "none of them gets an address")
     members = [member for interface in interfaces if interface.bond for member in interface.bond.members]
     if len(set(members)) != len(members):
@@ -44,7 +44,7 @@ def addresses_of(interface: Interface) -> tuple[list[IPv4Interface], list[IPv6In
     return four, [address for address in parsed if isinstance(address, IPv6Interface)]
 
 
-def _has_address(interface: Interface) -> bool:
+def has_address(interface: Interface) -> bool:
     return interface.dhcp4 or interface.dhcp6 or bool(interface.addresses)
 
 
@@ -102,7 +102,7 @@ def _bond_problems(where: str, interface: Interface, by_name: dict[str, Interfac
         member = by_name.get(name)
         if member is None or member.bond or member.vlan:
             yield Problem(f"{where}.bond.members", "each is a network card among the interfaces")
-        elif _has_address(member):
+        elif has_address(member):
             yield Problem(f"{where}.bond.members", f"{name} has addresses of its own; give them to the bond")
 
 

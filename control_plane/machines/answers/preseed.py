@@ -8,7 +8,7 @@ from __future__ import annotations
 from urllib.parse import urlsplit
 
 from common.late_words import LateWord
-from control_plane.machines.answers.finishing import fetch_and_run
+from control_plane.machines.answers.finishing import FINISH, fetch, fetch_and_run
 from control_plane.machines.answers.interfaces_file import packages_of
 from control_plane.machines.answers.late import Late
 from control_plane.machines.answers.model import Ending, Installation
@@ -112,7 +112,8 @@ def _accounts(it: Installation) -> list[str]:
 
 def _early(late: Late) -> str:
     script = f"/tmp/{DISKS}"  # noqa: S108  the installer's own /tmp
-    return f"d-i partman/early_command string wget -q -O {script} {late.document(DISKS)} && sh {script}"
+    chosen = f"wget -q -O {script} {late.document(DISKS)} && sh {script}"
+    return f"d-i partman/early_command string {chosen} || {{ {fetch(late)} && sh /tmp/{FINISH} failed; }}"
 
 
 def _packages(it: Installation) -> list[str]:

@@ -25,6 +25,8 @@ def storage(it: Installation) -> list[str]:
     method = {Layout.LVM: "lvm", Layout.RAID1: "raid"}.get(layout, "regular")
     lines = [
         f"d-i partman-auto/method string {method}",
+        # Without a name partman would take the only disk there is; the script names the right one.
+        "d-i partman-auto/disk string /dev/longshore-not-chosen",
         "d-i partman-basicfilesystems/no_swap boolean false",
         "d-i partman-partitioning/choose_label select gpt",
         "d-i partman/default_label string gpt",

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from control_plane.machines.answers import words
 from control_plane.machines.answers.failures import InstallationInvalid, Problem
-from control_plane.machines.answers.model import Family, Format, Installation, Repository, User
+from control_plane.machines.answers.model import Family, Format, Installation, Layout, Repository, User
 from control_plane.machines.answers.network_rules import network_problems
 from control_plane.machines.answers.storage_rules import storage_problems
 
@@ -170,5 +170,12 @@ def _system_problems(it: Installation, form: Format) -> Iterator[Problem]:
     if it.system.version not in VERSIONS[it.system.family]:
         known = ", ".join(VERSIONS[it.system.family])
         yield Problem("system.version", f"of {it.system.family.value} there are {known}")
-    if form is not Format.CLOUD_INIT and form is not format_for(it):
+    if form is Format.CLOUD_INIT:
+        if it.kernel_arguments:
+            yield Problem("kernel_arguments", "an image has its own; put them into the image")
+        if it.storage.layout is not Layout.AUTOMATIC:
+            yield Problem("storage.layout", "an image brings its own; only automatic fits")
+    elif form is not format_for(it):
         yield Problem("system", f"{it.system.family.value} is not installed with {form.value}")
+    elif form is Format.PRESEED and it.storage.layout is Layout.RAID1 and any(one.label for one in it.storage.partitions):
+        yield Problem("storage.partitions", "Debian's installer cannot label what lies on an array")
