@@ -41,8 +41,8 @@ from regional.settings import RegionalSettings
 
 
 class Machines:
-    """`start`, `serve_at` when the port is known, `join` when there is a cache. What is asked before is answered by what
-    is there.
+    """`start`, `serve_at` when the port is known, `join` when there is a cache. What is asked before then is answered
+    by what is there.
     """
 
     def __init__(self, settings: RegionalSettings, clock: Clock) -> None:
@@ -97,9 +97,13 @@ class Machines:
         self.device.links = Links(base_url)
 
     def join(self, cache: Cache, book: OrderBook, session: Session) -> None:
-        """Kernels, initrds and images come from `cache`, targets with the orders; reports go with the session."""
-        self._cache, self._boot_routes.edge = cache, cache.edge
+        """Targets come with the orders, reports go with the session."""
+        self.use(cache)
         book.machines = session.machines = self
+
+    def use(self, cache: Cache) -> None:
+        """Kernels, initrds and images come from there."""
+        self._cache, self._boot_routes.edge = cache, cache.edge
 
     def choose(self, said: BootMap) -> MachineBoots:
         """What DHCP says instead of what its file says."""

@@ -72,6 +72,7 @@ class Device:
             "getHardwareConfig": self.get_hardware_config,
             "progress": self.progress,
             "operationComplete": self.operation_complete,
+            "operationFailed": self.operation_failed,
         }
 
     def report(self, token: str, body: Body) -> dict[str, Any]:
@@ -142,25 +143,28 @@ class Device:
         percent = body.get("percent", -1)
         if not isinstance(percent, int | float) or isinstance(percent, bool) or not percent <= 100:
             raise WordsInvalid("`percent` is no number up to 100", action="send 0 to 100, or leave it out")
-        operation, text = _text(body, "operation"), _text(body, "text")
+        operation, text = _text(body, "operation"), _text(body, "text") or _text(body, "message")
         self._act(token, lambda a, b: course.progresses(a, b, operation, int(percent), text, self._now()))
         return {"status": "success"}
 
     def operation_complete(self, token: str, body: Body) -> dict[str, Any]:
-        """`{"operation", "success", "text", "digest"}`."""
-        self._known(token, body)
+        """`{"operation", "success", "message", "digest"}`; without `success` it succeeded."""
         success = body.get("success", True)
-        if not isinstance(success, bool) and success not in ("true", "false", 0, 1):
+        if not isinstance(success, bool) and success not in ("true", "false"):
             raise WordsInvalid("`success` is neither true nor false", action="send a boolean")
-        operation, text = _text(body, "operation"), _text(body, "text")
-        now = self._now()
-        if success in (False, "false", 0):
-            after = self._act(token, lambda a, b: course.breaks(a, b, operation, text, now))
-        else:
-            digest = _text(body, "digest")
-            after = self._act(token, lambda a, b: course.ends(a, b, operation, digest, now))
-        stage = after.install.stage if after.install is not None else ""
-        return {"status": "success", "stage": str(stage)}
+        if success in (False, "false"):
+            return self.operation_failed(token, body)
+        self._known(token, body)
+        operation, digest = _text(body, "operation"), _text(body, "digest")
+        after = self._act(token, lambda a, b: course.ends(a, b, operation, digest, self._now()))
+        return {"status": "success", "stage": str(after.install.stage) if after.install is not None else ""}
+
+    def operation_failed(self, token: str, body: Body) -> dict[str, Any]:
+        """`{"operation", "message"}`: the installation ends here."""
+        self._known(token, body)
+        operation, why = _text(body, "operation"), _text(body, "message") or _text(body, "text")
+        after = self._act(token, lambda a, b: course.breaks(a, b, operation, why, self._now()))
+        return {"status": "success", "stage": str(after.install.stage) if after.install is not None else ""}
 
     def document(self, token: str, name: str) -> Document:
         """Filled with what only this regional knows. Raises `DocumentUnknown`, `InstallOver`, `ReadTooOften`."""
