@@ -12,6 +12,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 
+# The machine that `longshore-regional check` plays: locally administered, so nobody's, and enlisted nowhere.
+SELF_CHECK_MAC = "02:4c:53:43:48:4b"
+
+
 class Firmware(StrEnum):
     BIOS = "bios"
     UEFI_IA32 = "uefi-ia32"

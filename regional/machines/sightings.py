@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import fields, replace
 
+from regional.boot_targets import SELF_CHECK_MAC
 from regional.machines.model import Sighting
 
 _AGAIN_SECONDS = 6 * 3600.0
@@ -25,6 +26,8 @@ class Sightings:
 
     def worth_saying(self, seen: Sighting, now: float) -> Sighting | None:
         """With everything that is known of it by now; None: nothing new. `now`: any clock of seconds."""
+        if seen.mac == SELF_CHECK_MAC:
+            return None
         before, said_at = self._seen.get(seen.mac, (None, float("-inf")))
         whole = _joined(before, seen) if before is not None else seen
         said = self._said.get(seen.mac)
