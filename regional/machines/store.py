@@ -23,7 +23,7 @@ from regional.machines.model import Install, Session, Stage
 log = structlog.get_logger()
 
 # 100,000 reports of about 300 bytes; beyond them what only describes the way leaves first.
-_MOST_REPORTS = 100_000
+MOST_REPORTS = 100_000
 _SESSION_DAYS = 7 * 86_400.0
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS targets (machine_id TEXT NOT NULL PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID;
@@ -79,8 +79,9 @@ class Known:
 class Store:
     """`path` is ours alone."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, most_reports: int = MOST_REPORTS) -> None:
         self._path = path
+        self._most_reports = most_reports
         self._lock = threading.Lock()
         self._database: sqlite3.Connection | None = None
         self._sent = 0
@@ -168,7 +169,7 @@ class Store:
         if reports:
             database.execute(
                 "DELETE FROM reports WHERE stream != '' AND number <= (SELECT max(number) FROM reports) - ?",
-                (_MOST_REPORTS,),
+                (self._most_reports,),
             )
 
     def _load(self, now: float, *, fresh: bool) -> Known:

@@ -83,6 +83,9 @@ class Rack:
         self.ledger = Ledger(self.store, Writer(self._next("report")))
         self.doorway = Doorway(self.ledger, self.rules, self._next("token"), lambda digest: digest not in self.missing)
         self.ledger.open(NOW)
+        assert self.store._database is not None
+        # What a killed process wrote is there without fsync too.
+        self.store._database.execute("PRAGMA synchronous = OFF")
 
     def kill(self) -> None:
         self.store.close()
