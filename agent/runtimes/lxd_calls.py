@@ -246,6 +246,7 @@ def failure_of(words: str) -> EngineAway | EngineRefused:
     """What LXD's words about a request mean."""
     if _HALF_ALIVE.search(words):
         return EngineAway(f"LXD is not ready: {words[:300]}", action="it is tried again", retry_after_seconds=2)
-    if "already exists" in words or "already in use" in words:
+    # The last is its database's, about two imports of one image that ended together (5.0.2).
+    if any(sign in words for sign in ("already exists", "already in use", "UNIQUE constraint failed")):
         return AlreadyThere(f"LXD: {words[:1000]}", action="use another name, or what is there")
     return EngineRefused(f"LXD refused: {words[:1000]}", action="change the instance, or free what it needs")

@@ -11,6 +11,7 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from typing import BinaryIO
+from weakref import WeakValueDictionary
 
 import aiohttp
 
@@ -38,6 +39,7 @@ class LxdImages:
     def __init__(self, calls: LxdCalls, open_held: OpenHeld) -> None:
         self._calls = calls
         self._open_held = open_held
+        self._turns: WeakValueDictionary[Digest, asyncio.Lock] = WeakValueDictionary()
 
     async def held(self, wanted: Collection[Digest]) -> frozenset[Digest]:
         names = {alias["name"] for alias in await self._calls.get("images", "aliases", recursion=1)}
@@ -59,8 +61,12 @@ class LxdImages:
 
     async def pull(self, manifest: Digest) -> None:
         """Import it, unless it is there. Raises `EngineRefused` if contents are not held or make no LXD image."""
-        if await self.held([manifest]):
-            return
+        turn = self._turns.setdefault(manifest, asyncio.Lock())
+        async with turn:  # several instances may want it at once, and gigabytes are handed over once
+            if not await self.held([manifest]):
+                await self._pull(manifest)
+
+    async def _pull(self, manifest: Digest) -> None:
         parts = await self._parts(manifest)
         fingerprint = await self._fingerprint_of(parts)
         try:
@@ -103,7 +109,7 @@ class LxdImages:
         try:
             await self._calls.outcome(operation, _IMPORT_SECONDS)
         except AlreadyThere:
-            return  # somebody else imported it meanwhile
+            return  # somebody else imported it meanwhile: an agent that was killed leaves LXD at work
 
     async def _bytes_of(self, part: Part) -> AsyncIterator[bytes]:
         with await self._opened(part.digest) as file:

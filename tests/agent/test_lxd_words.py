@@ -300,3 +300,4 @@ def test_lxds_words_say_whether_to_try_again() -> None:
     assert failure_of("Instance is busy running a create operation").code == "engine_away"
     assert failure_of("No root device could be found").code == "engine_refused"
     assert isinstance(failure_of('Instance "x" already exists'), AlreadyThere)
+    assert isinstance(failure_of("UNIQUE constraint failed: images.project_id, images.fingerprint"), AlreadyThere)

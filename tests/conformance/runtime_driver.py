@@ -131,6 +131,11 @@ class RuntimeDriverContract:
         await world.driver.pull(REPOSITORY, world.manifest)
         assert await world.driver.images([world.manifest, world.absent_manifest]) == {world.manifest}
 
+    async def test_an_image_that_several_want_at_once_is_pulled_for_all_of_them(self, world: World) -> None:
+        await world.forget_image()
+        await asyncio.gather(*(world.driver.pull(REPOSITORY, world.manifest) for _ in range(3)))
+        assert await world.driver.images([world.manifest]) == {world.manifest}
+
     async def test_a_container_goes_through_its_life(self, world: World) -> None:
         await world.driver.pull(REPOSITORY, world.manifest)
         wanted = order(world)
