@@ -133,12 +133,11 @@ def host_machines(count: int) -> Iterator[tuple[Switch, Sequence[HostMachine]]]:
             (stack.enter_context(scratch_directory("lxd", in_memory=True)), stack.enter_context(scratch_directory("d")))
             for _ in range(count)
         ]
-        with ThreadPoolExecutor(count) as pool:
-            made = [pool.submit(HostMachine, number, switch, *place) for number, place in enumerate(places, 1)]
-            for one in made:
-                if one.exception() is None:
-                    stack.callback(one.result().close)
-            yield switch, [one.result() for one in made]
+        pool = stack.enter_context(ThreadPoolExecutor(count))
+        made = [pool.submit(HostMachine, number, switch, *place) for number, place in enumerate(places, 1)]
+        # All at once: dockerd and lxd take a second or two each.
+        stack.callback(lambda: list(pool.map(HostMachine.close, [one.result() for one in made if not one.exception()])))
+        yield switch, [one.result() for one in made]
 
 
 def _run(*command: str) -> str:

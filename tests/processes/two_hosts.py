@@ -28,7 +28,6 @@ from tests.engines.lxd import POOL
 from tests.engines.lxd_image import unified_image
 
 DOCKER, LXD = "web", "box"
-VERSIONS = ("1", "2")
 # Three periods without a word, and the control plane takes a host for lost.
 HEARTBEAT_SECONDS = 1.0
 _FOREIGN_INIT = ["sh", "-c", "trap 'exit 0' TERM; sleep 100000 & wait"]
@@ -56,16 +55,16 @@ class TwoHosts:
 
     # Asking for things.
 
-    def push_images(self, directory: Path) -> None:
-        for version in VERSIONS:
-            (directory / f"box-{version}.tar.gz").write_bytes(unified_image(version))
-            sources = {
-                DOCKER: open_image(build_sample(directory / f"web-{version}", 1).layout, directory),
-                LXD: open_lxd_image(directory / f"box-{version}.tar.gz", None),
-            }
-            for kind, source in sources.items():
-                reference = Reference.parse(f"acme/{kind}:{version}")
-                self.versions[str(push(self.fleet.client, reference, source, lambda _digest, _held: None))] = version
+    def push_images(self, version: str) -> None:
+        box = self.fleet.root / f"box-{version}.tar.gz"
+        box.write_bytes(unified_image(version))
+        sources = {
+            DOCKER: open_image(build_sample(self.fleet.root / f"web-{version}", 1).layout, self.fleet.root),
+            LXD: open_lxd_image(box, None),
+        }
+        for kind, source in sources.items():
+            reference = Reference.parse(f"acme/{kind}:{version}")
+            self.versions[str(push(self.fleet.client, reference, source, lambda _digest, _held: None))] = version
 
     def deploy(self, name: str, image: str, **more: Any) -> None:
         """On every host."""
@@ -73,15 +72,16 @@ class TwoHosts:
         self.fleet.client.post("/api/v1/deployments", {**asked, "rules": {"everywhere": True}, **more})
 
     def change(self) -> str:
-        """Ask for other versions of everything instead, and tell which."""
-        known = self.fleet.client.every("/api/v1/deployments")
+        """Ask for new versions of everything instead, which no host has seen, and tell which."""
+        known = [one for one in self.fleet.client.every("/api/v1/deployments") if not one["removing"]]
         self._serial += 1
-        version = VERSIONS[self._serial % 2 - 1]
+        version = str(self._serial)
+        self.push_images(version)
         for one in known:
             self.fleet.client.delete(f"/api/v1/deployments/{one['id']}")
         for kind in (DOCKER, LXD):
             for number in range(2):
-                self.deploy(f"{kind}-{number}-{self._serial}", f"{kind}:{version}")
+                self.deploy(f"{kind}-{number}-{version}", f"{kind}:{version}")
         return version
 
     def rows(self, host: str = "") -> list[dict[str, Any]]:
@@ -153,8 +153,8 @@ class TwoHosts:
         for host in hosts or self.machines:
             rows, things = self.rows(host), self.things(host)
             for row in rows:
-                said = (row["phase"], row["health"] in ("none", "healthy"), row["generation"])
-                if said != (row["desired_state"], True, row["observed_generation"]):
+                said = (row["phase"], row["observed_generation"], row["health"] == "unhealthy")
+                if said != (row["desired_state"], row["generation"], False):
                     return f"{host} says of {row['name']}: {row['phase']}, {row['health']}, {row['detail']}"
             wanted = sorted((row["id"], self.versions[row["digest"]], row["desired_state"]) for row in rows)
             there = sorted((one.instance_id, one.version, _word(one.state)) for one in things)
@@ -187,6 +187,11 @@ class TwoHosts:
     def kill_docker(self, host: str) -> None:
         self.shaken.add((host, DOCKER))
         self.machines[host].docker.kill()
+
+    def kill_agent(self, host: str) -> None:
+        """And start it again at once. From a thread that lasts: the agent ends with the thread that started it."""
+        self.agent(host).kill()
+        self.agent(host).launch()
 
     def reboot(self, host: str) -> None:
         """Power fails and comes back: the agent and the engines start side by side, as a boot starts them."""
@@ -246,7 +251,6 @@ def two_hosts(root: Path) -> Iterator[TwoHosts]:
         with _fleet(root, switch, named) as fleet:
             fleet.start()
             world = TwoHosts(fleet, named)
-            world.push_images(root)
             world.change()
             world.wait_settled()
             _put_foreign_things(world)
