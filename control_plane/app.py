@@ -38,6 +38,8 @@ from control_plane.jobs.periodic import Periodic
 from control_plane.jobs.running import Handler
 from control_plane.jobs.service import JobService
 from control_plane.jobs.worker import Worker
+from control_plane.machines import jobs as machine_jobs
+from control_plane.machines.assembly import Machines, build_machines
 from control_plane.moves import jobs as move_jobs
 from control_plane.moves.assembly import Moves, build_moves
 from control_plane.preheats import jobs as preheat_jobs
@@ -98,6 +100,7 @@ class Workloads:
     commands: Commands
     channels: Channels
     agent_rollouts: AgentRollouts
+    machines: Machines
 
 
 @dataclass(frozen=True)
@@ -157,9 +160,9 @@ async def build(settings: Settings, clock: Clock, backing: Backing) -> ControlPl
     hooks = hooked(takers, database, pace)
     registry = _registry(settings, clock, backing, tenancy, hooks, UploadNames(ring.derived("registry/uploads")))
     fleet = await _fleet(settings, clock, backing, box, metrics)
-    trail, options = auditing.trail, _swarm_options(settings)
+    trail, options = auditing.trail, SwarmOptions.of(settings.swarm)
     swarm = await build_swarm(database, clock, box, registry, jobs, fleet, tenants, options, trail, metrics)
-    workloads = _workloads(settings, clock, backing, auditing, tenancy, registry, swarm, fleet, metrics)
+    workloads = _workloads(settings, clock, backing, auditing, tenancy, registry, swarm, fleet, metrics, box)
     instances = workloads.instances
     replication = build_replication(database, tenants, box, backing.outbound, registry, metrics, settings.replication)
     policies = build_policies(database, tenants, registry, jobs, instances.reading, gate, pulls, replication)
@@ -209,6 +212,7 @@ _SCHEDULES = (
     *preheat_jobs.SCHEDULES,
     *agent_rollout_jobs.SCHEDULES,
     *command_jobs.SCHEDULES,
+    *machine_jobs.SCHEDULES,
     *move_jobs.SCHEDULES,
 )
 
@@ -248,6 +252,7 @@ def _further_handlers(
         **workloads.preheats.handlers,
         **workloads.agent_rollouts.handlers,
         **workloads.commands.handlers,
+        **workloads.machines.handlers,
         **workloads.moves.handlers,
         **collection_jobs.build_handlers(collection.service),
         **stores.handlers,
@@ -333,17 +338,6 @@ async def _fleet(
     return await open_fleet(backing.database, backing.events, box, clock, random.random, options, metrics)
 
 
-def _swarm_options(settings: Settings) -> SwarmOptions:
-    chosen = settings.swarm
-    return SwarmOptions(
-        smallest_bytes=chosen.smallest_bytes,
-        metainfo_patience_seconds=chosen.metainfo_patience_seconds,
-        egress_flush_seconds=chosen.egress_flush_seconds,
-        certificate_life=timedelta(hours=chosen.certificate_hours) if chosen.tls else None,
-        describe_ahead=chosen.describe_ahead,
-    )
-
-
 def _registry(
     settings: Settings, clock: Clock, backing: Backing, tenancy: Tenancy, hooks: Hooks, names: UploadNames
 ) -> RegistryService:
@@ -372,6 +366,7 @@ def _workloads(
     swarm: Swarm,
     fleet: Fleet,
     metrics: CollectorRegistry,
+    box: SealedBox,
 ) -> Workloads:
     database, tenants, trail, chance = backing.database, tenancy.directory, auditing.trail, random.random
     instances = _instances(clock, database, registry, tenancy, swarm, fleet)
@@ -386,6 +381,9 @@ def _workloads(
         channels=_channels(settings, clock, backing, auditing, fleet, instances, metrics),
         agent_rollouts=build_agent_rollouts(
             database, clock, registry, tenants, swarm, fleet.look, preheats.assignments
+        ),
+        machines=build_machines(
+            database, clock, box, backing.events, registry, tenants, swarm.service, swarm.tokens, trail, chance
         ),
     )
 

@@ -26,6 +26,7 @@ from control_plane.audit.routes import build_router as audit_router
 from control_plane.catalogue.routes import build_router as catalogue_router
 from control_plane.channels.routes import build_router as channels_router
 from control_plane.commands.routes import build_router as commands_router
+from control_plane.deployments.rollout_routes import build_router as rollouts_router
 from control_plane.deployments.routes import build_router as deployments_router
 from control_plane.fleet.host_looks import HostLooks
 from control_plane.fleet.limits.routes import build_router as limits_router
@@ -36,6 +37,7 @@ from control_plane.fleet.routes import build_router as fleet_router
 from control_plane.fleet.sample_routes import build_router as sample_router
 from control_plane.instances.routes import build_router as instances_router
 from control_plane.instances.stats import build_router as stats_router
+from control_plane.machines.routes import build_router as machines_router
 from control_plane.moves.routes import build_router as moves_router
 from control_plane.preheats.routes import build_router as preheats_router
 from control_plane.registry.access_routes import build_router as access_router
@@ -96,6 +98,7 @@ def build_http(plane: ControlPlane, enrolment: Callable[[], str], attach: Callab
     api.include_router(sample_router(fleet.members, looks))
     # These too stand before the fleet's own: a host's name has a slash in it.
     api.include_router(places_router(plane.deployments.places))
+    api.include_router(rollouts_router(plane.deployments.rollouts, plane.deployments.reading))
     api.include_router(deployments_router(plane.deployments.service, plane.deployments.reading))
     api.include_router(commands_router(plane.commands.service))
     api.include_router(fleet_router(fleet.idcs, fleet.members, fleet.join_tokens, advertised))
@@ -119,6 +122,18 @@ def build_http(plane: ControlPlane, enrolment: Callable[[], str], attach: Callab
     api.include_router(spreads_router(plane.swarm.spreads))
     api.include_router(preheats_router(plane.preheats.service, plane.preheats.reading))
     api.include_router(agent_rollouts_router(plane.agent_rollouts.service, plane.agent_rollouts.reading))
+    machines = plane.machines
+    api.include_router(
+        machines_router(
+            machines.service,
+            machines.reading,
+            machines.profiles,
+            machines.tasks,
+            machines.live,
+            plane.settings.public.url,
+            refused,
+        )
+    )
     metrics = HttpMetrics(plane.metrics)
     api.add_middleware(CallsNoted, trail=plane.auditing.trail)
     api.add_middleware(AccessLog, clock=plane.clock, metrics=metrics)

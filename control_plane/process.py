@@ -122,11 +122,13 @@ async def _listen(lifecycle: Lifecycle, plane: ControlPlane) -> dict[str, str]:
         HostLooks(plane.backing.database, plane.backing.cache),
         plane.commands.service.accept,
         plane.moves.assignments.accept_moves,
+        plane.machines.targets,
     )
     lifecycle.spawn("fleet", plane.fleet.watch.run())
     lifecycle.spawn("returns", plane.edge_desk.messenger.run())
     lifecycle.spawn("channels", plane.channels.calls.run())
     lifecycle.spawn("commands", plane.commands.messenger.run())
+    lifecycle.spawn("live machines", plane.machines.live.run())
     if settings.etcd.endpoints:
         lifecycle.spawn("directory", follow_leases(plane.backing.directory, plane.fleet.sessions))
     await lifecycle.enter(enrolment)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Self
 
 from prometheus_client import CollectorRegistry
 
@@ -17,6 +18,7 @@ from control_plane.fleet.service import Fleet
 from control_plane.jobs.service import JobService
 from control_plane.registry.service import RegistryService
 from control_plane.sealing import SealedBox
+from control_plane.settings import SwarmSettings
 from control_plane.swarm.access import ContentAccess
 from control_plane.swarm.ahead import DescribeAhead
 from control_plane.swarm.authorities import SwarmAuthorities
@@ -48,6 +50,16 @@ class SwarmOptions:
     egress_flush_seconds: float
     certificate_life: timedelta | None = None
     describe_ahead: bool = True
+
+    @classmethod
+    def of(cls, chosen: SwarmSettings) -> Self:
+        return cls(
+            smallest_bytes=chosen.smallest_bytes,
+            metainfo_patience_seconds=chosen.metainfo_patience_seconds,
+            egress_flush_seconds=chosen.egress_flush_seconds,
+            certificate_life=timedelta(hours=chosen.certificate_hours) if chosen.tls else None,
+            describe_ahead=chosen.describe_ahead,
+        )
 
 
 @dataclass(frozen=True)

@@ -451,6 +451,16 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("digest", name=op.f("pk_lost_blobs")),
     )
     op.create_table(
+        "machine_reports",
+        sa.Column("regional_id", sa.String(length=36), nullable=False),
+        sa.Column("id", sa.String(length=64), nullable=False),
+        sa.Column("received_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("regional_id", "id", name=op.f("pk_machine_reports")),
+    )
+    with op.batch_alter_table("machine_reports", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_machine_reports_received_at"), ["received_at"], unique=False)
+
+    op.create_table(
         "manifest_pulls",
         sa.Column("repository_id", sa.String(length=36), nullable=False),
         sa.Column("digest", sa.String(length=140), nullable=False),
@@ -560,6 +570,22 @@ def upgrade() -> None:
         batch_op.create_index("ix_preheats_ended_at", ["ended_at"], unique=False)
         batch_op.create_index("ix_preheats_tenant_id", ["tenant_id"], unique=False)
 
+    op.create_table(
+        "profiles",
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("tenant_id", sa.String(length=36), nullable=False),
+        sa.Column("tenant", sa.String(length=255), nullable=False),
+        sa.Column("name", sa.String(length=63), nullable=False),
+        sa.Column("description", sa.Text(), nullable=False),
+        sa.Column("latest", sa.Integer(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("family", sa.String(length=32), nullable=False),
+        sa.Column("system_version", sa.String(length=32), nullable=False),
+        sa.Column("method", sa.String(length=16), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_profiles")),
+        sa.UniqueConstraint("tenant_id", "name", name=op.f("uq_profiles_tenant_id_name")),
+    )
     op.create_table(
         "quota_accounts",
         sa.Column("kind", sa.String(length=8), nullable=False),
@@ -1054,6 +1080,38 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_link_reviews_review_after"), ["review_after"], unique=False)
 
     op.create_table(
+        "machines",
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("idc_id", sa.String(length=36), nullable=False),
+        sa.Column("name", sa.String(length=63), nullable=False),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("tenant_id", sa.String(length=36), nullable=False),
+        sa.Column("tenant", sa.String(length=255), nullable=False),
+        sa.Column("serial", sa.String(length=128), nullable=True),
+        sa.Column("uuid", sa.String(length=36), nullable=False),
+        sa.Column("tags", sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=False),
+        sa.Column("notes", sa.Text(), nullable=False),
+        sa.Column("boot", sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=False),
+        sa.Column("network", sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=True),
+        sa.Column("variables", sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=False),
+        sa.Column("address", sa.String(length=64), nullable=False),
+        sa.Column("architecture", sa.String(length=32), nullable=False),
+        sa.Column("inventory", sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=True),
+        sa.Column("inventory_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("seen_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("installed", sa.String(length=255), nullable=False),
+        sa.Column("installed_at", sa.DateTime(timezone=True), nullable=True),
+        sa.ForeignKeyConstraint(["idc_id"], ["idcs.id"], name=op.f("fk_machines_idc_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_machines")),
+        sa.UniqueConstraint("idc_id", "name", name=op.f("uq_machines_idc_id_name")),
+        sa.UniqueConstraint("idc_id", "serial", name=op.f("uq_machines_idc_id_serial")),
+    )
+    with op.batch_alter_table("machines", schema=None) as batch_op:
+        batch_op.create_index("ix_machines_idc_id_state", ["idc_id", "state"], unique=False)
+        batch_op.create_index("ix_machines_tenant_id", ["tenant_id"], unique=False)
+
+    op.create_table(
         "manifests",
         sa.Column("repository_id", sa.String(length=36), nullable=False),
         sa.Column("digest", sa.String(length=140), nullable=False),
@@ -1116,6 +1174,18 @@ def upgrade() -> None:
     with op.batch_alter_table("preheat_hosts", schema=None) as batch_op:
         batch_op.create_index("ix_preheat_hosts_host_id", ["host_id"], unique=False)
 
+    op.create_table(
+        "profile_versions",
+        sa.Column("profile_id", sa.String(length=36), nullable=False),
+        sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("sealed_spec", sa.LargeBinary(), nullable=False),
+        sa.Column("created_by", sa.String(length=255), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["profile_id"], ["profiles.id"], name=op.f("fk_profile_versions_profile_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("profile_id", "number", name=op.f("pk_profile_versions")),
+    )
     op.create_table(
         "refresh_tokens",
         sa.Column("id", sa.String(length=36), nullable=False),
@@ -1338,6 +1408,80 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("host_id", name=op.f("pk_host_standings")),
     )
     op.create_table(
+        "install_tasks",
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("machine_id", sa.String(length=36), nullable=False),
+        sa.Column("idc_id", sa.String(length=36), nullable=False),
+        sa.Column("tenant_id", sa.String(length=36), nullable=False),
+        sa.Column("tenant", sa.String(length=255), nullable=False),
+        sa.Column("profile_id", sa.String(length=36), nullable=False),
+        sa.Column("profile", sa.String(length=255), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("open", sa.SmallInteger(), nullable=True),
+        sa.Column("created_by", sa.String(length=255), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("since", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("images", sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=False),
+        sa.Column("content_tenant_id", sa.String(length=36), nullable=False),
+        sa.Column("approved_by", sa.String(length=255), nullable=False),
+        sa.Column("attempt", sa.Integer(), nullable=False),
+        sa.Column("retries", sa.Integer(), nullable=False),
+        sa.Column("intent_id", sa.String(length=36), nullable=False),
+        sa.Column("sealed_intent", sa.LargeBinary(), nullable=True),
+        sa.Column("begun", sa.Boolean(), nullable=False),
+        sa.Column("presumed", sa.Boolean(), nullable=False),
+        sa.Column("steps", sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=False),
+        sa.Column("detail", sa.Text(), nullable=False),
+        sa.Column("begin_by", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("silent_after", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("ended_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("log_lines", sa.Integer(), nullable=False),
+        sa.Column("longest_seconds", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["machine_id"], ["machines.id"], name=op.f("fk_install_tasks_machine_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_install_tasks")),
+        sa.UniqueConstraint("machine_id", "open", name=op.f("uq_install_tasks_machine_id_open")),
+    )
+    with op.batch_alter_table("install_tasks", schema=None) as batch_op:
+        batch_op.create_index("ix_install_tasks_ended_at", ["ended_at"], unique=False)
+        batch_op.create_index("ix_install_tasks_idc_id_state", ["idc_id", "state"], unique=False)
+        batch_op.create_index("ix_install_tasks_intent_id", ["intent_id"], unique=False)
+        batch_op.create_index("ix_install_tasks_profile_id", ["profile_id"], unique=False)
+        batch_op.create_index("ix_install_tasks_silent_after", ["silent_after"], unique=False)
+        batch_op.create_index("ix_install_tasks_tenant_id", ["tenant_id"], unique=False)
+
+    op.create_table(
+        "machine_events",
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("machine_id", sa.String(length=36), nullable=False),
+        sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("stage", sa.String(length=32), nullable=False),
+        sa.Column("detail", sa.Text(), nullable=False),
+        sa.Column("trouble", sa.Boolean(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["machine_id"], ["machines.id"], name=op.f("fk_machine_events_machine_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_machine_events")),
+    )
+    with op.batch_alter_table("machine_events", schema=None) as batch_op:
+        batch_op.create_index("ix_machine_events_machine_id_at", ["machine_id", "at"], unique=False)
+
+    op.create_table(
+        "machine_macs",
+        sa.Column("idc_id", sa.String(length=36), nullable=False),
+        sa.Column("mac", sa.String(length=17), nullable=False),
+        sa.Column("machine_id", sa.String(length=36), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["machine_id"], ["machines.id"], name=op.f("fk_machine_macs_machine_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("idc_id", "mac", name=op.f("pk_machine_macs")),
+    )
+    with op.batch_alter_table("machine_macs", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_machine_macs_machine_id"), ["machine_id"], unique=False)
+
+    op.create_table(
         "manifest_references",
         sa.Column("repository_id", sa.String(length=36), nullable=False),
         sa.Column("manifest", sa.String(length=140), nullable=False),
@@ -1473,6 +1617,33 @@ def upgrade() -> None:
         )
 
     op.create_table(
+        "install_history",
+        sa.Column("task_id", sa.String(length=36), nullable=False),
+        sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("attempt", sa.Integer(), nullable=False),
+        sa.Column("by", sa.String(length=255), nullable=False),
+        sa.Column("detail", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["task_id"], ["install_tasks.id"], name=op.f("fk_install_history_task_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("task_id", "number", name=op.f("pk_install_history")),
+    )
+    op.create_table(
+        "install_logs",
+        sa.Column("task_id", sa.String(length=36), nullable=False),
+        sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("attempt", sa.Integer(), nullable=False),
+        sa.Column("step", sa.String(length=64), nullable=False),
+        sa.Column("text", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["task_id"], ["install_tasks.id"], name=op.f("fk_install_logs_task_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("task_id", "number", name=op.f("pk_install_logs")),
+    )
+    op.create_table(
         "replication_tasks",
         sa.Column("id", sa.String(length=36), nullable=False),
         sa.Column("execution_id", sa.String(length=36), nullable=False),
@@ -1544,6 +1715,8 @@ def downgrade() -> None:
         )
 
     op.drop_table("replication_tasks")
+    op.drop_table("install_logs")
+    op.drop_table("install_history")
     with op.batch_alter_table("webhook_deliveries", schema=None) as batch_op:
         batch_op.drop_index(
             "ix_webhook_deliveries_waiting",
@@ -1575,6 +1748,23 @@ def downgrade() -> None:
         batch_op.drop_index("ix_manifest_references_digest")
 
     op.drop_table("manifest_references")
+    with op.batch_alter_table("machine_macs", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_machine_macs_machine_id"))
+
+    op.drop_table("machine_macs")
+    with op.batch_alter_table("machine_events", schema=None) as batch_op:
+        batch_op.drop_index("ix_machine_events_machine_id_at")
+
+    op.drop_table("machine_events")
+    with op.batch_alter_table("install_tasks", schema=None) as batch_op:
+        batch_op.drop_index("ix_install_tasks_tenant_id")
+        batch_op.drop_index("ix_install_tasks_silent_after")
+        batch_op.drop_index("ix_install_tasks_profile_id")
+        batch_op.drop_index("ix_install_tasks_intent_id")
+        batch_op.drop_index("ix_install_tasks_idc_id_state")
+        batch_op.drop_index("ix_install_tasks_ended_at")
+
+    op.drop_table("install_tasks")
     op.drop_table("host_standings")
     with op.batch_alter_table("group_members", schema=None) as batch_op:
         batch_op.drop_index("ix_group_members_user_id")
@@ -1621,6 +1811,7 @@ def downgrade() -> None:
         batch_op.drop_index("ix_refresh_tokens_access_id")
 
     op.drop_table("refresh_tokens")
+    op.drop_table("profile_versions")
     with op.batch_alter_table("preheat_hosts", schema=None) as batch_op:
         batch_op.drop_index("ix_preheat_hosts_host_id")
 
@@ -1643,6 +1834,11 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f("ix_manifests_digest"))
 
     op.drop_table("manifests")
+    with op.batch_alter_table("machines", schema=None) as batch_op:
+        batch_op.drop_index("ix_machines_tenant_id")
+        batch_op.drop_index("ix_machines_idc_id_state")
+
+    op.drop_table("machines")
     with op.batch_alter_table("link_reviews", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_link_reviews_review_after"))
         batch_op.drop_index("ix_link_reviews_repository_id_review_after")
@@ -1741,6 +1937,7 @@ def downgrade() -> None:
 
     op.drop_table("quota_charges")
     op.drop_table("quota_accounts")
+    op.drop_table("profiles")
     with op.batch_alter_table("preheats", schema=None) as batch_op:
         batch_op.drop_index("ix_preheats_tenant_id")
         batch_op.drop_index("ix_preheats_ended_at")
@@ -1760,6 +1957,10 @@ def downgrade() -> None:
 
     op.drop_table("metainfo")
     op.drop_table("manifest_pulls")
+    with op.batch_alter_table("machine_reports", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_machine_reports_received_at"))
+
+    op.drop_table("machine_reports")
     op.drop_table("lost_blobs")
     op.drop_table("link_limits")
     with op.batch_alter_table("jobs", schema=None) as batch_op:
