@@ -74,6 +74,10 @@ def assignment_of(instance: Instance, mint: Mint) -> agent_pb2.Assignment:
     )
 
 
+def desired_state_message(desired_state: DesiredState) -> agent_pb2.DesiredState.ValueType:
+    return _DESIRED[desired_state]
+
+
 def held_assignment(held: HeldImage, mint: Mint) -> agent_pb2.Assignment:
     """An image that the host holds and runs nothing of, as if it were an instance that is only held."""
     return agent_pb2.Assignment(

@@ -16,10 +16,11 @@ from common.gathering import Gathering
 from control_plane.database import Database, UnitOfWork
 from control_plane.fleet.desired import AssignmentSnapshot, AssignmentSource
 from control_plane.instances import placing, wire
-from control_plane.instances.model import DesiredState, Instance, Phase
+from control_plane.instances.model import DesiredState, Phase
 from control_plane.instances.observations import Observation
 from control_plane.moves import store
 from control_plane.moves.model import Move, Patience, Stage
+from control_plane.moves.telling import Wish, wish_for
 from control_plane.swarm.tokens import ContentTokens
 from proto.agent.v1 import agent_pb2, moves_pb2
 
@@ -28,13 +29,6 @@ _TRIES = 5
 _MOST_SPEAKERS = 50
 _MOST_ADDRESSES = 8
 _ADDRESS = re.compile(r"[0-9a-zA-Z.:\[\]_-]{1,255}:[0-9]{1,5}")
-_AT_OTHER = {
-    # By stage: what a host is told that does not have the instance, and which of the two that is.
-    Stage.COPYING: ("target", DesiredState.HELD),
-    Stage.STARTING: ("source", DesiredState.STOPPED),
-    Stage.RETURNING: ("source", DesiredState.STOPPED),
-    Stage.CLEARING: ("source", DesiredState.REMOVED),
-}
 
 
 class MoveAssignments:
@@ -118,32 +112,30 @@ class MoveAssignments:
     ) -> dict[str, agent_pb2.Assignment]:
         shown = dict(own)
         for move, instance in told.moves:
-            if instance.id in shown:
-                self._change(shown[instance.id], move, instance)
-            elif (wish := _AT_OTHER.get(move.stage)) is not None:
-                side, state = wish
-                if host_id == (move.target_host_id if side == "target" else move.source_host_id):
-                    mint = self._tokens.minting(f"host/{host_id}", told.idc, instance.tenant_id)
-                    shown[instance.id] = wire.assignment_of(replace(instance, desired_state=state), mint)
-                    if side == "target":
-                        shown[instance.id].take_over.CopyFrom(_take_over(move, move.addresses))
+            has_it = instance.id in shown
+            wish = wish_for(move, instance.desired_state, host_id, has_it=has_it)
+            if wish is None:
+                continue
+            if not has_it:
+                mint = self._tokens.minting(f"host/{host_id}", told.idc, instance.tenant_id)
+                shown[instance.id] = wire.assignment_of(instance, mint)
+            # In place: an assignment is made for one snapshot alone.
+            self._wish(shown[instance.id], move, wish)
         return shown
 
-    def _change(self, assignment: agent_pb2.Assignment, move: Move, instance: Instance) -> None:
-        """What the host that has the instance is told of it, in place: it was made for this snapshot alone."""
-        match move.stage:
-            case Stage.STOPPING if instance.desired_state is not DesiredState.REMOVED:
-                assignment.desired_state = agent_pb2.DESIRED_STATE_STOPPED
-            case Stage.COPYING if instance.desired_state is not DesiredState.REMOVED:
-                assignment.desired_state = agent_pb2.DESIRED_STATE_STOPPED
-                assignment.hand_over.CopyFrom(moves_pb2.HandOver(move_id=move.id, target_host_id=move.target_host_id))
-            case Stage.STARTING:
-                assignment.take_over.CopyFrom(_take_over(move, ()))
-                limit = int(self._patience.cut_off.total_seconds())
-                own = assignment.stop_when_cut_off_seconds
-                assignment.stop_when_cut_off_seconds = min(own, limit) if own else limit
-            case Stage.RETURNING:
-                assignment.desired_state = agent_pb2.DESIRED_STATE_REMOVED
+    def _wish(self, assignment: agent_pb2.Assignment, move: Move, wish: Wish) -> None:
+        assignment.desired_state = wire.desired_state_message(wish.desired_state)
+        if wish.hand_over:
+            assignment.hand_over.CopyFrom(moves_pb2.HandOver(move_id=move.id, target_host_id=move.target_host_id))
+        if wish.take_over:
+            # The copy is read from there only while it is not whole.
+            addresses = move.addresses if wish.desired_state is DesiredState.HELD else ()
+            assignment.take_over.CopyFrom(
+                moves_pb2.TakeOver(move_id=move.id, source_host_id=move.source_host_id, addresses=addresses)
+            )
+        if wish.fenced:
+            limit, own = int(self._patience.cut_off.total_seconds()), assignment.stop_when_cut_off_seconds
+            assignment.stop_when_cut_off_seconds = min(own, limit) if own else limit
 
 
 def heard(move: Move, host_id: str, said: Observation, now: datetime) -> Move:
@@ -161,7 +153,3 @@ def heard(move: Move, host_id: str, said: Observation, now: datetime) -> Move:
     stalled_at = now if move.copying else move.stalled_at
     failed = said.phase is Phase.FAILED
     return replace(move, copying=False, stalled_at=stalled_at, trouble=said.detail, trouble_is_final=failed)
-
-
-def _take_over(move: Move, addresses: Sequence[str]) -> moves_pb2.TakeOver:
-    return moves_pb2.TakeOver(move_id=move.id, source_host_id=move.source_host_id, addresses=addresses)

@@ -92,7 +92,8 @@ def _at_target(move: Move, sight: Sight, instance: Instance, patience: Patience)
     if not sight.source_there:
         # There is nothing to go back to; what is at the target is all there is.
         return Stage.CLEARING, ""
-    heard = status.observed_generation >= move.generation
+    # What it said before it fell silent says nothing of now, and what stands at the source is the only other copy.
+    heard = status.observed_generation >= move.generation and sight.target_absent_since is None
     since = max(move.stage_at, status.reported_at or move.stage_at)
     if heard and _well(status, instance) and sight.now - since >= patience.well:
         return Stage.CLEARING, ""

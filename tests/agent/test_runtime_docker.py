@@ -25,6 +25,7 @@ from tests.agent.samples import Sample, assignment, assignments, sample
 from tests.agent.sockets import loopback_socket
 from tests.conformance.runtime_driver import SLEEPER, RuntimeDriverContract, order, shown, started, state_of, until
 from tests.conformance.runtime_driver_adoption import AdoptionContract
+from tests.conformance.runtime_driver_moves import NoMoveContract
 from tests.conformance.runtime_driver_states import (
     CapabilityContract,
     PauseContract,
@@ -197,6 +198,11 @@ class TestDockerSample(SampleContract):
 
 @pytest.mark.engine("docker")
 class TestDockerSnapshots(SnapshotContract):
+    pass
+
+
+@pytest.mark.engine("docker")
+class TestDockerMoves(NoMoveContract):
     pass
 
 

@@ -25,6 +25,7 @@ from tests.agent.lxd_samples import LxdSample, split_sample, unified_sample
 from tests.agent.samples import sample
 from tests.conformance.runtime_driver import SLEEPER, RuntimeDriverContract, World, order, started, until
 from tests.conformance.runtime_driver_adoption import AdoptionContract
+from tests.conformance.runtime_driver_moves import MoveContract
 from tests.conformance.runtime_driver_states import CapabilityContract, PauseContract, SampleContract, SnapshotContract
 from tests.conformance.runtime_driver_streams import (
     ExecContract,
@@ -208,6 +209,10 @@ class TestLxdSample(SampleContract):
 
 
 class TestLxdSnapshots(SnapshotContract):
+    pass
+
+
+class TestLxdMoves(MoveContract):
     pass
 
 

@@ -10,6 +10,7 @@ from agent.runtimes.memory import MemoryContainer, MemoryEngine, MemoryRuntimeDr
 from common.digest import Digest
 from tests.conformance.runtime_driver import RuntimeDriverContract
 from tests.conformance.runtime_driver_adoption import AdoptionContract
+from tests.conformance.runtime_driver_moves import MoveContract
 from tests.conformance.runtime_driver_states import (
     CapabilityContract,
     PauseContract,
@@ -101,6 +102,10 @@ class TestMemorySample(SampleContract):
 
 
 class TestMemorySnapshots(SnapshotContract):
+    pass
+
+
+class TestMemoryMoves(MoveContract):
     pass
 
 
