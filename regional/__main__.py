@@ -1,4 +1,6 @@
-"""`longshore-regional`: the service of one IDC. The options stand with `run` or without it."""
+"""`longshore-regional`: the service of one IDC. The options stand with `run` or without it; beside it `check`, which
+plays a machine that boots, and `publish`, which puts a file in place at once.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +15,8 @@ import typer
 from common.errors import Failure
 from common.logging_setup import configure_logging
 from regional import daemon
+from regional.check.command import app as check_app
+from regional.publication import publish as publish_file
 from regional.settings import RegionalSettings, load_settings
 
 log = structlog.get_logger()
@@ -77,6 +81,8 @@ def run(
 ) -> None:
     """Serve one data centre: content cache, swarm tracker and seed, boot files.
 
+    Further commands: `longshore-regional check` and `longshore-regional publish`; each has its own --help.
+
     Every option can be set in the environment: LONGSHORE_REGIONAL_<OPTION>.
     """
     given = dict(context.params)
@@ -104,9 +110,32 @@ def _fail(message: str) -> NoReturn:
     raise typer.Exit(_USAGE)
 
 
+publish_app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@publish_app.command()
+def publish(
+    file: Annotated[Path, typer.Argument(help="What to copy.")],
+    path: Annotated[str, typer.Argument(help="Where to: static/... or repos/... below the static root.")],
+    static_root: Annotated[
+        Path, typer.Option(envvar="LONGSHORE_REGIONAL_STATIC_ROOT", help="That of the regional.")
+    ] = Path("/tftpboot"),
+) -> None:
+    """Put a file where machines find it, all at once: nobody is ever served a part of it."""
+    try:
+        typer.echo(publish_file(file, static_root, path))
+    except Failure as failure:
+        _fail(str(failure))
+
+
+_COMMANDS = {"run": app, "check": check_app, "publish": publish_app}
+
+
 def main() -> None:
     arguments = sys.argv[1:]
-    app(args=arguments[1:] if arguments[:1] == ["run"] else arguments, prog_name="longshore-regional")
+    command = arguments[0] if arguments[:1] and arguments[0] in _COMMANDS else ""
+    chosen = _COMMANDS.get(command, app)
+    chosen(args=arguments[1:] if command else arguments, prog_name=f"longshore-regional {command}".strip())
 
 
 if __name__ == "__main__":
