@@ -24,9 +24,12 @@ from control_plane.cli import (
     fleet,
     hosts,
     images,
+    installs,
     instances,
     limits,
     lxd_image,
+    machine_profiles,
+    machines,
     mirrors,
     preheats,
     quota,
@@ -90,6 +93,9 @@ app.add_typer(instances.instance, name="instance")
 app.add_typer(deployments.deployment, name="deployment")
 app.add_typer(commands.command, name="command")
 app.add_typer(preheats.preheat, name="preheat")
+app.add_typer(machines.machine, name="machine")
+app.add_typer(machine_profiles.profile, name="profile")
+app.add_typer(installs.install, name="install")
 spreads.add_to(swarm.swarm)
 app.add_typer(swarm.swarm, name="swarm")
 app.add_typer(audit.audit, name="audit")
