@@ -17,7 +17,7 @@ from common.join_token import JoinToken
 from common.tls import Name
 from proto.content.v1 import content_pb2
 from proto.enrolment.v1 import enrolment_pb2, enrolment_pb2_grpc
-from proto.regional.v1 import regional_pb2, regional_pb2_grpc
+from proto.regional.v1 import machines_pb2, regional_pb2, regional_pb2_grpc
 from regional.serving import listening
 
 from .certificates import Authority
@@ -27,7 +27,9 @@ IDENTITY = Name("east", "regional", "r-1")
 
 
 class Plane(enrolment_pb2_grpc.EnrolmentServicer, regional_pb2_grpc.RegionalServicer):
-    """Everything it was told, and the orders that it sends at every attachment."""
+    """Everything it was told, and the orders and boot targets that it sends at every attachment. `forgets`: how many
+    acknowledgements of machines' reports it owes and never sends.
+    """
 
     def __init__(self, centre: FakeCentre) -> None:
         self.centre = centre
@@ -39,6 +41,9 @@ class Plane(enrolment_pb2_grpc.EnrolmentServicer, regional_pb2_grpc.RegionalServ
         self.url = ""
         self.addresses: tuple[str, str] = ("", "")
         self.enrolled = 0
+        self.targets: list[machines_pb2.BootTarget] = []
+        self.machine_reports: list[machines_pb2.MachineReport] = []
+        self.forgets = 0
 
     @property
     def join_token(self) -> str:
@@ -73,7 +78,7 @@ class Plane(enrolment_pb2_grpc.EnrolmentServicer, regional_pb2_grpc.RegionalServ
             smallest_swarm_bytes=1 << 20,
         )
         yield regional_pb2.PlaneMessage(welcome=welcome)
-        orders = regional_pb2.OrderSet(results_in=self.generation, orders=self.orders)
+        orders = regional_pb2.OrderSet(results_in=self.generation, orders=self.orders, boot_targets=self.targets)
         yield regional_pb2.PlaneMessage(set=orders)
         async for message in requests:
             if message.HasField("reports"):
@@ -81,6 +86,13 @@ class Plane(enrolment_pb2_grpc.EnrolmentServicer, regional_pb2_grpc.RegionalServ
                     self.phases[report.digest] = report.phase
                 ack = regional_pb2.ReportsAck(sequence=message.reports.sequence)
                 yield regional_pb2.PlaneMessage(reports_ack=ack)
+            if message.HasField("machines"):
+                self.machine_reports += message.machines.reports
+                if self.forgets:
+                    self.forgets -= 1
+                    return
+                taken = machines_pb2.MachineReportsAck(sequence=message.machines.sequence)
+                yield regional_pb2.PlaneMessage(machines_ack=taken)
 
     async def well_known(self, _: web.Request) -> web.Response:
         enrolment, attach = self.addresses
@@ -96,8 +108,9 @@ class Plane(enrolment_pb2_grpc.EnrolmentServicer, regional_pb2_grpc.RegionalServ
 
 
 @asynccontextmanager
-async def running_plane(centre: FakeCentre) -> AsyncIterator[Plane]:
-    plane = Plane(centre)
+async def running_plane(centre: FakeCentre, again: Plane | None = None) -> AsyncIterator[Plane]:
+    """`again`: one that was away comes back, at another address."""
+    plane = again or Plane(centre)
     identity = plane.authority.identity(Name("plane", "regional", "server"))
     pair = [(identity.key_pem, identity.certificate_pem)]
     async with AsyncExitStack() as stack:

@@ -22,6 +22,8 @@ from regional.machines.store import Change, MachinesNotStored
 
 from .rack import IMAGE, MAC, NOW, Rack, distribution, distribution_intent, image_intent, raid_operations, target
 
+_KINDS = ["image", "raid", "distribution", "odd"]
+
 
 class OneMachine(RuleBasedStateMachine):
     """Tokens of all boots stay in somebody's hands, and nonces come again: packets are late, and people are curious."""
@@ -54,11 +56,11 @@ class OneMachine(RuleBasedStateMachine):
 
         self.rack.store.write = writing  # type: ignore[method-assign]
 
-    @initialize()
-    def first(self) -> None:
-        self.approve("image")
+    @initialize(kind=st.sampled_from(_KINDS))
+    def first(self, kind: str) -> None:
+        self.approve(kind)
 
-    @rule(kind=st.sampled_from(["image", "raid", "distribution", "odd", "none"]))
+    @rule(kind=st.sampled_from([*_KINDS, "none"]))
     def approve(self, kind: str) -> None:
         name = f"i{next(self.numbers)}"
         self.intent = {
@@ -75,8 +77,9 @@ class OneMachine(RuleBasedStateMachine):
         with suppress(MachinesNotStored):
             self.rack.ledger.change([target(self.intent)], [], self.now, whole=whole)
 
-    @rule()
-    def boot(self) -> None:
+    @rule(after=st.sampled_from([0.0, 30.0]))
+    def boot(self, after: float) -> None:
+        self.now += after
         with suppress(MachinesNotStored):
             answer = self.rack.doorway.ask(Ask(MAC, ""), self.now)
             if isinstance(answer, Boot):
@@ -99,10 +102,12 @@ class OneMachine(RuleBasedStateMachine):
             if given and given[0].word is not Word.REBOOT:
                 self.done[bearer.install.intent_id, given[0].id].add(nonce)
 
-    @rule(data=st.data())
-    def fetch_kernel(self, data: st.DataObject) -> None:
+    @rule(data=st.data(), repeated=st.booleans())
+    def fetch_kernel(self, data: st.DataObject, repeated: bool) -> None:
+        if not repeated:
+            self.boot(after=30.0)
         with suppress(Failure):
-            token = self._token(data)
+            token = self._token(data) if repeated or not self.tokens else self.tokens[-1]
             bearer = self.rack.ledger.act(token, self.now, lambda _, install: course.hands_over(install, self.now))
             assert bearer.install is not None
             if bearer.intent is not None and bearer.intent.boot is not None:
@@ -142,7 +147,8 @@ class OneMachine(RuleBasedStateMachine):
         assert all(len(each) == 1 for each in self.done.values())
 
     def _token(self, data: st.DataObject) -> str:
-        return data.draw(st.sampled_from(self.tokens)) if self.tokens else "nobody's"
+        """The newest before older ones."""
+        return data.draw(st.sampled_from(self.tokens[::-1])) if self.tokens else "nobody's"
 
 
 OneMachine.TestCase.settings = settings(
