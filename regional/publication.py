@@ -15,6 +15,7 @@ import os
 import secrets
 import shutil
 import signal
+import stat
 from pathlib import Path
 
 from common.errors import Invalid, Unavailable
@@ -55,6 +56,20 @@ def check_whole(descriptor: int, status: os.stat_result, wall_seconds: float, se
             action="ask again; whoever copies files here can use `longshore-regional publish`",
             retry_after_seconds=settle_seconds,
         )
+
+
+def check_path(path: Path, wall_seconds: float, settle_seconds: float) -> None:
+    """Of a file that somebody else will open; what cannot be opened is left to them. Raises `StillBeingWritten`."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        status = os.fstat(descriptor)
+        if stat.S_ISREG(status.st_mode):
+            check_whole(descriptor, status, wall_seconds, settle_seconds)
+    finally:
+        os.close(descriptor)
 
 
 def _has_writer(descriptor: int) -> bool | None:

@@ -18,7 +18,7 @@ from regional.check.model import Finding, Level
 from regional.check.play import play
 from regional.check.rights import table
 
-_WRONG, _USAGE = 1, 2
+_WRONG = 1
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import structlog
 from prometheus_client import CollectorRegistry
 
 from common.clock import Clock
 from common.lifecycle import Lifecycle
+from regional.publication import check_path
 from regional.settings import RegionalSettings
 from regional.tftp.boot_files import BootFiles, Directory, FirstOf
 from regional.tftp.events import Watch, nobody_watches
@@ -35,7 +37,11 @@ async def start_tftp(
         return None
     terms = Limits(settings.tftp_block_bytes, settings.tftp_window_blocks, settings.tftp_rollover)
     limits = ServerLimits(settings.tftp_transfers, settings.tftp_transfers_per_client, settings.tftp_single_port, terms)
-    files = FirstOf((*generated, Directory(settings.static_root)))
+
+    def whole(path: Path) -> None:
+        check_path(path, clock.now().timestamp(), settings.settle_seconds)
+
+    files = FirstOf((*generated, Directory(settings.static_root, whole)))
     server = TftpServer(files, limits, clock, random, TftpMetrics(registry), watch)
     port = await lifecycle.enter(serving(server, settings.server_ip, settings.tftp_port, lifecycle.spawn))
     log.info("tftp listening", address=f"{settings.server_ip}:{port}", root=str(settings.static_root))

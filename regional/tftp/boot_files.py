@@ -6,7 +6,7 @@ Invariant: nothing outside the directory is ever found, whichever way the name i
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -24,19 +24,27 @@ class BootFiles(Protocol):
 
 
 class Directory:
-    """Files under `root`. Backslashes are slashes (Windows' and some UEFI loaders), leading ones are ignored."""
+    """Files under `root`. Backslashes are slashes (Windows' and some UEFI loaders), leading ones are ignored. `whole`
+    raises if a file is still being written; it is called in a thread.
+    """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, whole: Callable[[Path], None] = lambda _: None) -> None:
         self._root = root
+        self._whole = whole
 
     async def find(self, name: str, client: str) -> bytes | Path | None:
         names = tuple(part for part in name.replace("\\", "/").split("/") if part not in ("", "."))
-        if not names or ".." in names:
+        if not names or ".." in names or any(paths.hidden(part) for part in names):
             return None
         try:
-            return await asyncio.to_thread(paths.resolve, self._root, names)
+            return await asyncio.to_thread(self._found, names)
         except paths.FileMissing:
             return None
+
+    def _found(self, names: tuple[str, ...]) -> Path:
+        path = paths.resolve(self._root, names)
+        self._whole(path)
+        return path
 
 
 class FirstOf:

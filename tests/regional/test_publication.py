@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from regional.publication import NotPublished, PublicationRefused, StillBeingWritten, check_whole, publish
+from regional.publication import NotPublished, PublicationRefused, StillBeingWritten, check_path, check_whole, publish
+from regional.tftp.boot_files import Directory
 from regional.tree import create_tree
 
 
@@ -46,6 +47,14 @@ def test_a_file_that_somebody_writes_is_not_whole_until_it_is_closed(tmp_path: P
         with pytest.raises(StillBeingWritten, match="publish"):
             look(path, later=300.0)  # the copy stalls: however long, it is not whole
     look(path)
+
+
+def test_a_path_is_looked_at_without_harm(tmp_path: Path) -> None:
+    path = tmp_path / "initrd"
+    with path.open("wb"), pytest.raises(StillBeingWritten):
+        check_path(path, path.stat().st_ctime, 2.0)
+    for harmless in (path, tmp_path, tmp_path / "nothing"):
+        check_path(harmless, path.stat().st_ctime, 2.0)
 
 
 def test_a_reader_hinders_nobody(tmp_path: Path) -> None:
@@ -132,3 +141,13 @@ def test_a_source_or_a_root_that_is_not_there_is_named(tmp_path: Path, root: Pat
     (tmp_path / "x").write_bytes(b"x")
     with pytest.raises(NotPublished, match="--static-root"):
         publish(tmp_path / "x", tmp_path / "nowhere", "static/x")
+
+
+async def test_tftp_finds_neither_half_files_nor_hidden_ones(root: Path) -> None:
+    path = root / "static/ipxe.efi"
+    files = Directory(root, lambda found: check_path(found, found.stat().st_ctime, 2.0))
+    with path.open("wb"), pytest.raises(StillBeingWritten):
+        await files.find("static/ipxe.efi", "192.0.2.1")
+    assert await files.find("static/ipxe.efi", "192.0.2.1") == path
+    path.rename(root / "static/.ipxe.efi.Xy12Ab")
+    assert await files.find("static/.ipxe.efi.Xy12Ab", "192.0.2.1") is None
