@@ -16,6 +16,10 @@ class Verb(enum.Enum):
     REFETCH = "refetch"
     PRUNE_CACHE = "prune_cache"
     COLLECT_DIAGNOSTICS = "collect_diagnostics"
+    SNAPSHOT = "snapshot"
+    LIST_SNAPSHOTS = "list_snapshots"
+    RESTORE_SNAPSHOT = "restore_snapshot"
+    DELETE_SNAPSHOT = "delete_snapshot"
 
 
 class Stage(enum.Enum):
@@ -33,7 +37,7 @@ ENDED = frozenset({Stage.DONE, Stage.FAILED, Stage.INTERRUPTED, Stage.EXPIRED, S
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """`begin_by`: seconds since 1970 by this host's clock, after which it is not begun."""
+    """`begin_by`: seconds since 1970 by this host's clock, after which it is not begun. `argument`: the verb's."""
 
     id: str
     verb: Verb
@@ -43,6 +47,7 @@ class Command:
     stage: Stage = Stage.ACCEPTED
     detail: str = ""
     result: str = ""
+    argument: str = ""
 
 
 @dataclass(frozen=True, slots=True)

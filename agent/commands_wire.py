@@ -17,6 +17,10 @@ _VERBS: Mapping[int, Verb] = {
     commands_pb2.COMMAND_VERB_REFETCH: Verb.REFETCH,
     commands_pb2.COMMAND_VERB_PRUNE_CACHE: Verb.PRUNE_CACHE,
     commands_pb2.COMMAND_VERB_COLLECT_DIAGNOSTICS: Verb.COLLECT_DIAGNOSTICS,
+    commands_pb2.COMMAND_VERB_SNAPSHOT: Verb.SNAPSHOT,
+    commands_pb2.COMMAND_VERB_LIST_SNAPSHOTS: Verb.LIST_SNAPSHOTS,
+    commands_pb2.COMMAND_VERB_RESTORE_SNAPSHOT: Verb.RESTORE_SNAPSHOT,
+    commands_pb2.COMMAND_VERB_DELETE_SNAPSHOT: Verb.DELETE_SNAPSHOT,
 }
 _STATES: Mapping[Stage, commands_pb2.CommandState.ValueType] = {
     Stage.ACCEPTED: commands_pb2.COMMAND_STATE_ACCEPTED,
@@ -39,6 +43,7 @@ def command_from(message: commands_pb2.Command, now: float) -> Command:
         instance_id=message.instance_id,
         begin_by=now + message.begin_within_seconds,
         end_seconds=end_seconds,
+        argument=message.argument,
     )
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
+from dataclasses import asdict
 from typing import Any
 
 import structlog
@@ -30,6 +32,10 @@ class NotAssigned(NotFound):
 
 class NothingRuns(Conflict):
     code = "nothing_runs"
+
+
+class OnTheMove(Conflict):
+    code = "on_the_move"
 
 
 class Deeds:
@@ -59,6 +65,10 @@ class Deeds:
             Verb.REFETCH: self._refetch,
             Verb.PRUNE_CACHE: self._prune,
             Verb.COLLECT_DIAGNOSTICS: self._diagnose,
+            Verb.SNAPSHOT: self._snapshot,
+            Verb.LIST_SNAPSHOTS: self._snapshots,
+            Verb.RESTORE_SNAPSHOT: self._restore,
+            Verb.DELETE_SNAPSHOT: self._delete_snapshot,
         }
 
     async def carry_out(self, command: Command) -> str:
@@ -90,6 +100,39 @@ class Deeds:
                 await self._eviction.discard(digest)
         self._try_again(assignment.instance_id)
         return {"verified": len(held) - len(damaged), "damaged": damaged, "missing": len(sizes) - len(held)}
+
+    async def _snapshot(self, command: Command) -> Mapping[str, Any]:
+        async with self._standing_aside(command) as (driver, runtime_id):
+            await driver.snapshot(runtime_id, command.argument)
+        return {"name": command.argument}
+
+    async def _snapshots(self, command: Command) -> Mapping[str, Any]:
+        driver = self._engine()
+        container = await self._any_container(driver, self._assigned(command))
+        found = await driver.snapshots(container.runtime_id)
+        return {"snapshots": [asdict(one) for one in found[-_MOST_SHOWN:]]}
+
+    async def _restore(self, command: Command) -> Mapping[str, Any]:
+        """Whether it runs afterwards is the reconciler's business, as ever."""
+        async with self._standing_aside(command) as (driver, runtime_id):
+            await driver.restore(runtime_id, command.argument)
+        return {"name": command.argument}
+
+    async def _delete_snapshot(self, command: Command) -> Mapping[str, Any]:
+        async with self._standing_aside(command) as (driver, runtime_id):
+            await driver.delete_snapshot(runtime_id, command.argument)
+        return {"name": command.argument}
+
+    @contextlib.asynccontextmanager
+    async def _standing_aside(self, command: Command) -> AsyncIterator[tuple[RuntimeDriver, str]]:
+        """The instance's container, of which the reconciler keeps its hands. Raises `OnTheMove`."""
+        assignment = self._assigned(command)
+        async with self._hold(assignment.instance_id):
+            now = self._assigned(command)
+            if now.hand_over is not None or now.take_over is not None:
+                raise OnTheMove(f"{now.name} moves to another host", action="wait until it is there")
+            driver = self._engine()
+            yield driver, (await self._any_container(driver, now)).runtime_id
 
     async def _prune(self, _command: Command) -> Mapping[str, Any]:
         return {"freed_bytes": await self._eviction.empty(), "held_bytes": self._cache.used_bytes}
@@ -141,6 +184,13 @@ class Deeds:
         if driver is None:
             raise EngineAway("this host has no container engine", action="start the agent with a runtime")
         return driver
+
+    async def _any_container(self, driver: RuntimeDriver, assignment: Assignment) -> Container:
+        """Running or not; of several (an update under way) the one that is wished."""
+        found = [one for one in await driver.containers() if one.instance_id == assignment.instance_id]
+        if not found:
+            raise NothingRuns(f"this host has no container of {assignment.name} yet", action="see its phase")
+        return max(found, key=lambda one: (one.spec_hash == assignment.spec_hash, one.state in LIVE_STATES))
 
     async def _container(self, driver: RuntimeDriver, assignment: Assignment) -> Container:
         for container in await driver.containers():

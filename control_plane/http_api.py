@@ -24,8 +24,10 @@ from control_plane.agent_rollouts.routes import build_router as agent_rollouts_r
 from control_plane.app import ControlPlane
 from control_plane.audit.routes import build_router as audit_router
 from control_plane.catalogue.routes import build_router as catalogue_router
+from control_plane.channels.exporting import build_router as export_router
 from control_plane.channels.routes import build_router as channels_router
 from control_plane.commands.routes import build_router as commands_router
+from control_plane.commands.snapshot_routes import build_router as snapshots_router
 from control_plane.deployments.rollout_routes import build_router as rollouts_router
 from control_plane.deployments.routes import build_router as deployments_router
 from control_plane.fleet.host_looks import HostLooks
@@ -101,6 +103,7 @@ def build_http(plane: ControlPlane, enrolment: Callable[[], str], attach: Callab
     api.include_router(rollouts_router(plane.deployments.rollouts, plane.deployments.reading))
     api.include_router(deployments_router(plane.deployments.service, plane.deployments.reading))
     api.include_router(commands_router(plane.commands.service))
+    api.include_router(snapshots_router(plane.commands.service, plane.commands.snapshots))
     api.include_router(fleet_router(fleet.idcs, fleet.members, fleet.join_tokens, advertised))
     api.include_router(limits_router(LimitService(plane.backing.database, plane.tenancy.directory)))
     api.include_router(catalogue_router(plane.registry))
@@ -118,6 +121,7 @@ def build_http(plane: ControlPlane, enrolment: Callable[[], str], attach: Callab
     api.include_router(stats_router(instances.reading, looks))
     api.include_router(channels_router(plane.channels.service, plane.clock, plane.settings.public.url, refused))
     api.include_router(moves_router(plane.moves.service))
+    api.include_router(export_router(plane.channels.service))
     api.include_router(instances_router(instances.service, instances.reading, instances.overview))
     api.include_router(spreads_router(plane.swarm.spreads))
     api.include_router(preheats_router(plane.preheats.service, plane.preheats.reading))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from agent.channels.leftovers import MARK
 from agent.runtimes import Channel, ExecOrder, LogQuery, Piece, Size
 from common.errors import Invalid
@@ -14,7 +16,14 @@ class ChannelOrderUnreadable(Invalid):
     code = "channel_order_unreadable"
 
 
-def work_of(order: channels_pb2.OpenChannel, host_id: str) -> LogQuery | ExecOrder | Size:
+@dataclass(frozen=True, slots=True)
+class ArchiveOrder:
+    """All of an instance as one archive."""
+
+    with_snapshots: bool
+
+
+def work_of(order: channels_pb2.OpenChannel, host_id: str) -> LogQuery | ExecOrder | Size | ArchiveOrder:
     """A `Size` means the console. Commands bear the mark of `host_id`. Raises `ChannelOrderUnreadable`."""
     match order.WhichOneof("what"):
         case "logs":
@@ -23,6 +32,8 @@ def work_of(order: channels_pb2.OpenChannel, host_id: str) -> LogQuery | ExecOrd
             return _exec_order(order.execute, host_id)
         case "console":
             return size_of(order.console.terminal)
+        case "export":
+            return ArchiveOrder(order.export.with_snapshots)
         case _:
             raise ChannelOrderUnreadable(
                 "the host's agent does not know this kind of channel", action="update the agent"

@@ -14,9 +14,9 @@ from contextlib import AbstractAsyncContextManager
 import structlog
 
 from agent.channels.line import HostLine
-from agent.channels.orders import work_of
+from agent.channels.orders import ArchiveOrder, work_of
 from agent.model import LIVE_STATES
-from agent.runtimes import ExecOrder, LogQuery, RuntimeDriver, Session, Size
+from agent.runtimes import Channel, ExecOrder, LogQuery, Piece, RuntimeDriver, Session, Size
 from common.errors import Conflict, Failure, Internal, NotFound, RateLimited
 from common.failure_groups import first_of
 from common.lifecycle import being_cancelled
@@ -81,6 +81,13 @@ class ChannelWork:
                 return await _converse(line, driver.execute(runtime_id, work), work.terminal)
             case Size():
                 return await _converse(line, driver.console(runtime_id, work), work)
+            case ArchiveOrder():
+                # An engine may write for long before anything can be read; who waits shall know that somebody is here.
+                await line.opened()
+                async with driver.export(runtime_id, with_snapshots=work.with_snapshots) as chunks:
+                    async for chunk in chunks:
+                        await line.send(Piece(Channel.OUTPUT, chunk))
+                return channels_pb2.ChannelEnd()
 
 
 async def _container(driver: RuntimeDriver, instance_id: str) -> str:

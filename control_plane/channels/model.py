@@ -96,7 +96,14 @@ class ConsoleWanted:
     terminal: TerminalSize = TerminalSize()
 
 
-Wanted = LogsWanted | CommandWanted | ConsoleWanted
+@dataclass(frozen=True, slots=True)
+class ExportWanted:
+    """All of it as one archive."""
+
+    with_snapshots: bool = False
+
+
+Wanted = LogsWanted | CommandWanted | ConsoleWanted | ExportWanted
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Annotated, Any, Literal, NoReturn
 
 from fastapi import APIRouter, Query, Request, Response, WebSocket
 from pydantic import AwareDatetime
-from starlette.requests import HTTPConnection
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect
 
 from common.clock import Clock
 from common.errors import Failure
+from control_plane.channels.answers import Finished, again_of, give_up, until_gone
 from control_plane.channels.formats import NDJSON, JsonLogs, LogFormat, TextLogs, prefers_ndjson
 from control_plane.channels.frames import ConsoleStart, ExecStart
 from control_plane.channels.lines import Line
 from control_plane.channels.model import Ended, LogsWanted, Piece
 from control_plane.channels.service import ChannelService
 from control_plane.channels.sockets import Pump, finish, started
-from control_plane.tenants.access import Principal
-from control_plane.tenants.principals import Authenticator, CurrentPrincipal
-from control_plane.tenants.sockets import check_origin, credentials_in
-from control_plane.web.addresses import client_of
+from control_plane.tenants.principals import CurrentPrincipal
+from control_plane.tenants.sockets import check_origin
 from control_plane.web.errors import ProblemResponse, Refused, headers_of, problem_of, status_of
 
 _Follow = Annotated[bool, Query(description="go on until the container ends")]
@@ -63,7 +60,7 @@ def build_router(service: ChannelService, clock: Clock, public_url: str | None, 
         wanted = LogsWanted(follow, since_ns, tail, output=stream != "stderr", errors=stream != "stdout")
         ndjson = prefers_ndjson(request.headers.get("accept", ""))
         shape: LogFormat = JsonLogs() if ndjson else TextLogs(timestamps=timestamps, marked=marked)
-        return _LogResponse(service.open(principal, instance_id, wanted, _again(request)), shape)
+        return _LogResponse(service.open(principal, instance_id, wanted, again_of(request)), shape)
 
     @router.websocket("/{instance_id}/exec")
     async def exec_(socket: WebSocket, instance_id: str) -> None:
@@ -85,7 +82,7 @@ async def _converse(
     instance_id: str,
     kind: type[ExecStart] | type[ConsoleStart],
 ) -> None:
-    again = _again(socket)
+    again = again_of(socket)
     try:
         check_origin(socket, public_url)
         principal = socket.scope["longshore.principal"] = await again()
@@ -104,16 +101,6 @@ async def _converse(
     except Failure as failure:
         await refused(socket.scope, failure)
         await finish(socket, failure)
-
-
-def _again(connection: HTTPConnection) -> Callable[[], Awaitable[Principal]]:
-    authenticator: Authenticator = connection.app.state.authenticator
-    credentials, client = credentials_in(connection), client_of(connection)
-    return lambda: authenticator.authenticate(credentials, client)
-
-
-class _Finished(Exception):
-    """Everything was sent, or nobody takes it."""
 
 
 class _LogResponse(Response):
@@ -138,9 +125,9 @@ class _LogResponse(Response):
             try:
                 async with asyncio.TaskGroup() as group:
                     group.create_task(self._send(line, send))
-                    group.create_task(_until_gone(receive))
-                    group.create_task(_give_up(line))
-            except* _Finished:
+                    group.create_task(until_gone(receive))
+                    group.create_task(give_up(line))
+            except* Finished:
                 pass
 
     async def _send(self, line: Line, send: Send) -> NoReturn:
@@ -151,15 +138,4 @@ class _LogResponse(Response):
                 await line.taken(len(word.data))
             elif isinstance(word, Ended):
                 await send({"type": "http.response.body", "body": self._shape.end(word), "more_body": False})
-                raise _Finished
-
-
-async def _until_gone(receive: Receive) -> NoReturn:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-    raise _Finished
-
-
-async def _give_up(line: Line) -> NoReturn:
-    await line.until_abandoned()
-    raise _Finished
+                raise Finished

@@ -15,7 +15,7 @@ from control_plane.audit.service import AuditTrail
 from control_plane.channels.calls import Calls
 from control_plane.channels.exchange import Exchange
 from control_plane.channels.lines import Line
-from control_plane.channels.model import CommandWanted, ConsoleWanted, HostAway, LogsWanted, Wanted
+from control_plane.channels.model import CommandWanted, ConsoleWanted, ExportWanted, HostAway, LogsWanted, Wanted
 from control_plane.channels.rules import audited_command, check_command, check_size, dialable
 from control_plane.channels.wire import order_message
 from control_plane.database import Database
@@ -129,6 +129,8 @@ def _verb(wanted: Wanted) -> str:
             return "exec"
         case ConsoleWanted():
             return "console"
+        case ExportWanted():
+            return "export"
 
 
 def _check(wanted: Wanted) -> None:

@@ -10,6 +10,7 @@ from control_plane.channels.model import (
     CommandWanted,
     ConsoleWanted,
     Ended,
+    ExportWanted,
     LogsWanted,
     Piece,
     Stream,
@@ -36,6 +37,8 @@ def order_message(
             order.execute.CopyFrom(_command_message(wanted))
         case ConsoleWanted():
             order.console.CopyFrom(channels_pb2.OpenConsole(terminal=size_message(wanted.terminal)))
+        case ExportWanted():
+            order.export.CopyFrom(channels_pb2.ExportArchive(with_snapshots=wanted.with_snapshots))
     return order
 
 

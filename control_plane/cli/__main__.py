@@ -31,6 +31,7 @@ from control_plane.cli import (
     machine_profiles,
     machines,
     mirrors,
+    moves,
     preheats,
     quota,
     registry_logins,
@@ -89,6 +90,7 @@ app.add_typer(fleet.join_token, name="join-token")
 app.add_typer(limits.limit, name="limit")
 usage.add_to_instances(instances.instance)
 channels.add_to(instances.instance)
+moves.add_to(instances.instance)
 app.add_typer(instances.instance, name="instance")
 app.add_typer(deployments.deployment, name="deployment")
 app.add_typer(commands.command, name="command")

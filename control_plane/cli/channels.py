@@ -58,7 +58,7 @@ def instance_logs(
 ) -> None:
     """What an instance wrote: its two outputs on ours."""
     session = session_of(context)
-    row = _found(session, instance, tenant, host)
+    row = found(session, instance, tenant, host)
     query = {"follow": str(follow).lower(), "since": _moment(since), "tail": tail}
     path = f"/api/v1/instances/{row['id']}/logs?" + urlencode({k: v for k, v in query.items() if v is not None})
     answer = session.client.raw("GET", path, headers={"Accept": _NDJSON}, stream=True, read_seconds=None)
@@ -86,7 +86,7 @@ def instance_exec(
 ) -> None:
     """Run a command inside an instance; ends with the command's exit code."""
     session = session_of(context)
-    row = _found(session, instance, tenant, host)
+    row = found(session, instance, tenant, host)
     words = command[1:] if command[:1] == ["--"] else command
     if not words:
         raise Invalid("no command was named", action="write it after the name: longshore instance exec web -- ls")
@@ -106,7 +106,7 @@ def instance_exec(
 def instance_console(context: typer.Context, instance: _Instance, tenant: _Tenant = None, host: _Host = None) -> None:
     """The console of an instance that has one. Ctrl-] leaves it."""
     session = session_of(context)
-    row = _found(session, instance, tenant, host)
+    row = found(session, instance, tenant, host)
     print("Ctrl-] leaves the console.", file=sys.stderr)
     start = {"type": "start", "terminal": _size()}
     conversation = Conversation(start, interactive=True, terminal=True, leave=b"\x1d")
@@ -118,7 +118,7 @@ def _run(session: Session, conversation: Conversation, path: str) -> int:
     return asyncio.run(conversation.hold(f"{client.server}{path}", client.authorization))
 
 
-def _found(session: Session, wanted: str, tenant: str | None, host: str | None) -> dict[str, Any]:
+def found(session: Session, wanted: str, tenant: str | None, host: str | None) -> dict[str, Any]:
     """The one instance of that name or id. Raises `NotFound`, `Invalid` if there are several."""
     if _ID.fullmatch(wanted):
         row: dict[str, Any] = session.client.get(f"/api/v1/instances/{path_of(wanted)}")["data"]

@@ -94,12 +94,12 @@ def _ask(session: Session, path: str, verb: str, wait: float, within: int) -> No
     body = {"verb": verb, "id": str(uuid.uuid4()), "begin_within_seconds": within}
     made = session.client.post(path, body)["data"]
     if wait:
-        made = _ended(session, made, wait)
+        made = ended(session, made, wait)
     result = f"\n{json.dumps(json.loads(made['result']), indent=2)}" if made["result"] else ""
     session.output.item(made, f"Command {made['id']}: {made['state']}.{result}")
 
 
-def _ended(session: Session, made: dict[str, Any], seconds: float) -> dict[str, Any]:
+def ended(session: Session, made: dict[str, Any], seconds: float) -> dict[str, Any]:
     deadline = time.monotonic() + seconds
     while made["state"] in _OPEN:
         if time.monotonic() > deadline:

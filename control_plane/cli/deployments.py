@@ -1,4 +1,4 @@
-"""`longshore deployment run|list|show|scale|rm`."""
+"""`longshore deployment run|list|show|scale|rm`, and what `deployment_rollouts` adds."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ from common.errors import Invalid
 from common.reference import Reference
 from control_plane.cli.client import path_of
 from control_plane.cli.context import session_of
+from control_plane.cli.deployment_rollouts import rollout, set_image
 
 deployment = typer.Typer(help="Instances by rules instead of on named hosts.", no_args_is_help=True)
+deployment.command("set-image")(set_image)
+deployment.add_typer(rollout, name="rollout")
 
 _COLUMNS = {
     "tenant": "TENANT",
@@ -20,6 +23,8 @@ _COLUMNS = {
     "rules.count": "WANTED",
     "running": "RUNNING",
     "unplaced": "UNPLACED",
+    "revision": "REVISION",
+    "rollout": "ROLLOUT",
     "why": "WHY",
     "id": "ID",
 }

@@ -10,6 +10,7 @@ from control_plane.audit.service import AuditTrail
 from control_plane.commands import jobs
 from control_plane.commands.messenger import CommandMessenger
 from control_plane.commands.service import CommandService
+from control_plane.commands.snapshots import Snapshots
 from control_plane.database import Database
 from control_plane.events import EventBus
 from control_plane.fleet.service import Fleet
@@ -22,6 +23,7 @@ class Commands:
     """`messenger` runs as long as the process has streams."""
 
     service: CommandService
+    snapshots: Snapshots
     messenger: CommandMessenger
     handlers: Mapping[str, Handler]
 
@@ -37,4 +39,4 @@ def build_commands(
 ) -> Commands:
     service = CommandService(database, clock, fleet.members, instances, trail)
     messenger = CommandMessenger(service, bus, fleet.sessions, clock, chance)
-    return Commands(service, messenger, jobs.build_handlers(service))
+    return Commands(service, Snapshots(service, clock), messenger, jobs.build_handlers(service))

@@ -6,6 +6,7 @@ an earlier stage, so reports may come late, twice or out of order.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -48,9 +49,16 @@ class Verb(StrEnum):
     REFETCH = "refetch"
     PRUNE_CACHE = "prune_cache"
     COLLECT_DIAGNOSTICS = "collect_diagnostics"
+    SNAPSHOT = "snapshot"
+    LIST_SNAPSHOTS = "list_snapshots"
+    RESTORE_SNAPSHOT = "restore_snapshot"
+    DELETE_SNAPSHOT = "delete_snapshot"
 
 
-OF_INSTANCES = frozenset({Verb.RESTART, Verb.REFETCH})
+OF_SNAPSHOTS = frozenset({Verb.SNAPSHOT, Verb.RESTORE_SNAPSHOT, Verb.DELETE_SNAPSHOT})
+OF_INSTANCES = frozenset({Verb.RESTART, Verb.REFETCH, Verb.LIST_SNAPSHOTS}) | OF_SNAPSHOTS
+# As LXD has it; Longshore's own begin otherwise.
+_SNAPSHOT_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,62}")
 
 
 class State(StrEnum):
@@ -71,7 +79,7 @@ _BEFORE_BEGIN = frozenset({State.QUEUED, State.OFFERED})
 @dataclass(frozen=True, slots=True)
 class Command:
     """`begin_by`: when it is not to be begun any more. `end_seconds`: how long it may take. `tenant`: of the instance;
-    empty for a command to the host itself.
+    empty for a command to the host itself. `argument`: of a snapshot, its name.
     """
 
     id: str
@@ -88,10 +96,22 @@ class Command:
     detail: str = ""
     result: str = ""
     updated_at: datetime | None = None
+    argument: str = ""
 
     @property
-    def subject(self) -> tuple[str, Verb, str]:
-        return self.host_id, self.verb, self.instance_id
+    def subject(self) -> tuple[str, Verb, str, str]:
+        return self.host_id, self.verb, self.instance_id, self.argument
+
+
+def check_argument(verb: Verb, argument: str) -> None:
+    """Raises `CommandInvalid` if the verb says nothing of it, or not that."""
+    if verb not in OF_SNAPSHOTS:
+        if argument:
+            raise CommandInvalid(f"{verb.value} takes no argument", action="leave it out")
+    elif not _SNAPSHOT_NAME.fullmatch(argument):
+        raise CommandInvalid(
+            f"{argument[:80]!r} is no name of a snapshot", action="use letters, digits, dots, hyphens; at most 63"
+        )
 
 
 def reported(command: Command, state: State, detail: str, result: str, now: datetime) -> Command:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -20,13 +20,35 @@ class CommandBody(BaseModel):
     begin_within_seconds: int = Field(default=3600, description="not begun later than that")
     end_within_seconds: int = Field(default=600, description="given up when it takes longer")
 
+    argument: str = Field(default="", max_length=255, description="of a snapshot: its name")
+
     def wish(self) -> Wish:
         return Wish(
             self.verb,
             self.id,
             _seconds(self.begin_within_seconds),
             _seconds(self.end_within_seconds),
+            self.argument,
         )
+
+
+class SnapshotBody(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field(max_length=63, description="letters, digits, dots and hyphens; one that is there stays as it is")
+    id: str = Field(default="", max_length=36, description="a UUID of your own: a repeated request is then one command")
+
+
+class SnapshotView(BaseModel):
+    name: str
+    created_at: datetime
+    size_bytes: int = Field(description="0: the engine does not say")
+
+
+def snapshot_view(found: Mapping[str, Any]) -> SnapshotView:
+    """`found`: what a host sent."""
+    created_at = datetime.fromtimestamp(int(found["created_ns"]) / 1e9, UTC)
+    return SnapshotView(name=str(found["name"]), created_at=created_at, size_bytes=int(found["size_bytes"]))
 
 
 def _seconds(number: int) -> timedelta:
@@ -37,6 +59,7 @@ def _seconds(number: int) -> timedelta:
 class CommandListed(BaseModel):
     id: str
     verb: Verb
+    argument: str
     host: str
     host_id: str
     instance_id: str
@@ -66,6 +89,7 @@ def _fields(command: Command, labels: Mapping[str, str]) -> dict[str, Any]:
     return {
         "id": command.id,
         "verb": command.verb,
+        "argument": command.argument,
         "host": labels.get(command.host_id, ""),
         "host_id": command.host_id,
         "instance_id": command.instance_id,

@@ -30,6 +30,7 @@ from control_plane.commands.model import (
     Verb,
     aged,
     cancelled,
+    check_argument,
     offered,
     reported,
 )
@@ -63,6 +64,7 @@ class Wish:
     id: str = ""
     begin_within: timedelta = timedelta(hours=1)
     end_within: timedelta = timedelta(minutes=10)
+    argument: str = ""
 
 
 class CommandService:
@@ -191,6 +193,7 @@ class CommandService:
             created_at=now,
             begin_by=now + wish.begin_within,
             end_seconds=int(wish.end_within.total_seconds()),
+            argument=wish.argument,
         )
         async with self._database.transaction() as unit:
             host = await hold_row(unit.connection, hosts, host_id)
@@ -219,6 +222,7 @@ class CommandService:
 
     def _record(self, unit: UnitOfWork, principal: Principal, what: str, command: Command) -> None:
         details = {"verb": command.verb.value, "host_id": command.host_id, "command_id": command.id}
+        details |= {"argument": command.argument} if command.argument else {}
         act = act_of(
             principal,
             f"command.{what}",
@@ -230,6 +234,7 @@ class CommandService:
 
 
 def _check(wish: Wish) -> None:
+    check_argument(wish.verb, wish.argument)
     if wish.id and not is_id(wish.id):
         raise CommandInvalid(f"{wish.id[:80]!r} is no id", action="give a UUID, or none")
     if not timedelta(seconds=1) <= wish.begin_within <= timedelta(days=7):

@@ -25,6 +25,7 @@ commands = Table(
     Column("detail", Text, nullable=False),
     Column("result", Text, nullable=False),
     Column("updated_at", UtcDateTime),
+    Column("argument", String(255), nullable=False),
     Index("ix_commands_state_host_id", "state", "host_id"),
     Index("ix_commands_host_id", "host_id"),
 )

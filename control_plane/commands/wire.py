@@ -18,6 +18,10 @@ _VERBS = {
     Verb.REFETCH: commands_pb2.COMMAND_VERB_REFETCH,
     Verb.PRUNE_CACHE: commands_pb2.COMMAND_VERB_PRUNE_CACHE,
     Verb.COLLECT_DIAGNOSTICS: commands_pb2.COMMAND_VERB_COLLECT_DIAGNOSTICS,
+    Verb.SNAPSHOT: commands_pb2.COMMAND_VERB_SNAPSHOT,
+    Verb.LIST_SNAPSHOTS: commands_pb2.COMMAND_VERB_LIST_SNAPSHOTS,
+    Verb.RESTORE_SNAPSHOT: commands_pb2.COMMAND_VERB_RESTORE_SNAPSHOT,
+    Verb.DELETE_SNAPSHOT: commands_pb2.COMMAND_VERB_DELETE_SNAPSHOT,
 }
 _STATES = {
     commands_pb2.COMMAND_STATE_ACCEPTED: State.ACCEPTED,
@@ -45,6 +49,7 @@ def _command(command: Command, now: datetime) -> commands_pb2.Command:
         instance_id=command.instance_id,
         begin_within_seconds=max(0.0, (command.begin_by - now).total_seconds()),
         end_within_seconds=command.end_seconds,
+        argument=command.argument,
     )
 
 
