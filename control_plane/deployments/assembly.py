@@ -10,6 +10,7 @@ from control_plane.audit.service import AuditTrail
 from control_plane.database import Database
 from control_plane.deployments.converging import Converging
 from control_plane.deployments.reading import DeploymentReading
+from control_plane.deployments.rollouts import RolloutService
 from control_plane.deployments.service import DeploymentService
 from control_plane.fleet.liveness import Horizon
 from control_plane.fleet.placement.service import HostPlaces
@@ -24,6 +25,7 @@ class Deployments:
     """`converging` runs for the whole life of a process that works."""
 
     service: DeploymentService
+    rollouts: RolloutService
     reading: DeploymentReading
     converging: Converging
     places: HostPlaces
@@ -41,9 +43,11 @@ def build_deployments(
 ) -> Deployments:
     look: Callable[[], Horizon] = fleet.members.look
     converging = Converging(database, clock, swarm, look, chance)
+    reading = DeploymentReading(database, fleet.members, look)
     return Deployments(
         service=DeploymentService(database, clock, images, tenants, converging, trail),
-        reading=DeploymentReading(database, fleet.members, look),
+        rollouts=RolloutService(database, reading, images, converging, trail),
+        reading=reading,
         converging=converging,
         places=HostPlaces(database, fleet.members, trail),
     )

@@ -17,15 +17,16 @@ from common.clock import Clock
 from common.errors import Conflict, Failure
 from common.identifiers import new_id
 from control_plane.database import Database, UnitOfWork
-from control_plane.deployments import store
-from control_plane.deployments.course import Course, Picture, next_course
+from control_plane.deployments import revising, store, store_revisions
+from control_plane.deployments.course import next_course
 from control_plane.deployments.messages import DeploymentChanged
-from control_plane.deployments.model import Deployment, Slot
+from control_plane.deployments.model import Deployment, Revision, RolloutState, Slot
+from control_plane.deployments.picture import Course, Picture
 from control_plane.fleet.liveness import Horizon
 from control_plane.fleet.placement import store as placement_store
-from control_plane.fleet.placement.model import Offer, Standing
+from control_plane.fleet.placement.model import Offer, Resources, Standing
 from control_plane.instances import placing, transitions
-from control_plane.instances.model import DesiredState, Instance
+from control_plane.instances.model import DesiredState, Instance, InstanceSpec
 from control_plane.instances.offers import Names, names_by_host, offers
 from control_plane.jobs.rounds import Rounds
 from control_plane.swarm.service import SwarmService
@@ -110,19 +111,17 @@ class Converging:
         picture = await self._picture(unit, deployment, found)
         course = next_course(picture)
         if deployment.removing and not course.slots:
+            await store_revisions.forget_all(unit.connection, deployment.id)
             await store.remove(unit.connection, deployment.id)
             await unit.announce(DeploymentChanged(deployment.id, deployment.tenant_id, deployment.name, 0))
             return None
         slots = await self._apply(unit, picture, course)
         await store.put_slots(unit.connection, deployment.id, picture.slots, slots)
-        after = replace(
-            deployment,
-            look_at=_next_look(replace(deployment, unplaced=course.unplaced), slots, picture),
-            unplaced=course.unplaced,
-            why=course.why,
-        )
+        after = await revising.went_on(unit, deployment, course, slots, picture.revisions)
+        after = replace(after, look_at=_next_look(after, slots, picture, course), why=course.why)
         await store.put(unit.connection, after)
-        if slots != picture.slots or course.remove or course.run or after.unplaced != deployment.unplaced:
+        changed = after.unplaced != deployment.unplaced or after.rollout != deployment.rollout
+        if slots != picture.slots or course.remove or course.run or changed:
             await unit.announce(DeploymentChanged(deployment.id, deployment.tenant_id, deployment.name, after.unplaced))
         return after
 
@@ -135,6 +134,7 @@ class Converging:
         standings = await placement_store.standings(connection)
         own = {(instance.host_id, instance.name) for instance, _ in instances.values()}
         there = present, leaving, neighbours
+        numbers = {deployment.rollout.base, deployment.revision, *(slot.revision for slot in slots.values())}
         return Picture(
             deployment=deployment,
             slots=slots,
@@ -143,6 +143,7 @@ class Converging:
             max_unavailable={host_id: one.max_unavailable for host_id, one in standings.items()},
             now=unit.clock.now(),
             watched_since=self._started,
+            revisions=await store_revisions.of(connection, deployment.id, numbers),
         )
 
     async def _apply(self, unit: UnitOfWork, picture: Picture, course: Course) -> dict[int, Slot]:
@@ -156,14 +157,19 @@ class Converging:
             if one not in changed and known[one].desired_state is not DesiredState.REMOVED
         }
         added: list[Instance] = []
-        for number, host_id, successor in course.create:
-            instance = self._new(picture.deployment, number, picture.offers[host_id], now, held=successor)
+        for made in course.create:
+            revision, offer = picture.revision(made.revision), picture.offers[made.host_id]
+            instance = self._new(picture.deployment, revision, made.number, offer, now, held=made.successor)
             added.append(instance)
-            if successor:
-                slots[number] = replace(slots[number], successor_id=instance.id, successor_host_id=host_id)
+            if made.successor:
+                there = slots[made.number]
+                slots[made.number] = replace(there, successor_id=instance.id, successor_host_id=made.host_id)
             else:
-                slots[number] = Slot(number, instance.id, host_id)
-        await self._write(unit, [(known[one], after) for one, after in changed.items()], added, picture.deployment)
+                slots[made.number] = Slot(made.number, instance.id, made.host_id, revision=made.revision)
+        await self._write(unit, [(known[one], after) for one, after in changed.items()], added, picture.ask)
+        target = picture.deployment.own_revision
+        revised = [(known[one], _revised(known[one], picture, target)) for one in course.revise if one not in changed]
+        await placing.revise(unit, self._swarm, revised)
         return slots
 
     async def _write(
@@ -171,15 +177,18 @@ class Converging:
         unit: UnitOfWork,
         changed: Sequence[tuple[Instance, Instance]],
         added: list[Instance],
-        deployment: Deployment,
+        ask: Resources,
     ) -> None:
         added.sort(key=lambda one: one.host_id)
-        await placing.require_room(unit, [one.host_id for one in added], deployment.ask)
+        # Of two revisions that ask for different amounts, whichever is more: nobody's room is counted twice.
+        await placing.require_room(unit, [one.host_id for one in added], ask)
         for before, after in sorted(changed, key=lambda pair: pair[0].host_id):
             await placing.put_desired(unit, before, after)
         await placing.add(unit, self._swarm, added)
 
-    def _new(self, deployment: Deployment, number: int, offer: Offer, now: datetime, *, held: bool) -> Instance:
+    def _new(
+        self, deployment: Deployment, revision: Revision, number: int, offer: Offer, now: datetime, *, held: bool
+    ) -> Instance:
         return Instance(
             id=new_id(self._clock),
             tenant_id=deployment.tenant_id,
@@ -187,8 +196,8 @@ class Converging:
             host_id=offer.host_id,
             idc_id=offer.idc_id,
             name=deployment.instance_name(number),
-            image=deployment.images[offer.architecture],
-            spec=replace(deployment.spec, stop_when_cut_off_seconds=fence_seconds(deployment)),
+            image=revision.images[offer.architecture],
+            spec=_fenced(deployment, revision),
             desired_state=DesiredState.HELD if held else deployment.desired_state,
             generation=1,
             restart_nonce=0,
@@ -197,13 +206,22 @@ class Converging:
         )
 
 
-def fence_seconds(deployment: Deployment) -> int:
+def _revised(instance: Instance, picture: Picture, target: Revision) -> Instance:
+    image = target.images[picture.offers[instance.host_id].architecture]
+    return transitions.revised(instance, image, _fenced(picture.deployment, target), picture.now)
+
+
+def _fenced(deployment: Deployment, revision: Revision) -> InstanceSpec:
+    return replace(revision.spec, stop_when_cut_off_seconds=fence_seconds(deployment, revision.spec))
+
+
+def fence_seconds(deployment: Deployment, spec: InstanceSpec) -> int:
     """After how long a host that nobody reaches stops its instance; 0: never. Earlier than another host may start it,
     by the time that a host needs to see that it is cut off (`common.channels`: 40 s) and to stop a container.
     """
     if not deployment.exclusive or not deployment.reschedule_after_seconds:
         return 0
-    return max(1, deployment.reschedule_after_seconds - _MARGIN_SECONDS - (deployment.spec.stop_grace_seconds or 10))
+    return max(1, deployment.reschedule_after_seconds - _MARGIN_SECONDS - (spec.stop_grace_seconds or 10))
 
 
 def _named(
@@ -223,11 +241,12 @@ def _named(
     )
 
 
-def _next_look(deployment: Deployment, slots: dict[int, Slot], picture: Picture) -> datetime | None:
+def _next_look(deployment: Deployment, slots: dict[int, Slot], picture: Picture, course: Course) -> datetime | None:
     now = picture.now
-    if deployment.removing or any(slot.successor_id for slot in slots.values()):
+    if deployment.removing or course.soon or any(slot.successor_id for slot in slots.values()):
         return now + _BUSY
     waits = deployment.unplaced or deployment.reschedule_after_seconds or deployment.rules.count is None
+    waits = waits or deployment.rollout.state is RolloutState.GOING
     # What stays on a host that is drained or gone would else be looked at in every round.
     hosts = [picture.offers.get(slot.host_id) for slot in slots.values()]
     disturbed = any(one is None or one.standing is Standing.DRAINING for one in hosts)

@@ -15,7 +15,7 @@ from control_plane.fleet.hosts import Members
 from control_plane.fleet.liveness import Horizon
 from control_plane.fleet.placement import store as placement_store
 from control_plane.fleet.placement.model import HostStanding, Offer, Standing
-from control_plane.instances.model import DesiredState, Instance, Status
+from control_plane.instances.model import DesiredState, Instance, Phase, Status
 from control_plane.instances.offers import offers
 from control_plane.instances.reading import readable_tenants
 from control_plane.tenants.access import Permission, Principal
@@ -37,12 +37,17 @@ class SlotView:
     host: str
     status: Status
     moving_to: str = ""
+    revision: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class DeploymentView:
     deployment: Deployment
     slots: Sequence[SlotView]
+
+    @property
+    def running(self) -> int:
+        return sum(slot.status.phase is Phase.RUNNING for slot in self.slots)
 
 
 class Leaving(StrEnum):
@@ -147,7 +152,7 @@ class DeploymentReading:
 def _slot_view(slot: Slot, instances: Mapping[str, tuple[Instance, Status]], hosts: Mapping[str, str]) -> SlotView:
     status = instances[slot.instance_id][1] if slot.instance_id in instances else Status()
     moving_to = hosts.get(slot.successor_host_id, "") if slot.successor_id else ""
-    return SlotView(slot.number, slot.instance_id, hosts.get(slot.host_id, ""), status, moving_to)
+    return SlotView(slot.number, slot.instance_id, hosts.get(slot.host_id, ""), status, moving_to, slot.revision)
 
 
 def _leaving(

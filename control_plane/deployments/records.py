@@ -1,14 +1,22 @@
-"""Rules and explanations as JSON values of a row, and back; pure. Fields that older rows lack take their defaults."""
+"""Rules, rollouts and explanations as JSON values of a row, and back; pure. Fields that older rows lack take their
+defaults.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import datetime, timedelta
 from typing import Any
 
+from control_plane.deployments.model import OnFailure, Pace, Rollout, RolloutState
 from control_plane.fleet.placement.model import Explanation, Rules, Spread
 from control_plane.fleet.placement.selectors import parse_requirement, written
+from control_plane.instances.model import InstanceImage
+from control_plane.instances.records import image_of, image_record
 
 Record = Mapping[str, Any]
+_TIMES = ("began_at", "resumed_at", "ended_at")
 _LISTS = ("idcs", "hosts", "near", "apart", "architectures")
 
 
@@ -40,3 +48,33 @@ def why_record(why: Explanation) -> dict[str, Any]:
 
 def why_of(record: Record) -> Explanation:
     return Explanation(dict(record.get("summary", {})), dict(record.get("hosts", {})))
+
+
+def images_record(images: Mapping[str, InstanceImage]) -> dict[str, Any]:
+    return {architecture: image_record(image) for architecture, image in images.items()}
+
+
+def images_of(record: Record) -> dict[str, InstanceImage]:
+    return {architecture: image_of(image) for architecture, image in record.items()}
+
+
+def rollout_record(rollout: Rollout) -> dict[str, Any]:
+    pace = rollout.pace
+    times = {name: moment.isoformat() for name in _TIMES if (moment := getattr(rollout, name)) is not None}
+    spans = {"healthy": pace.healthy.total_seconds(), "patience": pace.patience.total_seconds()}
+    record = {**asdict(rollout), "state": rollout.state.value, "pace": None} | dict.fromkeys(_TIMES) | times
+    return record | {"pace": {**asdict(pace), "on_failure": pace.on_failure.value} | spans}
+
+
+def rollout_of(record: Record) -> Rollout:
+    pace = record["pace"]
+    spans = {name: timedelta(seconds=pace[name]) for name in ("healthy", "patience")}
+    times = {name: datetime.fromisoformat(record[name]) if record.get(name) else None for name in _TIMES}
+    return Rollout(
+        state=RolloutState(record["state"]),
+        base=record["base"],
+        pace=Pace(**{**pace, **spans, "on_failure": OnFailure(pace["on_failure"])}),
+        reason=record.get("reason", ""),
+        undoes=record.get("undoes", False),
+        **times,
+    )

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import timedelta
 
-from control_plane.deployments.model import DeploymentRequest
+from control_plane.deployments.model import Deployment, DeploymentRequest, Pace, Revision, RolloutInvalid
 from control_plane.fleet.placement.fitting import misfit
 from control_plane.fleet.placement.model import NoRoom, Offer, PlacementInvalid, Resources, Rules
 from control_plane.fleet.placement.selectors import check_rules
+from control_plane.instances.model import InstanceSpec
 from control_plane.instances.rules import check_name, check_spec
 
 # Shorter, and a host that only restarts would lose its instances to others; an exclusive one needs its margin besides.
 SHORTEST_RESCHEDULE = 120
 _LONGEST_RESCHEDULE = 30 * 86400
+_MOST_SLOTS = 10_000
+_LONGEST_HEALTHY = 3600
 _LONGEST_NAME = 58  # `-9999` behind it still makes a name of an instance
 
 
@@ -47,6 +51,42 @@ def check(request: DeploymentRequest) -> None:
         raise _wrong("per_host", "two instances cannot have the same port of a host", "leave out host_port or per_host")
 
 
+def request_of(
+    known: Deployment, *, rules: Rules | None = None, spec: InstanceSpec | None = None, image: str = ""
+) -> DeploymentRequest:
+    """The deployment as it would be asked for today, with what is to change."""
+    return DeploymentRequest(
+        tenant=known.tenant,
+        name=known.name,
+        image=image or known.reference,
+        spec=known.spec if spec is None else spec,
+        rules=known.rules if rules is None else rules,
+        desired_state=known.desired_state,
+        reschedule_after_seconds=known.reschedule_after_seconds,
+        state_may_be_lost=known.state_may_be_lost,
+        exclusive=known.exclusive,
+    )
+
+
+def check_pace(pace: Pace, known: Deployment, content: Revision) -> None:
+    """Raises `RolloutInvalid`."""
+    for name in ("max_unavailable", "max_surge", "canaries", "max_failures"):
+        if not 0 <= getattr(pace, name) <= _MOST_SLOTS:
+            raise _no_pace(name, f"{name} is {getattr(pace, name)}", f"give 0 to {_MOST_SLOTS}")
+    if pace.max_unavailable + pace.max_surge == 0:
+        raise _no_pace("max_unavailable", "nothing may be missing and nothing more may be there", "allow one of them")
+    if pace.max_surge and known.rules.count is None:
+        raise _no_pace("max_surge", "one is on every host already", "allow max_unavailable instead")
+    if pace.max_surge and content.spec.mounts and not known.state_may_be_lost:
+        raise _no_pace("max_surge", "one more would have volumes of its own", "allow max_unavailable instead")
+    if not 0 <= pace.healthy.total_seconds() <= _LONGEST_HEALTHY:
+        raise _no_pace("healthy_seconds", "that is no time to be well", f"give 0 to {_LONGEST_HEALTHY}")
+    if not pace.healthy < pace.patience <= timedelta(days=1):
+        raise _no_pace(
+            "patience_seconds", "patience ends too soon or never", "give more than healthy_seconds, to a day"
+        )
+
+
 def check_possible(rules: Rules, ask: Resources, offers: Iterable[Offer]) -> None:
     """Raises `NoRoom` if no host that fits could ever take one, however empty it were."""
     fitting = [offer for offer in offers if not misfit(offer, rules)]
@@ -72,6 +112,10 @@ def _has(offer: Offer) -> str:
         None if capacity.disk_bytes is None else f"{capacity.disk_bytes} bytes of disk",
     )
     return ", ".join(part for part in parts if part)
+
+
+def _no_pace(field: str, detail: str, action: str) -> RolloutInvalid:
+    return RolloutInvalid(detail, action=action, field=field)
 
 
 def _wrong(field: str, detail: str, action: str) -> PlacementInvalid:

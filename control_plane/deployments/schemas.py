@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from control_plane.deployments.model import Deployment, DeploymentRequest
+from control_plane.deployments.model import Deployment, DeploymentRequest, RolloutState
 from control_plane.deployments.reading import DeploymentView, DrainView, Leaving
 from control_plane.fleet.placement.model import Offer, Rules, Spread, Standing
 from control_plane.fleet.placement.schemas import StandingView
@@ -119,6 +119,7 @@ class SlotBody(BaseModel):
     health: Health
     detail: str
     moving_to: str = Field(description="idc/name of the host where its successor waits; empty: it does not move")
+    revision: int = Field(description="what it was told to run")
 
 
 class DeploymentBody(BaseModel):
@@ -132,6 +133,8 @@ class DeploymentBody(BaseModel):
     state_may_be_lost: bool
     exclusive: bool
     removing: bool
+    revision: int = Field(description="what its instances run, or come to run while `rollout` is not finished")
+    rollout: RolloutState
     running: int
     unplaced: int = Field(description="how many have no host")
     why: str = Field(description="why they have none")
@@ -189,7 +192,9 @@ def deployment_body(view: DeploymentView) -> DeploymentBody:
         state_may_be_lost=one.state_may_be_lost,
         exclusive=one.exclusive,
         removing=one.removing,
-        running=sum(slot.status.phase is Phase.RUNNING for slot in view.slots),
+        revision=one.revision,
+        rollout=one.rollout.state,
+        running=view.running,
         unplaced=one.unplaced,
         why=one.why.text if one.unplaced else "",
         why_hosts=one.why.hosts if one.unplaced else {},
@@ -202,6 +207,7 @@ def deployment_body(view: DeploymentView) -> DeploymentBody:
                 health=slot.status.health,
                 detail=slot.status.detail,
                 moving_to=slot.moving_to,
+                revision=slot.revision,
             )
             for slot in view.slots
         ],

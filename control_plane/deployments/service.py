@@ -15,7 +15,7 @@ from common.identifiers import is_id, new_id
 from common.reference import Reference
 from control_plane.audit.service import AuditTrail
 from control_plane.database import Database, UnitOfWork
-from control_plane.deployments import rules, store
+from control_plane.deployments import rules, store, store_revisions
 from control_plane.deployments.converging import Converging
 from control_plane.deployments.model import Deployment, DeploymentRequest
 from control_plane.deployments.reading import require_visible, unknown
@@ -73,7 +73,7 @@ class DeploymentService:
             raise NotFound(f"there is no tenant {request.tenant!r}", action="check `longshore tenant list`")
         async with self._database.reading() as connection:
             known = await offers(connection)
-        images = await self._resolved(request, reference, known)
+        images = await resolved(self._images, request.image, request.rules, known)
         now = self._clock.now()
         deployment = Deployment(
             id=new_id(self._clock),
@@ -99,6 +99,8 @@ class DeploymentService:
                     f"{request.tenant} has a deployment {request.name} already",
                     action="change that one, or choose another name",
                 )
+            made = replace(deployment.own_revision, cause="made", finished_at=now)
+            await store_revisions.add(unit.connection, deployment.id, made)
             await self._converging.converge(unit, deployment)
             self._record(unit, principal, "made", deployment)
         return deployment.id
@@ -108,10 +110,9 @@ class DeploymentService:
         `PlacementInvalid`, `DeploymentBeingRemoved`, `NoRoom`, `Denied`; then nothing changed.
         """
         async with self._database.transaction() as unit:
-            known = await self._writable(unit, principal, deployment_id)
-            if known.removing:
-                raise DeploymentBeingRemoved(f"{known.name} is being removed", action="wait until it is gone")
-            rules.check(_request(known, wanted))
+            known = await writable(unit, principal, deployment_id)
+            require_there(known)
+            rules.check(rules.request_of(known, rules=wanted))
             if (known.rules.count is None) != (wanted.count is None):
                 raise Conflict(
                     "one on every host and a number of them are different deployments", action="make another"
@@ -126,39 +127,11 @@ class DeploymentService:
         Raises `DeploymentUnknown`, `Denied`.
         """
         async with self._database.transaction() as unit:
-            known = await self._writable(unit, principal, deployment_id)
+            known = await writable(unit, principal, deployment_id)
             if not known.removing:
                 self._record(unit, principal, "removed", known)
             left = await self._converging.converge(unit, replace(known, removing=True, updated_at=unit.clock.now()))
         return left is None
-
-    async def _writable(self, unit: UnitOfWork, principal: Principal, deployment_id: str) -> Deployment:
-        found = await store.find(unit.connection, deployment_id, locked=True) if is_id(deployment_id) else None
-        if found is None:
-            principal.require(Permission.PLATFORM_READ)
-            raise unknown(deployment_id)
-        require_visible(principal, found.tenant, deployment_id)
-        principal.require(Permission.INSTANCE_WRITE, found.tenant)
-        return found
-
-    async def _resolved(
-        self, request: DeploymentRequest, reference: Reference, known: Sequence[Offer]
-    ) -> dict[str, InstanceImage]:
-        """The image for each architecture that a fitting host has; those that it is not made for are left out, unless
-        it is made for none.
-        """
-        fitting = {offer.architecture for offer in known if not misfit(offer, request.rules)}
-        wished = sorted(set(request.rules.architectures) or fitting or {_DEFAULT_ARCHITECTURE})
-        found: dict[str, InstanceImage] = {}
-        for architecture in wished:
-            try:
-                resolved = await self._images.resolve(reference, architecture)
-            except NotFound:
-                if architecture in request.rules.architectures or (architecture == wished[-1] and not found):
-                    raise
-                continue
-            found[architecture] = image_meant(request.image, reference, resolved)
-        return found
 
     def _record(self, unit: UnitOfWork, principal: Principal, verb: str, deployment: Deployment) -> None:
         details = {"image": deployment.reference}
@@ -168,15 +141,39 @@ class DeploymentService:
         self._trail.record(unit, act)
 
 
-def _request(known: Deployment, wanted: Rules) -> DeploymentRequest:
-    return DeploymentRequest(
-        tenant=known.tenant,
-        name=known.name,
-        image=known.reference,
-        spec=known.spec,
-        rules=wanted,
-        desired_state=known.desired_state,
-        reschedule_after_seconds=known.reschedule_after_seconds,
-        state_may_be_lost=known.state_may_be_lost,
-        exclusive=known.exclusive,
-    )
+def require_there(deployment: Deployment) -> None:
+    """Raises `DeploymentBeingRemoved`."""
+    if deployment.removing:
+        raise DeploymentBeingRemoved(f"{deployment.name} is being removed", action="wait until it is gone")
+
+
+async def writable(unit: UnitOfWork, principal: Principal, deployment_id: str) -> Deployment:
+    """Held until the unit of work ends. Raises `DeploymentUnknown`, `Denied`."""
+    found = await store.find(unit.connection, deployment_id, locked=True) if is_id(deployment_id) else None
+    if found is None:
+        principal.require(Permission.PLATFORM_READ)
+        raise unknown(deployment_id)
+    require_visible(principal, found.tenant, deployment_id)
+    principal.require(Permission.INSTANCE_WRITE, found.tenant)
+    return found
+
+
+async def resolved(
+    resolver: ImageResolver, image: str, wanted: Rules, known: Sequence[Offer]
+) -> dict[str, InstanceImage]:
+    """The image for each architecture that a fitting host has; those that it is not made for are left out, unless it is
+    made for none. Raises `NotFound`, `NameInvalid`, `TagInvalid`.
+    """
+    reference = Reference.parse(image)
+    fitting = {offer.architecture for offer in known if not misfit(offer, wanted)}
+    wished = sorted(set(wanted.architectures) or fitting or {_DEFAULT_ARCHITECTURE})
+    found: dict[str, InstanceImage] = {}
+    for architecture in wished:
+        try:
+            made = await resolver.resolve(reference, architecture)
+        except NotFound:
+            if architecture in wanted.architectures or (architecture == wished[-1] and not found):
+                raise
+            continue
+        found[architecture] = image_meant(image, reference, made)
+    return found

@@ -12,14 +12,23 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from control_plane.database.upserts import insert_or_replace, inserted
 from control_plane.deployments.model import Deployment, Slot
-from control_plane.deployments.records import rules_of, rules_record, why_of, why_record
+from control_plane.deployments.records import (
+    images_of,
+    images_record,
+    rollout_of,
+    rollout_record,
+    rules_of,
+    rules_record,
+    why_of,
+    why_record,
+)
 from control_plane.deployments.tables import deployment_slots, deployments
 from control_plane.fleet import store_members
 from control_plane.fleet.placement.model import Standing
 from control_plane.fleet.placement.tables import host_standings
 from control_plane.fleet.tables import hosts
 from control_plane.instances.model import DesiredState, Instance, Status
-from control_plane.instances.records import image_of, image_record, spec_of, spec_record
+from control_plane.instances.records import spec_of, spec_record
 from control_plane.instances.store import STATUS_COLUMNS, instance_of, status_of
 from control_plane.instances.tables import instance_statuses, instances
 from control_plane.web.paging import Page, PageRequest
@@ -62,6 +71,11 @@ async def put(connection: AsyncConnection, deployment: Deployment) -> None:
         update(deployments)
         .where(deployments.c.id == deployment.id)
         .values(
+            reference=deployment.reference,
+            images=images_record(deployment.images),
+            spec=spec_record(deployment.spec),
+            revision=deployment.revision,
+            rollout=rollout_record(deployment.rollout),
             rules=rules_record(deployment.rules),
             updated_at=deployment.updated_at,
             removing=deployment.removing,
@@ -137,6 +151,8 @@ async def put_slots(
             "host_id": slot.host_id,
             "successor_id": slot.successor_id,
             "successor_host_id": slot.successor_host_id,
+            "revision": slot.revision,
+            "told_at": slot.told_at,
         }
         for number, slot in sorted(after.items())
         if before.get(number) != slot
@@ -221,7 +237,7 @@ def _row(deployment: Deployment) -> dict[str, Any]:
         "tenant": deployment.tenant,
         "name": deployment.name,
         "reference": deployment.reference,
-        "images": {name: image_record(image) for name, image in deployment.images.items()},
+        "images": images_record(deployment.images),
         "spec": spec_record(deployment.spec),
         "rules": rules_record(deployment.rules),
         "desired_state": deployment.desired_state.value,
@@ -235,6 +251,8 @@ def _row(deployment: Deployment) -> dict[str, Any]:
         "look_at": deployment.look_at,
         "unplaced": deployment.unplaced,
         "why": why_record(deployment.why),
+        "revision": deployment.revision,
+        "rollout": rollout_record(deployment.rollout),
     }
 
 
@@ -245,7 +263,7 @@ def _deployment(row: Row[Any]) -> Deployment:
         tenant=row.tenant,
         name=row.name,
         reference=row.reference,
-        images={name: image_of(record) for name, record in row.images.items()},
+        images=images_of(row.images),
         spec=spec_of(row.spec),
         rules=rules_of(row.rules),
         desired_state=DesiredState(row.desired_state),
@@ -259,8 +277,11 @@ def _deployment(row: Row[Any]) -> Deployment:
         look_at=row.look_at,
         unplaced=row.unplaced,
         why=why_of(row.why),
+        revision=row.revision,
+        rollout=rollout_of(row.rollout),
     )
 
 
 def _slot(row: Row[Any]) -> Slot:
-    return Slot(row.number, row.instance_id, row.host_id, row.successor_id, row.successor_host_id)
+    moving = row.successor_id, row.successor_host_id
+    return Slot(row.number, row.instance_id, row.host_id, *moving, row.revision, row.told_at)

@@ -16,7 +16,7 @@ from control_plane.database.locks import hold_rows
 from control_plane.fleet import store as fleet_store
 from control_plane.fleet.messages import AssignmentsChanged
 from control_plane.fleet.placement.fitting import lacking
-from control_plane.fleet.placement.model import HostClosed, NoRoom, Resources, Standing
+from control_plane.fleet.placement.model import NOTHING, HostClosed, NoRoom, Resources, Standing
 from control_plane.fleet.tables import hosts
 from control_plane.instances import store
 from control_plane.instances.messages import InstanceChanged, InstanceRequested
@@ -88,6 +88,36 @@ async def put_desired(unit: UnitOfWork, known: Instance, wanted: Instance) -> No
     await store.put_desired(unit.connection, wanted)
     await wake(unit, wanted.host_id)
     await unit.announce(InstanceChanged(wanted.id, wanted.tenant_id, wanted.generation, wanted.desired_state.value))
+
+
+async def revise(unit: UnitOfWork, swarm: SwarmService, revised: Sequence[tuple[Instance, Instance]]) -> None:
+    """Other images or specifications for instances that are there and locked: (as it is, as it shall be). Hosts of whom
+    more is asked are held until the unit of work ends. Raises `NoRoom`, naming them; then nothing may be committed.
+    """
+    changed = sorted((pair for pair in revised if pair[0] != pair[1]), key=lambda pair: pair[0].host_id)
+    await _require_more(unit, changed)
+    for _, wanted in changed:
+        await store.put_revised(unit.connection, wanted)
+        await wake(unit, wanted.host_id)
+    for known, wanted in sorted(changed, key=lambda pair: pair[0].idc_id):
+        await swarm.release(unit, wanted.id)
+        await swarm.want(unit, wanted.idc_id, wanted.tenant_id, wanted.id, wanted_contents(wanted.image))
+        await unit.announce(InstanceChanged(wanted.id, wanted.tenant_id, wanted.generation, known.desired_state.value))
+
+
+async def _require_more(unit: UnitOfWork, changed: Sequence[tuple[Instance, Instance]]) -> None:
+    more: dict[str, Resources] = {}
+    for known, wanted in changed:
+        extra = resources_of(wanted.spec).beyond(resources_of(known.spec))
+        if not extra.nothing:
+            more[known.host_id] = more.get(known.host_id, NOTHING).plus(extra)
+    if not more:
+        return
+    await hold_rows(unit.connection, hosts, [(host_id,) for host_id in more])
+    found = await offers(unit.connection, host_ids=set(more))
+    full = [f"{one.label}: {short}" for one in found if (short := lacking(one, more[one.host_id]))]
+    if full:
+        raise NoRoom(_listed(full), action="ask for less, or see `longshore host capacity`")
 
 
 async def wake(unit: UnitOfWork, host_id: str) -> None:

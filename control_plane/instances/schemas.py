@@ -67,20 +67,9 @@ class AdoptBody(_Asked):
     recreate: bool = Field(default=False, description="replace it if it does not fit; else its differences are said")
 
 
-class RunBody(_Asked):
-    """One instance on each host that `hosts`, `idc` or `all_hosts` names; exactly one of the three."""
+class SpecBody(_Asked):
+    """How to run an image. What is left out is as the image has it."""
 
-    tenant: Name
-    name: str = Field(max_length=255)
-    image: str = Field(max_length=600, examples=["acme/web:1.4"])
-    hosts: Annotated[list[Name], Field(max_length=1000)] | None = Field(
-        default=None, description="each an id or idc/name"
-    )
-    idc: Name | None = None
-    all_hosts: bool = False
-    desired_state: Literal["running", "paused", "held"] = Field(
-        default="running", description="paused: its processes stand still; held: fetch and verify, run nothing"
-    )
     command: _Words | None = Field(default=None, description="instead of the image's")
     entrypoint: _Words | None = Field(default=None, description="instead of the image's")
     environment: _Map | None = None
@@ -102,19 +91,7 @@ class RunBody(_Asked):
     privileged: bool = Field(default=False, description="platform admins only, on hosts whose agents allow it")
     adopt: AdoptBody | None = Field(default=None, description="a container that is there becomes the instance")
 
-    def request(self) -> RunRequest:
-        return RunRequest(
-            tenant=self.tenant,
-            name=self.name,
-            image=self.image,
-            spec=self._spec(),
-            desired_state=DesiredState(self.desired_state),
-            hosts=tuple(self.hosts or ()),
-            idc=self.idc,
-            all_hosts=self.all_hosts,
-        )
-
-    def _spec(self) -> InstanceSpec:
+    def spec(self) -> InstanceSpec:
         check = self.health_check
         return InstanceSpec(
             command=tuple(self.command or ()),
@@ -135,6 +112,34 @@ class RunBody(_Asked):
             working_dir=self.working_dir,
             privileged=self.privileged,
             adopt=None if self.adopt is None else AdoptionWish(self.adopt.container, self.adopt.recreate),
+        )
+
+
+class RunBody(SpecBody):
+    """One instance on each host that `hosts`, `idc` or `all_hosts` names; exactly one of the three."""
+
+    tenant: Name
+    name: str = Field(max_length=255)
+    image: str = Field(max_length=600, examples=["acme/web:1.4"])
+    hosts: Annotated[list[Name], Field(max_length=1000)] | None = Field(
+        default=None, description="each an id or idc/name"
+    )
+    idc: Name | None = None
+    all_hosts: bool = False
+    desired_state: Literal["running", "paused", "held"] = Field(
+        default="running", description="paused: its processes stand still; held: fetch and verify, run nothing"
+    )
+
+    def request(self) -> RunRequest:
+        return RunRequest(
+            tenant=self.tenant,
+            name=self.name,
+            image=self.image,
+            spec=self.spec(),
+            desired_state=DesiredState(self.desired_state),
+            hosts=tuple(self.hosts or ()),
+            idc=self.idc,
+            all_hosts=self.all_hosts,
         )
 
 

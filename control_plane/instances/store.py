@@ -71,6 +71,13 @@ async def put_desired(connection: AsyncConnection, instance: Instance) -> None:
     )
 
 
+async def put_revised(connection: AsyncConnection, instance: Instance) -> None:
+    """`put_desired`, with another image or specification."""
+    made_of = {"image": image_record(instance.image), "spec": spec_record(instance.spec)}
+    await connection.execute(update(instances).where(instances.c.id == instance.id).values(made_of))
+    await put_desired(connection, instance)
+
+
 async def remove(connection: AsyncConnection, instance_id: str) -> None:
     await connection.execute(delete(instance_statuses).where(instance_statuses.c.instance_id == instance_id))
     await connection.execute(delete(instances).where(instances.c.id == instance_id))

@@ -66,6 +66,14 @@ def removed(instance: Instance, now: datetime) -> Instance:
     return replace(instance, desired_state=DesiredState.REMOVED, generation=instance.generation + 1, updated_at=now)
 
 
+def revised(instance: Instance, image: InstanceImage, spec: InstanceSpec, now: datetime) -> Instance:
+    """It shall run another image or with another specification, where it is. Raises `InstanceBeingRemoved`."""
+    towards(instance, instance.desired_state, now)
+    if (instance.image, instance.spec) == (image, spec):
+        return instance
+    return replace(instance, image=image, spec=spec, generation=instance.generation + 1, updated_at=now)
+
+
 def asked_again(
     instance: Instance, image: InstanceImage, spec: InstanceSpec, desired_state: DesiredState, now: datetime
 ) -> Instance:

@@ -68,6 +68,14 @@ class Resources:
             self.disk_bytes + other.disk_bytes,
         )
 
+    def beyond(self, other: Resources) -> Resources:
+        """What is more of it than of `other`."""
+        return Resources(
+            max(0, self.millicpus - other.millicpus),
+            max(0, self.memory_bytes - other.memory_bytes),
+            max(0, self.disk_bytes - other.disk_bytes),
+        )
+
     def times(self, count: int) -> Resources:
         return Resources(self.millicpus * count, self.memory_bytes * count, self.disk_bytes * count)
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import heapq
 import operator
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from control_plane.fleet.placement.fitting import closed, domain_of, lacking, misfit
@@ -32,6 +32,7 @@ def plan(
     name: str = "",
     *,
     movable: bool = True,
+    weak: Collection[int] = frozenset(),
 ) -> Plan:
     """`held`: the host of each slot that has an instance. What they take is in the `used` of the offers. `name`: of
     what a slot is, as `Offer.taken_names` has it. A slot whose host is not among the offers, does not fit any more or
@@ -45,7 +46,7 @@ def plan(
         for slot, host in sorted(held.items())
         if not movable or (host in known and _stays(known[host], rules))
     }
-    surplus = _surplus(rules, held, stay, known)
+    surplus = _surplus(rules, held, stay, known, weak)
     stay = {slot: host for slot, host in stay.items() if slot not in surplus}
     board = _Board(rules, ask, known, name)
     for host in stay.values():
@@ -86,9 +87,11 @@ def _stays(offer: Offer, rules: Rules) -> bool:
 
 
 def _surplus(
-    rules: Rules, held: Mapping[int, str], stay: Mapping[int, str], known: Mapping[str, Offer]
+    rules: Rules, held: Mapping[int, str], stay: Mapping[int, str], known: Mapping[str, Offer], weak: Collection[int]
 ) -> frozenset[int]:
-    """Those too many: first what has to move anyway, then from the fullest domains, the highest numbers first."""
+    """Those too many: first what has to move anyway, then what is weak, then from the fullest domains, the highest
+    numbers first.
+    """
     count = rules.count or 0
     gone: list[int] = [slot for slot in sorted(held, reverse=True) if slot not in stay][: max(0, len(held) - count)]
     left = dict(stay)
@@ -97,7 +100,11 @@ def _surplus(
         domains = {slot: [_domain(known, host, spread.by) for spread in rules.spread] for slot, host in left.items()}
         slot = max(
             left,
-            key=lambda one: ([counts[each] for counts, each in zip(fullness, domains[one], strict=True)], one),
+            key=lambda one: (
+                one in weak,
+                [counts[each] for counts, each in zip(fullness, domains[one], strict=True)],
+                one,
+            ),
         )
         for counts, domain in zip(fullness, domains[slot], strict=True):
             counts[domain] -= 1

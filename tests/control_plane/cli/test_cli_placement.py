@@ -53,6 +53,23 @@ def test_instances_by_rules_move_away_from_a_drained_host(admin: Longshore, host
     assert min(rooms[f"east/{name}"]["instances"] for name in NAMES) >= 1
 
 
+def test_another_image_is_rolled_out_paused_and_undone(admin: Longshore, hosts: None, layout: Path) -> None:
+    assert admin("image", "push", layout, "acme/shop:1").code == 0
+    assert admin("image", "push", layout, "acme/shop:2").code == 0
+    assert admin("deployment", "run", "acme/shop:1", "--count", "2", "--json").json["rollout"] == "finished"
+    nothing = admin("deployment", "rollout", "pause", "acme/shop")
+    assert (nothing.code != 0, "is rolled out" in nothing.err) == (True, True)
+    pace = ("--healthy-seconds", "1", "--patience-seconds", "90", "--max-surge", "0")
+    done = admin("deployment", "set-image", "acme/shop", "acme/shop:2", *pace, "--wait", "60")
+    assert done.text == "acme/shop revision 2 (acme/shop:2) is finished: 2 of 2 told, 2 running."
+    undone = admin("deployment", "rollout", "undo", "acme/shop", "--wait", "60", "--json").json
+    assert (undone["revision"], undone["image"], undone["pace"]["healthy_seconds"]) == (3, "acme/shop:1", 1)
+    history = admin("deployment", "rollout", "history", "acme/shop", "--json").json
+    assert [row["cause"] for row in history] == ["undoes 2, back to 1", "image acme/shop:2", "made"]
+    assert "finished" in admin("deployment", "rollout", "status", "acme/shop").text
+    assert admin("deployment", "rm", "acme/shop").code == 0
+
+
 def test_commands_are_carried_out_by_their_hosts(admin: Longshore, hosts: None) -> None:
     done = admin("command", "host", "east/east-1", "collect_diagnostics", "--wait", "30", "--json").json
     assert '"kind": "memory"' in done["result"]

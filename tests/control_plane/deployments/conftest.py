@@ -38,6 +38,11 @@ def converging(database: Database, clock: ManualClock, swarm: SwarmService, memb
 
 
 @pytest.fixture
+def another_replica(database: Database, clock: ManualClock, swarm: SwarmService, members: Members) -> Converging:
+    return Converging(database, clock, swarm, members.look, random.Random(2).random)
+
+
+@pytest.fixture
 def service(
     database: Database,
     clock: ManualClock,

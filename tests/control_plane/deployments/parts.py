@@ -49,6 +49,8 @@ class Fleet:
         # What runs now, by host: instance ids.
         self.running: dict[str, set[str]] = {}
         self.most_at_once: Counter[str] = Counter()
+        self.broken: set[str] = set()  # tags of images that do not start
+        self.said_running: set[str] = set()
 
     async def host(self, idc: str, name: str, **more: Any) -> str:
         host_id = await add_host(self.database, idc, name, **more)
@@ -77,10 +79,18 @@ class Fleet:
         """Hosts do what they are told, and say so. All of them, unless some are named."""
         for host_id in host_ids or self.running:
             told = (await self._assignments.assignments(host_id)).assignments
+            self.said_running -= self.running[host_id]
             self.running[host_id] = {
                 one for one, each in told.items() if each.desired_state == agent_pb2.DESIRED_STATE_RUNNING
             }
-            reports = [said(one, each.generation, _SAYS[each.desired_state]) for one, each in told.items()]
+            bad = {one for one, each in told.items() if each.image.tag in self.broken}
+            self.said_running |= self.running[host_id] - bad
+            reports = [
+                said(one, each.generation, _SAYS[each.desired_state])
+                if one not in bad or each.desired_state == agent_pb2.DESIRED_STATE_REMOVED
+                else said(one, each.generation, agent_pb2.PHASE_FAILED, detail="it does not start")
+                for one, each in told.items()
+            ]
             await self._assignments.accept_reports(host_id, reports, [])
             names = await self.names()
             alive = Counter(names.get(one, "gone") for of_host in self.running.values() for one in of_host)

@@ -15,8 +15,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from common.digest import Digest
-from control_plane.deployments.course import Picture, next_course
+from control_plane.deployments.course import next_course
 from control_plane.deployments.model import Deployment, Slot
+from control_plane.deployments.picture import Picture
 from control_plane.fleet.placement.model import Offer, Rules, Spread, Standing
 from control_plane.instances.model import (
     DesiredState,
@@ -68,9 +69,10 @@ class World:
             self._want(one, DesiredState.REMOVED)
         for one in course.run:
             self._want(one, DesiredState.RUNNING)
-        for number, host_id, successor in course.create:
-            made = self._make(number, host_id, held=successor)
-            if successor:
+        for creation in course.create:
+            number, host_id = creation.number, creation.host_id
+            made = self._make(number, host_id, held=creation.successor)
+            if creation.successor:
                 slots[number] = replace(slots[number], successor_id=made, successor_host_id=host_id)
             else:
                 slots[number] = Slot(number, made, host_id)

@@ -316,7 +316,8 @@ async def test_an_exclusive_one_stops_on_its_host_before_it_starts_elsewhere(
     made = await service.create(
         OPERATOR, deployment(reschedule_after_seconds=300, exclusive=True, stop_grace_seconds=20)
     )
-    assert fence_seconds((await reading.get(VIEWER, made)).deployment) == 220
+    known = (await reading.get(VIEWER, made)).deployment
+    assert fence_seconds(known, known.spec) == 220
     (host,) = (await fleet.where()).values()
     told = (await fleet._assignments.assignments(host)).assignments
     assert [one.stop_when_cut_off_seconds for one in told.values()] == [220]
