@@ -17,7 +17,13 @@ from control_plane.tenants.principals import CurrentPrincipal
 from control_plane.web.envelope import Envelope
 
 _Id = Annotated[
-    str, Query(alias="id", description="a UUID of your own: a repeated request is then one command", max_length=36, pattern=NO_NUL)
+    str,
+    Query(
+        alias="id",
+        description="a UUID of your own: a repeated request is then one command",
+        max_length=36,
+        pattern=NO_NUL,
+    ),
 ]
 
 
