@@ -42,6 +42,11 @@ A mirror, for example:
     rsync -a --delete rsync://archive.ubuntu.com/ubuntu/dists/jammy/ repos/ubuntu/22.04/dists/jammy/
     rsync -a --delete rsync://archive.ubuntu.com/ubuntu/pool/ repos/ubuntu/22.04/pool/
 
+A file that is still being copied is answered with 503 and "ask again". Names that begin with a dot or end in `.part`,
+`.partial`, `.filepart` or `.tmp` are never served: rsync's way of copying is safe by itself. From scripts:
+
+    longshore-regional publish vmlinuz static/kernels/vmlinuz-ubuntu-22.04
+
 Files must be readable by the user that the regional runs as: `chmod -R a+rX static repos`.
 """
 
