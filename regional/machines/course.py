@@ -127,6 +127,8 @@ def progresses(intent: Intent, install: Install, operation: str, percent: int, t
     """`percent` below 0: only lines for people. Raises `OperationUnexpected` or `InstallOver`."""
     _check_open(install)
     moved = checks_in(install, now)
+    if percent < 0 and not text:
+        return moved
     if percent < 0:
         return Moved(moved.install, (*moved.said, StepSaid(operation, StepPhase.LOG, 0, text[-_TEXT:])))
     present = _named(intent, install, operation)

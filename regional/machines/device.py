@@ -30,6 +30,9 @@ _RETRY_SECONDS = 10
 # An installer reads a document a few times; who reads it more often is no installer.
 _READS = 50
 _MOST_COUNTED = 10_000
+# Lines for people lie on our disk until the centre has them.
+_LINE_BYTES = 16 << 10
+_LOG_BYTES = 4 << 20
 
 
 class WordsInvalid(Invalid):
@@ -61,6 +64,7 @@ class Device:
         self._writer = writer
         self._clock = clock
         self.links: Links | None = None
+        self._said: dict[str, int] = {}
         self._reads: dict[tuple[str, str], int] = {}
 
     @property
@@ -143,7 +147,7 @@ class Device:
         percent = body.get("percent", -1)
         if not isinstance(percent, int | float) or isinstance(percent, bool) or not percent <= 100:
             raise WordsInvalid("`percent` is no number up to 100", action="send 0 to 100, or leave it out")
-        operation, text = _text(body, "operation"), _text(body, "text") or _text(body, "message")
+        operation, text = _text(body, "operation"), self._bounded(token, _text(body, "text") or _text(body, "message"))
         self._act(token, lambda a, b: course.progresses(a, b, operation, int(percent), text, self._now()))
         return {"status": "success"}
 
@@ -255,6 +259,14 @@ class Device:
             del self._reads[next(iter(self._reads))]
         if count > _READS:
             raise ReadTooOften(f"{name[:80]!r} was read {_READS} times", action="boot again from the network")
+
+    def _bounded(self, token: str, text: str) -> str:
+        """Its last lines, as long as this boot has not said too much already."""
+        kept = text[-_LINE_BYTES:]
+        said = self._said[token] = self._said.pop(token, 0) + len(kept)
+        if len(self._said) > _MOST_COUNTED:
+            del self._said[next(iter(self._said))]
+        return kept if said <= _LOG_BYTES else ""
 
     def _now(self) -> float:
         return self._clock.now().timestamp()

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 import structlog
 
@@ -28,6 +29,9 @@ log = structlog.get_logger()
 
 # A machine that was given a script and never spoke holds no place in the queue for longer.
 _UNHEARD_SECONDS = 900.0
+# Strangers may boot as often as they like, and each boot has a token.
+_MOST_SESSIONS = 20_000
+_ENDED_AT_ONCE = 1000
 _FORGOT = "this regional lost what it knew of begun installations; approve anew what shall be installed"
 
 
@@ -194,9 +198,14 @@ class Ledger:
             return replace(bearer, install=moved.install)
 
     def admit(self, token: str, session: Session) -> None:
-        """A boot that only looks around."""
+        """A boot that only looks around. Of too many the oldest end."""
         with self._lock:
-            self._store.write(Change(sessions={token_hash(token): session}))
+            crowded = len(self._state.sessions) >= _MOST_SESSIONS
+            looking = (key for key, each in self._state.sessions.items() if not each.intent_id) if crowded else iter(())
+            ended = list(islice(looking, _ENDED_AT_ONCE))
+            self._store.write(Change(sessions={token_hash(token): session}, ended_sessions=ended))
+            for key in ended:
+                del self._state.sessions[key]
             self._state.sessions[token_hash(token)] = session
 
     def report(self, *reports: Report) -> None:

@@ -63,6 +63,7 @@ class Change:
     sessions: Mapping[str, Session] = field(default_factory=dict)
     reports: Sequence[Report] = ()
     remembered: bool = False
+    ended_sessions: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +130,7 @@ class Store:
                 "INSERT OR REPLACE INTO sessions VALUES (?, ?, ?, ?, ?)",
                 [(key, s.mac, s.machine_id, s.intent_id, s.issued_at) for key, s in change.sessions.items()],
             )
+            database.executemany("DELETE FROM sessions WHERE hash = ?", [(key,) for key in change.ended_sessions])
             if change.remembered:
                 database.execute("DELETE FROM facts WHERE name = 'forgot'")
             self._add(database, change.reports)

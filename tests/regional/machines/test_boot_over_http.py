@@ -269,3 +269,14 @@ async def test_bad_words_change_nothing(tmp_path: Path, body: bytes, status: int
         assert site.machines.ledger.install("i1") == before
         async with site.http.post(f"{site.base}/api/v1/device/{token}/reboot", json={}) as answer:
             assert answer.status == 404
+
+
+async def test_what_a_machine_says_for_people_is_bounded(tmp_path: Path) -> None:
+    async with running_site(tmp_path) as site:
+        await site.approve(target(script_only()))
+        token = await site.token()
+        await site.say("getNextOperation", token, attempt="1")
+        for _ in range(300):
+            assert (await site.say("progress", token, operation="raid", text="x" * 100_000))[0] == 200
+        said = sum(len(each.operation.text) for each in site.reports())
+        assert 0 < said <= 4 << 20

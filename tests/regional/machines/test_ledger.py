@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from proto.regional.v1 import machines_pb2 as pb
-from regional.machines import course
+from regional.machines import course, ledger
 from regional.machines.asking import Ask, Boot, LocalDisk
 from regional.machines.ledger import TokenForeign, TokenUnknown
 from regional.machines.model import Stage
@@ -166,6 +166,21 @@ def test_changes_and_removals_are_kept(tmp_path: Path) -> None:
     boots(rack)
     with pytest.raises(TokenUnknown):
         rack.ledger.bearer("guessed")
+
+
+def test_a_flood_of_strangers_that_look_around_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger, "_MOST_SESSIONS", 50)
+    monkeypatch.setattr(ledger, "_ENDED_AT_ONCE", 10)
+    rack = Rack(tmp_path, discover=True)
+    rack.ledger.change([target(image_intent())], [], NOW, whole=True)
+    token = boots(rack)
+    for number in range(200):
+        answer = rack.doorway.ask(Ask(f"52:54:00:00:01:{number:02x}", ""), NOW)
+        assert isinstance(answer, Boot)
+    assert len(rack.ledger._state.sessions) <= 50
+    rack.kill()
+    assert len(rack.ledger._state.sessions) <= 50
+    assert rack.ledger.bearer(token).install is not None
 
 
 @pytest.mark.parametrize(
