@@ -62,6 +62,7 @@ def watch(clock: Clock, metrics: Metrics, served: Served = nobody_asks) -> Middl
             bytes=sent,
             milliseconds=round((clock.monotonic() - began) * 1000, 1),
             client=request.remote,
+            agent=request.headers.get("User-Agent", "")[:100],
         )
         return response
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import quote, urlsplit
 
-from common.errors import Invalid, NotFound, TooLarge, Unavailable
+from common.errors import Invalid, TooLarge, Unavailable
 
 _SUFFIXES = (".deb", ".udeb", ".ddeb", ".dsc", ".gz", ".xz", ".bz2", ".zst", ".asc")
 _RPM = (".rpm", ".drpm")
@@ -38,8 +38,10 @@ class MirrorFull(TooLarge):
     code = "mirror_file_too_large"
 
 
-class UpstreamMissing(NotFound):
-    code = "mirror_file_not_found"
+class NotStored(Unavailable):
+    """It came, and our disk could not take it."""
+
+    code = "mirror_not_stored"
 
 
 @dataclass(frozen=True, slots=True)

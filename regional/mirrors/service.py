@@ -23,7 +23,7 @@ from common.byte_ranges import Validators
 from common.clock import Clock
 from common.errors import Failure, Unavailable
 from regional.mirrors.download import WAIT_SECONDS, Download, Source
-from regional.mirrors.model import MirrorFull, Upstream, UpstreamAway, UpstreamRefuses, immutable, upstream_of
+from regional.mirrors.model import NotStored, Upstream, UpstreamAway, UpstreamRefuses, immutable, upstream_of
 from regional.mirrors.shelf import Kept, Shelf
 from regional.sending import FileBody, Representation, send
 
@@ -76,7 +76,7 @@ class Mirrors:
     async def answer(
         self, request: web.Request, names: tuple[str, ...], content_type: str
     ) -> web.StreamResponse | None:
-        """None: no upstream has it. Raises `UpstreamAway`, `UpstreamRefuses`, `MirrorFull`."""
+        """None: no upstream has it. Raises `UpstreamAway`, `UpstreamRefuses`, `NotStored`, `MirrorFull`."""
         upstream = upstream_of(self._upstreams, names)
         if upstream is None:
             return None
@@ -246,4 +246,8 @@ def _moment(http_date: str) -> datetime | None:
 
 
 def _disk(error: OSError) -> Failure:
-    return MirrorFull(f"the mirror's disk cannot take the file: {error.strerror or error}", action="make room")
+    return NotStored(
+        f"the disk cannot take files of mirrors: {error.strerror or error}",
+        action="make room in the regional's data directory, or lower mirror_cache_bytes",
+        retry_after_seconds=30.0,
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import random
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -372,3 +373,18 @@ async def test_firmware_is_told_what_an_efi_program_is(server: Server) -> None:
     (server.root / "static/ipxe.efi").write_bytes(b"MZ")
     async with server.get("/static/ipxe.efi") as answer:
         assert answer.headers["Content-Type"] == "application/efi"
+
+
+async def test_no_target_breaks_the_server(server: Server) -> None:
+    """Pieces that matter to paths and queries, put together at random."""
+    pieces = [
+        "/", "//", "..", ".", "%2e", "%2f", "%00", "%0a", "%", "%zz", "%ff", "\\", "static", "repos", "kernels",
+        "api/v1/files", "?", "&", "=", "path", "after", "limit", "depth", "0", "99999999999", ";", "#", "+", "a" * 300, "\x7f", "\xe9",
+    ]  # fmt: skip
+    chance = random.Random(47)
+    for _ in range(300):
+        target = "/" + "".join(chance.choices(pieces, k=chance.randint(1, 8)))
+        for method in ("GET", "HEAD"):
+            status, body = await server.raw(target, method)
+            assert status in (200, 301, 400, 404, 405), (target, body)
+            assert b"hidden words" not in body

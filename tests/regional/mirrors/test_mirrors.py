@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiohttp
 import pytest
 
+from tests.pace import BUSY_SECONDS
 from tests.regional.conftest import until
 
 from .upstream import Site, Upstream, site, upstream
@@ -210,3 +213,34 @@ async def test_an_index_that_is_damaged_costs_the_cache_and_not_the_start(origin
         path.write_bytes(b"no database" * 1000)
     async with site(tmp_path, origin.url) as here:
         assert await here.read(RELEASE) == (200, "fetched", b"one")
+
+
+async def test_a_full_disk_is_said_to_be_full_and_keeps_nothing(
+    origin: Upstream, here: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await here.read(RELEASE)
+    await until(lambda: here.shelf.held_bytes() == 3)
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    origin.chunked = True
+    async with here.get(POOL) as answer:
+        assert answer.status == 503
+        assert (await answer.json())["code"] == "mirror_not_stored"
+    origin.files[RELEASE] = b"newer"
+    here.clock.ahead = 61
+    assert await here.read(RELEASE) == (200, "stale", b"one")
+    monkeypatch.undo()
+    assert not list((here.root.parent / "mirrors/coming").iterdir())
+    assert (await here.read(POOL))[2] == PACKAGE
+
+
+async def test_a_stop_in_the_middle_of_a_fetch_ends_at_once(origin: Upstream, tmp_path: Path) -> None:
+    origin.hold = 1 << 20
+    async with asyncio.timeout(BUSY_SECONDS + 5):
+        async with site(tmp_path, origin.url) as here, here.get(POOL) as answer:
+            await answer.content.readexactly(1 << 20)
+    assert not list((tmp_path / "mirrors/coming").iterdir())
+    origin.go.set()
