@@ -50,7 +50,7 @@ def _user(user: User, family: Family) -> dict[str, Any]:
     if user.administrator:
         made["groups"] = ["sudo" if family in (Family.DEBIAN, Family.UBUNTU) else "wheel"]
         if user.password_hash is None:
-            made["sudo"] = ["ALL=(ALL) NOPASSWD:ALL"]
+            made["sudo"] = "ALL=(ALL) NOPASSWD:ALL"
     return made
 
 

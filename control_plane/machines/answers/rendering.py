@@ -25,6 +25,7 @@ from control_plane.machines.answers.model import (
     Firmware,
     Format,
     Installation,
+    Storage,
     System,
     Template,
     User,
@@ -89,6 +90,8 @@ def check_template(template: Template, system: System, *, image: bool = False) -
     """
     for firmware in Firmware:
         it = dataclasses.replace(example(system, firmware), template=template)
+        if image:
+            it = dataclasses.replace(it, storage=Storage(), kernel_arguments=())
         render(it, nonce=_PREVIEW_NONCE, image=image)
 
 

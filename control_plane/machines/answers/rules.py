@@ -42,7 +42,7 @@ def checked(installation: Installation, form: Format) -> Installation:
     problems = [
         *_machine_problems(installation),
         *_account_problems(installation),
-        *_software_problems(installation, form),
+        *_software_problems(installation),
         *storage_problems(installation.storage),
         *network_problems(installation.network),
         *_system_problems(installation, form),
@@ -117,8 +117,8 @@ def _hash_problems(where: str, value: str, it: Installation) -> Iterator[Problem
         yield Problem(where, "CentOS 7 does not know yescrypt; use sha512-crypt ($6$)")
 
 
-def _software_problems(it: Installation, form: Format) -> Iterator[Problem]:
-    rpm = form is Format.KICKSTART
+def _software_problems(it: Installation) -> Iterator[Problem]:
+    rpm = _FORMATS[it.system.family] is Format.KICKSTART
     yield from _each(
         "packages",
         it.packages,
@@ -177,5 +177,7 @@ def _system_problems(it: Installation, form: Format) -> Iterator[Problem]:
             yield Problem("storage.layout", "an image brings its own; only automatic fits")
     elif form is not format_for(it):
         yield Problem("system", f"{it.system.family.value} is not installed with {form.value}")
-    elif form is Format.PRESEED and it.storage.layout is Layout.RAID1 and any(one.label for one in it.storage.partitions):
+    elif (
+        form is Format.PRESEED and it.storage.layout is Layout.RAID1 and any(one.label for one in it.storage.partitions)
+    ):
         yield Problem("storage.partitions", "Debian's installer cannot label what lies on an array")

@@ -139,10 +139,17 @@ def _refused(tree: nodes.Template) -> Iterator[Problem]:
             yield Problem(f"line {node.lineno}", f"there is no {type(node).__name__.lower()} in these templates")
         elif isinstance(node, nodes.Assign) and not isinstance(node.target, nodes.Name):
             yield Problem(f"line {node.lineno}", "only one name can be set at a time")
+        elif not isinstance(node, (nodes.Operand, nodes.For)) and _has_list(node):
+            yield Problem(f"line {node.lineno}", "lists are written after `in` alone")
         elif depth > _DEEPEST:
             yield Problem(f"line {node.lineno}", "nested too deep")
         else:
             waiting += [(child, depth + 1) for child in node.iter_child_nodes()]
+
+
+def _has_list(node: nodes.Node) -> bool:
+    """Lists that are kept could be put into each other until no time is enough to compare or to write them."""
+    return any(isinstance(child, (nodes.List, nodes.Tuple)) for child in node.iter_child_nodes())
 
 
 def _meter(tree: nodes.Template, environment: Environment) -> None:
@@ -195,18 +202,25 @@ def _message(error: Exception) -> str:
 
 def _counted(budget: _Budget, function: Callable[..., Any]) -> Callable[..., Any]:
     def run(value: Any, *arguments: Any) -> Any:
-        budget.spend(1 + _characters(value) // _CHARACTERS_A_STEP)
+        _weigh(budget, value)
         made = function(value, *arguments)
         if isinstance(made, str) and len(made) > LONGEST_DOCUMENT:
             raise BudgetSpent(f"a value would have more than {LONGEST_DOCUMENT} characters")
-        budget.spend(_characters(made) // _CHARACTERS_A_STEP)
         return made
 
     return run
 
 
-def _characters(value: Any) -> int:
-    return len(value) if isinstance(value, (str, list, tuple, dict)) else 1
+def _weigh(budget: _Budget, value: Any) -> None:
+    """What reading all of a value costs."""
+    waiting = [value]
+    while waiting:
+        one = waiting.pop()
+        budget.spend(1 + (len(one) // _CHARACTERS_A_STEP if isinstance(one, str) else 0))
+        if isinstance(one, Mapping):
+            waiting += [*one.keys(), *one.values()]
+        elif isinstance(one, (list, tuple)):
+            waiting += one
 
 
 def _text(value: Any) -> str:

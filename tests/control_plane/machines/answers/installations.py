@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterator
 
 from common.late_words import LateFacts, fill
@@ -105,14 +106,11 @@ def installation(system: System, storage: str = "automatic", network: str = "dhc
 
 
 def every(systems: list[System]) -> Iterator[Installation]:
-    """Each layout and each network for each system and firmware, not their product."""
+    """Each layout and each network for each system and firmware, two at a time and not their product."""
     for system in systems:
         for firmware in Firmware:
-            for storage in STORAGES:
-                own = STORAGES[storage]
-                yield dataclasses.replace(installation(system), storage=own, firmware=firmware)
-            for network in NETWORKS:
-                yield installation(system, network=network, firmware=firmware)
+            for storage, network in itertools.zip_longest(STORAGES, NETWORKS, fillvalue="dhcp"):
+                yield installation(system, storage, network, firmware=firmware)
 
 
 def rendered(it: Installation, *, image: bool = False) -> Answers:
