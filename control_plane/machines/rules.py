@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
+from control_plane.machines.answers.model import Network
+from control_plane.machines.answers.network_rules import network_problems
 from control_plane.machines.model import BootSettings, MachineInvalid
 
 MOST_MACS = 32
@@ -129,6 +131,13 @@ def check_variables(variables: Mapping[str, str]) -> Mapping[str, str]:
                 action=f"names are letters, digits and _; values have at most {_LONGEST_VARIABLE} characters",
             )
     return variables
+
+
+def check_network(network: Network | None) -> Network | None:
+    """Raises `MachineInvalid`."""
+    for problem in () if network is None else network_problems(network):
+        raise MachineInvalid(f"{problem.where}: {problem.what}", action="mend the network, or leave it out")
+    return network
 
 
 def check_notes(notes: str) -> str:

@@ -99,7 +99,7 @@ class MachineService:
                 tags=rules.tags_of(wish.tags),
                 notes=rules.check_notes(wish.notes),
                 boot=rules.check_boot(wish.boot),
-                network=wish.network,
+                network=rules.check_network(wish.network),
                 variables=rules.check_variables(wish.variables or {}),
             )
             await store.add(unit.connection, machine)
@@ -213,7 +213,7 @@ def _described(known: Machine, wish: Description) -> Machine:
     if wish.boot is not None:
         changes["boot"] = rules.check_boot(wish.boot)
     if wish.network is not None:
-        changes["network"] = wish.network if wish.network.interfaces else None
+        changes["network"] = rules.check_network(wish.network) if wish.network.interfaces else None
     if wish.variables is not None:
         changes["variables"] = dict(rules.check_variables(wish.variables))
     if not changes:

@@ -66,9 +66,7 @@ def machines(
 ) -> Machines:
     shelf.put_image(BOOT_IMAGE, b"kernel", b"initrd one", b"initrd two")
     shelf.put_image(SYSTEM_IMAGE, b"a disk's bytes")
-    return build_machines(
-        database, clock, box, bus, shelf, tenants, swarm, tokens, trail, random.Random(1).random
-    )
+    return build_machines(database, clock, box, bus, shelf, tenants, swarm, tokens, trail, random.Random(1).random)
 
 
 @pytest.fixture

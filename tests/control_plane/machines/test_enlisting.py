@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
-from control_plane.machines import enlisting, store
+from control_plane.machines import enlisting, rules, store
 from control_plane.machines.model import Machine, MachineExists, MachineState, MachineUnknown
 from control_plane.machines.service import Description
 from control_plane.web.paging import PageRequest
@@ -22,7 +23,7 @@ async def known(rack: Rack) -> list[Machine]:
 
 
 async def test_a_stranger_is_enlisted_once_and_waits(rack: Rack) -> None:
-    seen = {"serial": "ABC123", "address": "10.0.0.9", "architecture": "uefi-x64"}
+    seen: dict[str, Any] = {"serial": "ABC123", "address": "10.0.0.9", "architecture": "uefi-x64"}
     assert await rack.says(rack.sighting("52-54-00-AB-CD-EF", **seen), rack.sighting("52:54:00:ab:cd:ef")) == []
     [machine] = await known(rack)
     assert (machine.state, machine.name, machine.macs) == (
@@ -40,6 +41,11 @@ async def test_the_same_serial_number_with_another_address_is_the_same_machine(r
     await rack.says(rack.sighting("52:54:00:00:01:01", serial="S1"), rack.sighting("52:54:00:00:01:02", serial="S1"))
     [machine] = await known(rack)
     assert machine.macs == ("52:54:00:00:01:01", "52:54:00:00:01:02")
+
+
+@pytest.mark.parametrize("word", ["To Be Filled By O.E.M.", "Default string", "0000000000", "", "N/A", "\x00\x01"])
+def test_what_makers_leave_in_place_of_a_serial_number_is_none(word: str) -> None:
+    assert rules.serial_of(word) == ""
 
 
 async def test_an_inventory_is_kept_and_an_older_one_says_nothing(rack: Rack) -> None:
@@ -139,9 +145,7 @@ async def test_a_removed_machine_is_a_new_one_when_it_is_seen_again(rack: Rack) 
     assert (again.state, again.id == machine.id) == (MachineState.PENDING, False)
 
 
-async def test_the_boot_timeline_is_kept_newest_first_and_bounded(
-    rack: Rack, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_boot_timeline_is_kept_newest_first_and_bounded(rack: Rack, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("control_plane.machines.receiving._MOST_EVENTS", 5)
     machine = await rack.machine()
     for number in range(8):
