@@ -126,7 +126,7 @@ async def _listen(lifecycle: Lifecycle, plane: ControlPlane) -> dict[str, str]:
     )
     lifecycle.spawn("fleet", plane.fleet.watch.run())
     lifecycle.spawn("returns", plane.edge_desk.messenger.run())
-    lifecycle.spawn("channels", plane.channels.calls.run())
+    lifecycle.spawn("channels", plane.channels.run())
     lifecycle.spawn("commands", plane.commands.messenger.run())
     lifecycle.spawn("live machines", plane.machines.live.run())
     if settings.etcd.endpoints:
@@ -159,6 +159,7 @@ def _work(lifecycle: Lifecycle, plane: ControlPlane, *, jobs: bool) -> None:
         lifecycle.spawn("replication", plane.policies.replication.runner.run())
         lifecycle.spawn("deployments", plane.deployments.converging.run())
         lifecycle.spawn("moves", plane.moves.carrying.run())
+        lifecycle.spawn("draining", plane.moves.draining.run())
     lifecycle.spawn("periodic", plane.periodic.run())
     lifecycle.spawn("audit trail", plane.auditing.trail.run(random.random))
     lifecycle.spawn("audit sealer", plane.auditing.sealer.run(random.random))

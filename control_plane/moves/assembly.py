@@ -15,16 +15,20 @@ from control_plane.jobs.running import Handler
 from control_plane.moves import jobs
 from control_plane.moves.assignments import MoveAssignments
 from control_plane.moves.carrying import Carrying
+from control_plane.moves.draining import Draining
 from control_plane.moves.service import MoveService
 from control_plane.swarm.assembly import Swarm
 
 
 @dataclass(frozen=True)
 class Moves:
-    """`carrying` runs for the whole life of a process that works; `assignments` stand over those of instances."""
+    """`carrying` and `draining` run for the whole life of a process that works; `assignments` stand over those of
+    instances.
+    """
 
     service: MoveService
     carrying: Carrying
+    draining: Draining
     assignments: MoveAssignments
     handlers: Mapping[str, Handler]
 
@@ -43,4 +47,5 @@ def build_moves(
     assignments = MoveAssignments(inner, database, swarm.tokens)
     assignments.changed = carrying.wake
     service = MoveService(database, clock, reading, fleet.members, carrying, trail)
-    return Moves(service, carrying, assignments, jobs.build_handlers(service))
+    draining = Draining(database, clock, service, fleet.members.look, chance)
+    return Moves(service, carrying, draining, assignments, jobs.build_handlers(service))

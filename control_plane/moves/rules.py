@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from common.lxd_image import CONFIG
 from control_plane.fleet.placement.fitting import lacking
-from control_plane.fleet.placement.model import Offer, Standing
+from control_plane.fleet.placement.model import Offer, Resources, Standing
 from control_plane.instances.model import DesiredState, Instance, InstanceImage
-from control_plane.instances.placing import resources_of
 
 Reason = tuple[str, str]
 _ENGINES = frozenset({"lxd", "memory"})
@@ -36,8 +35,8 @@ def unmovable(instance: Instance) -> Reason | None:
     return None
 
 
-def no_place(instance: Instance, architecture: str, target: Offer) -> Reason | None:
-    """Why it does not go there. `architecture`: of its present host."""
+def no_place(instance: Instance, ask: Resources, architecture: str, target: Offer) -> Reason | None:
+    """Why it does not go there. `ask`: what it needs; `architecture`: of its present host."""
     if target.host_id == instance.host_id:
         return "same_host", f"it is on {target.label} already"
     if target.standing is not Standing.OPEN:
@@ -48,6 +47,6 @@ def no_place(instance: Instance, architecture: str, target: Offer) -> Reason | N
         return "engine", f"{target.label} has no LXD"
     if target.architecture != architecture:
         return "architecture", f"{target.label} is {target.architecture}, and the instance {architecture}"
-    if short := lacking(target, resources_of(instance.spec)):
+    if short := lacking(target, ask):
         return "room", f"{target.label}: {short}"
     return None

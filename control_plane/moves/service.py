@@ -164,7 +164,7 @@ class MoveService:
             return "revoked", "its own host was revoked" if source is None else "that host was revoked"
         if source.absent_since is not None:
             return "source_away", f"its own host {source.label} is away"
-        if reason := no_place(instance, source.architecture, target):
+        if reason := no_place(instance, placing.resources_of(instance.spec), source.architecture, target):
             return reason
         present, leaving = await names_by_host(unit.connection, instance.tenant_id)
         if instance.name in present[target_id] | leaving[target_id]:

@@ -64,10 +64,14 @@ async def open_ids(connection: AsyncConnection) -> list[str]:
     return list(await connection.scalars(select(instance_moves.c.id).where(_OPEN).order_by(instance_moves.c.id)))
 
 
-async def open_of_host(connection: AsyncConnection, host_ids: Collection[str]) -> int:
-    """How many go to or come from one of these hosts."""
-    question = select(func.count()).select_from(instance_moves).where(_OPEN, _concerns(host_ids))
-    return int(await connection.scalar(question) or 0)
+async def on_the_way(connection: AsyncConnection, host_ids: Collection[str]) -> dict[str, int]:
+    """How many come from each of these hosts and are not well elsewhere yet."""
+    rows = await connection.execute(
+        select(instance_moves.c.source_host_id, func.count().label("moves"))
+        .where(_OPEN, instance_moves.c.source_host_id.in_(host_ids), instance_moves.c.stage != Stage.CLEARING.value)
+        .group_by(instance_moves.c.source_host_id)
+    )
+    return {row.source_host_id: int(row.moves) for row in rows}
 
 
 async def open_named(connection: AsyncConnection, ids: Collection[str], *, locked: bool = False) -> list[Move]:
@@ -167,10 +171,6 @@ async def forget_ended(connection: AsyncConnection, before: datetime) -> int:
         delete(instance_moves).where(instance_moves.c.ended_at < before).returning(instance_moves.c.id)
     )
     return len(list(gone))
-
-
-def _concerns(host_ids: Collection[str]) -> Any:
-    return or_(instance_moves.c.source_host_id.in_(host_ids), instance_moves.c.target_host_id.in_(host_ids))
 
 
 class _Prefixed:
