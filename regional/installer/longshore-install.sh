@@ -36,11 +36,19 @@ number() { # FILE's first number, or 0
 
 random() { od -An -N 16 -tx1 /dev/urandom | tr -d ' \n'; }
 
+# Debian's busybox has no `wget -T`.
+limited() { # SECONDS COMMAND...
+  if command -v timeout >/dev/null; then timeout "$@"; else
+    shift
+    "$@"
+  fi
+}
+
 post() { # WORD BODY: 0 and the answer in $work/answer; 1: try again; 2: refused
   if command -v curl >/dev/null; then
     status=$(curl -s -m 60 -o "$work/answer" -w '%{http_code}' -H "Authorization: Bearer $token" \
       -H 'Content-Type: application/json' --data-binary "$2" "$url/api/v1/device/$1?format=shell")
-  elif wget -q -T 60 -O "$work/answer" --header "Authorization: Bearer $token" \
+  elif limited 60 wget -q -O "$work/answer" --header "Authorization: Bearer $token" \
     --header 'Content-Type: application/json' --post-data "$2" "$url/api/v1/device/$1?format=shell" 2>"$work/error"; then
     status=200
   else
@@ -70,12 +78,8 @@ say() { # WORD FIELDS: until the regional heard it; FIELDS: JSON members, with a
   done
 }
 
-fetch() { # URL FIRST LAST: these bytes
-  if command -v curl >/dev/null; then
-    curl -fsS -m 600 -H "Range: bytes=$2-$3" "$1"
-  else
-    wget -q -T 60 -O - --header "Range: bytes=$2-$3" "$1"
-  fi
+fetch() { # URL
+  if command -v curl >/dev/null; then curl -fsS -m 600 "$1"; else limited 600 wget -q -O - "$1"; fi
 }
 
 disks() { # a name and its bytes a line, smallest first
@@ -175,7 +179,7 @@ write_image() {
   while [ "$at" -lt "$SIZE_BYTES" ]; do
     end=$((at + chunk))
     [ "$end" -le "$SIZE_BYTES" ] || end=$SIZE_BYTES
-    if ! fetch "$URL" "$at" "$((end - 1))" >"$work/part" 2>"$work/log" || [ "$(wc -c <"$work/part")" != $((end - at)) ]; then
+    if ! fetch "$URL?bytes=$at-$((end - 1))" >"$work/part" 2>"$work/log" || [ "$(wc -c <"$work/part")" != $((end - at)) ]; then
       tries=$((tries + 1))
       [ "$tries" -le 10 ] || failed "the image could not be fetched beyond byte $at: $(cat "$work/log")"
       sleep "$tries"
@@ -196,11 +200,11 @@ write_image() {
 
 hand_over() {
   command -v kexec >/dev/null || failed "there is no kexec in this environment"
-  fetch "$KERNEL" 0 "" >"$work/kernel" || failed "the installer's kernel could not be fetched"
+  fetch "$KERNEL" >"$work/kernel" || failed "the installer's kernel could not be fetched"
   : >"$work/initrd"
   number=0
   while [ "$number" -lt "$INITRDS_COUNT" ]; do
-    eval "fetch \"\$INITRDS_$number\" 0 ''" >>"$work/initrd" || failed "the installer's initrd could not be fetched"
+    eval "fetch \"\$INITRDS_$number\"" >>"$work/initrd" || failed "the installer's initrd could not be fetched"
     number=$((number + 1))
   done
   kexec -l "$work/kernel" --initrd="$work/initrd" --command-line="$ARGUMENTS" || failed "kexec did not take the kernel"

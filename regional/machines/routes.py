@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
 from aiohttp import web
 
-from common.byte_ranges import Validators
+from common.byte_ranges import Span, Validators, requested_span
 from common.clock import Clock
 from common.errors import Invalid, NotFound
 from regional import paths
@@ -29,7 +31,7 @@ from regional.machines.timeline import Timeline
 from regional.machines.watching import Watching
 from regional.model import ContentKey
 from regional.publication import check_whole
-from regional.sending import FileBody, Representation, send
+from regional.sending import Body, FileBody, Representation, send
 
 _NO_STORE = {"Cache-Control": "no-store"}
 
@@ -119,7 +121,7 @@ class BootRoutes:
         headers = {"Docker-Content-Digest": str(content.digest)}
         async with await self.edge.open(key, content.token) as reader:
             with self.edge.links.serving(request, key):
-                return await send(request, Representation(reader, Validators(str(content.digest)), headers=headers))
+                return await _answer(request, reader, Validators(str(content.digest)), headers)
 
     async def _static_file(self, request: web.Request, path: str) -> web.StreamResponse:
         file = await asyncio.to_thread(self._open, path)
@@ -127,7 +129,7 @@ class BootRoutes:
             status = os.fstat(file.fileno())
             modified = datetime.fromtimestamp(status.st_mtime, tz=UTC)
             validators = Validators(f"{status.st_mtime_ns:x}-{status.st_size:x}-{status.st_ino:x}", modified)
-            return await send(request, Representation(FileBody(file), validators))
+            return await _answer(request, FileBody(file), validators, {})
 
     def _open(self, path: str) -> BinaryIO:
         file: BinaryIO = paths.resolve(self._static, paths.segments(path.replace("%", "%25"))).open("rb", buffering=0)
@@ -142,6 +144,38 @@ class BootRoutes:
     def _ask(self, request: web.Request, serial: str | None, uuid: str, architecture: str) -> Ask:
         mac, address = _mac(request), request.remote or ""
         return Ask(mac, serial, uuid, address, self._timeline.leased(mac), architecture)
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A stretch of a body as if it were the whole: busybox's wget takes no 206 for a range that it did not choose."""
+
+    body: Body
+    part: Span
+
+    @property
+    def size(self) -> int:
+        return self.part.length
+
+    async def ready(self, span: Span) -> None:
+        await self.body.ready(self._moved(span))
+
+    async def send(self, request: web.BaseRequest, response: web.StreamResponse, span: Span) -> None:
+        await self.body.send(request, response, self._moved(span))
+
+    def _moved(self, span: Span) -> Span:
+        return Span(self.part.start + span.start, self.part.start + span.end)
+
+
+async def _answer(
+    request: web.Request, body: Body, validators: Validators, headers: Mapping[str, str]
+) -> web.StreamResponse:
+    """`?bytes=0-1023` for clients that cannot ask for ranges."""
+    part = requested_span(f"bytes={request.query['bytes']}", body.size) if "bytes" in request.query else None
+    if part is not None:
+        own = Validators(f"{validators.etag}-{part.start}-{part.end}")
+        return await send(request, Representation(_Part(body, part), own, headers=headers))
+    return await send(request, Representation(body, validators, headers=headers))
 
 
 def _mac(request: web.Request) -> str:

@@ -89,6 +89,8 @@ async def _installs_an_image(site: Site, token: str) -> None:
     assert (write["operation"], write["method"], write["digest"]) == ("os_install", "image", str(IMAGE.digest))
     assert await site.get(write["url"], Range="bytes=1000-1999") == (206, IMAGE.data[1000:2000])
     assert await site.get(write["url"]) == (200, IMAGE.data)
+    assert await site.get(write["url"] + "?bytes=1000-1999") == (200, IMAGE.data[1000:2000])
+    assert (await site.get(write["url"] + "?bytes=9000000-"))[0] == 416
     assert (await site.say("progress", token, operation="write", percent=50))[0] == 200
     assert (await site.say("operationComplete", token, operation="write"))[0] == 400
     assert (await site.say("operationComplete", token, operation="write", digest=write["digest"]))[0] == 200

@@ -29,38 +29,17 @@ def tools(directory: Path, shell: str) -> list[str]:
     if shell == "dash":
         return ["dash"]
     directory.mkdir()
-    for name in (
-        "sh",
-        "wget",
-        "sed",
-        "tr",
-        "head",
-        "tail",
-        "od",
-        "sort",
-        "dd",
-        "sha256sum",
-        "wc",
-        "cut",
-        "cat",
-        "grep",
-    ):
-        (directory / name).symlink_to("/usr/bin/busybox")
-    for name in ("mkdir", "sleep", "rm", "sync", "uname", "mktemp"):
-        (directory / name).symlink_to("/usr/bin/busybox")
+    names = "sh wget sed tr head tail od sort dd sha256sum wc cut cat grep mkdir sleep rm sync uname timeout"
+    for name in names.split():
+        (directory / name).symlink_to(shutil.which("busybox") or "busybox")
     return [str(directory / "sh")]
 
 
 def machine(root: Path, site: Site, token: str, disk_bytes: int = 4 << 20) -> Path:
     """What the kernel shows of a machine with one disk; the disk."""
-    for name in (
-        "proc",
-        "dev",
-        "sys/class/dmi/id",
-        "sys/class/net/eth0/device",
-        "sys/block/sda/device",
-        "sys/block/loop0",
-    ):
+    for name in ("dmi/id", "net/eth0/device"):
+        (root / "sys/class" / name).mkdir(parents=True)
+    for name in ("proc", "dev", "sys/block/sda/device", "sys/block/loop0"):
         (root / name).mkdir(parents=True)
     facts = {
         "proc/cmdline": f"quiet longshore.url={site.base} longshore.token={token} longshore.mac={MAC}\n",
