@@ -2,12 +2,13 @@
 
 channels = build_channels(database, bus, fleet, reading, trail, clock, random.random, ChannelLimits())
 fleet.listeners(..., further=[channels.register])
-lifecycle.spawn("channels", channels.calls.run())
+lifecycle.spawn("channels", channels.run())
 await lifecycle.enter(channels)      # after the listeners: open channels end first, while they can still say why
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
@@ -17,12 +18,14 @@ import grpc.aio
 from prometheus_client import CollectorRegistry, Gauge
 
 from common.clock import Clock
+from common.identifiers import new_id
 from control_plane.audit.service import AuditTrail
 from control_plane.channels.calls import Calls
 from control_plane.channels.exchange import Exchange
 from control_plane.channels.model import ChannelLimits
 from control_plane.channels.rpc import ChannelsService
 from control_plane.channels.service import ChannelService
+from control_plane.channels.shares import Shares
 from control_plane.database import Database
 from control_plane.events import EventBus
 from control_plane.fleet.service import Fleet
@@ -36,6 +39,13 @@ class Channels:
     exchange: Exchange
     calls: Calls
     rpc: ChannelsService
+    shares: Shares
+
+    async def run(self) -> None:
+        """For the whole life of the process."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.calls.run())
+            group.create_task(self.shares.run())
 
     def register(self, server: grpc.aio.Server) -> None:
         channels_pb2_grpc.add_ChannelsServicer_to_server(self.rpc, server)
@@ -47,6 +57,7 @@ class Channels:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.exchange.close()
+        await self.shares.close()
 
 
 def build_channels(
@@ -64,7 +75,8 @@ def build_channels(
 ) -> Channels:
     """`alone`: there are no other replicas."""
     exchange, calls = Exchange(limits, clock), Calls(bus, fleet.sessions, clock, random, alone=alone)
-    service = ChannelService(database, reading, fleet.members, exchange, calls, trail)
+    shares = Shares(database, clock, new_id(clock), alone=alone)
+    service = ChannelService(database, reading, fleet.members, exchange, shares, calls, trail)
     gauge = Gauge("control_plane_channels", "Channels to instances that are open here.", registry=metrics)
     gauge.set_function(lambda: exchange.open_count)
-    return Channels(service, exchange, calls, ChannelsService(exchange, fleet.members))
+    return Channels(service, exchange, calls, ChannelsService(exchange, fleet.members), shares)

@@ -12,6 +12,7 @@ import hmac
 import secrets
 from collections import Counter
 from collections.abc import Iterator
+from typing import Literal
 
 from common.clock import Clock
 from common.errors import Unavailable
@@ -19,16 +20,18 @@ from common.identifiers import new_id
 from control_plane.channels.lines import Line
 from control_plane.channels.model import ChannelLimits, ChannelUnknown, Ended, TooManyChannels
 
+LimitKind = Literal["host", "tenant on this host", "tenant", "user"]
+
 
 class Exchange:
-    """Of one process."""
+    """Of one process; `shares` counts those of all replicas."""
 
     def __init__(self, limits: ChannelLimits, clock: Clock) -> None:
         self.limits = limits
         self._clock = clock
         self._lines: set[Line] = set()
         self._waiting: dict[str, tuple[Line, str]] = {}
-        self._counts: Counter[tuple[str, str]] = Counter()
+        self._counts: Counter[tuple[LimitKind, str]] = Counter()
         self._closing = False
 
     @property
@@ -45,9 +48,7 @@ class Exchange:
         counts, most = self._counts, _most(self.limits, host_id, tenant, user)
         for (kind, name), limit in most.items():
             if counts[kind, name] >= limit:
-                raise TooManyChannels(
-                    f"there are {limit} channels of this {kind} already", action="close one", retry_after_seconds=5
-                )
+                raise too_many(kind, limit)
         line, secret = Line(new_id(self._clock), host_id, self.limits, self._clock), secrets.token_urlsafe(32)
         counts.update(most.keys())
         self._lines.add(line)
@@ -62,6 +63,11 @@ class Exchange:
             for key in most:
                 if not counts[key]:
                     del counts[key]
+
+    def counted(self, host_id: str, tenant: str, user: str) -> dict[LimitKind, tuple[int, int]]:
+        """How many there are here, and how many there may be."""
+        most = _most(self.limits, host_id, tenant, user)
+        return {kind: (self._counts[kind, name], limit) for (kind, name), limit in most.items()}
 
     def claim(self, channel_id: str, secret: str, host_id: str) -> Line:
         """Raises `ChannelUnknown`, which does not tell a wrong secret from a channel that is not there."""
@@ -78,7 +84,13 @@ class Exchange:
             line.end(Ended(failure=_stopping()))
 
 
-def _most(limits: ChannelLimits, host_id: str, tenant: str, user: str) -> dict[tuple[str, str], int]:
+def too_many(kind: LimitKind, limit: int) -> TooManyChannels:
+    return TooManyChannels(
+        f"there are {limit} channels of this {kind} already", action="close one", retry_after_seconds=5
+    )
+
+
+def _most(limits: ChannelLimits, host_id: str, tenant: str, user: str) -> dict[tuple[LimitKind, str], int]:
     return {
         ("host", host_id): limits.per_host,
         # Whoever follows the logs of everything must not lock the host's other tenants out.

@@ -132,8 +132,8 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class ChannelLimits:
-    """Of one replica. open_seconds: how long a host may take to come. idle_seconds: how long nothing may move.
-    check_seconds: how often it is asked again whether the client still may.
+    """Counts are of all replicas. open_seconds: how long a host may take to come. idle_seconds: how long nothing may
+    move. check_seconds: how often it is asked again whether the client still may.
     """
 
     per_host: int = 64

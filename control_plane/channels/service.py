@@ -17,6 +17,8 @@ from control_plane.channels.exchange import Exchange
 from control_plane.channels.lines import Line
 from control_plane.channels.model import CommandWanted, ConsoleWanted, ExportWanted, HostAway, LogsWanted, Wanted
 from control_plane.channels.rules import audited_command, check_command, check_size, dialable
+from control_plane.channels.shares import Shares
+from control_plane.channels.store import Whose
 from control_plane.channels.wire import order_message
 from control_plane.database import Database
 from control_plane.fleet.hosts import Members
@@ -43,6 +45,7 @@ class ChannelService:
         reading: InstanceReading,
         members: Members,
         exchange: Exchange,
+        shares: Shares,
         calls: Calls,
         trail: AuditTrail,
     ) -> None:
@@ -50,6 +53,7 @@ class ChannelService:
         self._reading = reading
         self._members = members
         self._exchange = exchange
+        self._shares = shares
         self._calls = calls
         self._trail = trail
         self.address: Callable[[], str] = lambda: ""
@@ -72,7 +76,8 @@ class ChannelService:
         principal.require(permission, instance.tenant)
         _check(wanted)
         await self._require_host(view)
-        with self._exchange.line(instance.host_id, instance.tenant, principal.user_id or "") as (line, secret):
+        user = principal.user_id or ""
+        with self._exchange.line(instance.host_id, instance.tenant, user) as (line, secret), self._shares.held(line.id):
 
             async def still() -> None:
                 (await again()).require(permission, instance.tenant)
@@ -80,6 +85,8 @@ class ChannelService:
                     raise HostAway(f"host {view.idc}/{view.host} was revoked", action="see `longshore host list`")
 
             line.still = still
+            here = self._exchange.counted(instance.host_id, instance.tenant, user)
+            await self._shares.take(line.id, Whose(instance.host_id, instance.tenant_id, user), here)
             await self._record(principal, view, wanted)
             longest = self._exchange.limits.longest_seconds
             order = order_message(line.id, secret, dialable(self.address()), instance.id, longest, wanted)

@@ -15,6 +15,7 @@ from sqlalchemy import JSON, Connection
 
 import control_plane.agent_rollouts.tables
 import control_plane.audit.tables
+import control_plane.channels.tables
 import control_plane.commands.tables
 import control_plane.database.outbox
 import control_plane.deployments.tables

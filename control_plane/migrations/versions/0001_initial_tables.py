@@ -531,6 +531,21 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("digest", name=op.f("pk_missing_blobs")),
     )
     op.create_table(
+        "open_channels",
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("replica", sa.String(length=64), nullable=False),
+        sa.Column("host_id", sa.String(length=36), nullable=False),
+        sa.Column("tenant_id", sa.String(length=36), nullable=False),
+        sa.Column("user_id", sa.String(length=64), nullable=False),
+        sa.Column("seen_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_open_channels")),
+    )
+    with op.batch_alter_table("open_channels", schema=None) as batch_op:
+        batch_op.create_index("ix_open_channels_host_id", ["host_id"], unique=False)
+        batch_op.create_index("ix_open_channels_tenant_id", ["tenant_id"], unique=False)
+        batch_op.create_index("ix_open_channels_user_id", ["user_id"], unique=False)
+
+    op.create_table(
         "outbox",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
         sa.Column("message_id", sa.String(length=36), nullable=False),
@@ -1946,6 +1961,12 @@ def downgrade() -> None:
     op.drop_table("preheats")
     op.drop_table("periodic_ticks")
     op.drop_table("outbox")
+    with op.batch_alter_table("open_channels", schema=None) as batch_op:
+        batch_op.drop_index("ix_open_channels_user_id")
+        batch_op.drop_index("ix_open_channels_tenant_id")
+        batch_op.drop_index("ix_open_channels_host_id")
+
+    op.drop_table("open_channels")
     op.drop_table("missing_blobs")
     with op.batch_alter_table("mirrors", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_mirrors_tenant_id"))

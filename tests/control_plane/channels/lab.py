@@ -28,6 +28,7 @@ from control_plane.audit.model import Act
 from control_plane.audit.service import AuditTrail
 from control_plane.channels.assembly import Channels, build_channels
 from control_plane.channels.model import ChannelLimits
+from control_plane.channels.exporting import build_router as export_router
 from control_plane.channels.routes import build_router
 from control_plane.database import Database
 from control_plane.fleet.service import Places
@@ -148,7 +149,7 @@ class ChannelPlane(Plane):
         )
         await self._lifecycle.enter(listener)
         self.channels.service.address = lambda: listener.address
-        self._lifecycle.spawn("channels", self.channels.calls.run())
+        self._lifecycle.spawn("channels", self.channels.run())
         app = FastAPI()
         app.state.authenticator = self.names
         install_error_handlers(app)
@@ -158,6 +159,7 @@ class ChannelPlane(Plane):
             self.refusals.append(failure)
 
         app.include_router(build_router(self.channels.service, self.clock, None, refused))
+        app.include_router(export_router(self.channels.service))
         self.api = await self._lifecycle.enter(_serving(app, "127.0.0.1:0"))
         await self._lifecycle.enter(self.channels)
 
@@ -232,6 +234,11 @@ class Client:
         url = f"http://{self.plane.api}/api/v1/instances/{instance}/logs"
         params = {key: str(value).lower() if isinstance(value, bool) else value for key, value in query.items()}
         return self.http.get(url, params=params, headers={**self.headers, "Accept": accept})
+
+    def export(self, instance: str = INSTANCE, **query: Any) -> Any:
+        url = f"http://{self.plane.api}/api/v1/instances/{instance}/export"
+        params = {key: str(value).lower() for key, value in query.items()}
+        return self.http.get(url, params=params, headers=self.headers)
 
     def socket(self, what: str = "exec", instance: str = INSTANCE, **more: Any) -> Any:
         url = f"ws://{self.plane.api}/api/v1/instances/{instance}/{what}"
