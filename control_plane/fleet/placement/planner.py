@@ -5,23 +5,20 @@ same answer, in whatever order the hosts come; nothing is placed on a host that 
 what fits where it is stays there; and what is newly placed never makes a domain exceed the poorest one by more than its
 `max_skew`. What is there already is not moved to mend a skew: moving costs more than it gives.
 
-Hosts are grouped by their domains and kept in one heap a group, so 1,000 placements among 10,000 hosts look at few.
+`spreading` finds the best host without looking at all of them for each placement.
 """
 
 from __future__ import annotations
 
 import heapq
-import operator
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
 
 from control_plane.fleet.placement.fitting import closed, domain_of, lacking, misfit
-from control_plane.fleet.placement.model import Explanation, Offer, Plan, Resources, Rules, Standing
+from control_plane.fleet.placement.model import NOTHING, Explanation, Offer, Plan, Resources, Rules, Standing
+from control_plane.fleet.placement.spreading import Load, Spreads, Tree
 
 MOST_EXPLAINED = 100
-_Domains = tuple[str, ...]
-_Load = tuple[int, float, int, str]
 
 
 def plan(
@@ -94,23 +91,45 @@ def _surplus(
     """
     count = rules.count or 0
     gone: list[int] = [slot for slot in sorted(held, reverse=True) if slot not in stay][: max(0, len(held) - count)]
-    left = dict(stay)
-    fullness = [Counter(_domain(known, host, spread.by) for host in left.values()) for spread in rules.spread]
-    while len(held) - len(gone) > count and left:
-        domains = {slot: [_domain(known, host, spread.by) for spread in rules.spread] for slot, host in left.items()}
-        slot = max(
-            left,
-            key=lambda one: (
-                one in weak,
-                [counts[each] for counts, each in zip(fullness, domains[one], strict=True)],
-                one,
-            ),
-        )
-        for counts, domain in zip(fullness, domains[slot], strict=True):
-            counts[domain] -= 1
-        gone.append(slot)
-        del left[slot]
-    return frozenset(gone)
+    missing = len(held) - count - len(gone)
+    return frozenset([*gone, *_fullest(rules, stay, known, weak, missing)]) if missing > 0 else frozenset(gone)
+
+
+def _fullest(
+    rules: Rules, stay: Mapping[int, str], known: Mapping[str, Offer], weak: Collection[int], wanted: int
+) -> list[int]:
+    """So many of those that stay. Slots of one kind and domain are alike but for their numbers: a heap holds the best
+    of each such group. Counts only fall while some are taken away, so who comes up is weighed anew and put back if it
+    fell.
+    """
+    groups: dict[tuple[bool, tuple[str, ...]], list[int]] = defaultdict(list)
+    for slot, host in sorted(stay.items()):
+        groups[slot in weak, tuple([_domain(known, host, spread.by) for spread in rules.spread])].append(slot)
+    counts: list[Counter[str]] = [Counter() for _ in rules.spread]
+    for (_, domains), slots in groups.items():
+        for of_spread, domain in zip(counts, domains, strict=True):
+            of_spread[domain] += len(slots)
+
+    def key(group: tuple[bool, tuple[str, ...]]) -> tuple[bool, list[int], int]:
+        fullness = [-of_spread[domain] for of_spread, domain in zip(counts, group[1], strict=True)]
+        return not group[0], fullness, -groups[group][-1]
+
+    heap = [(key(group), group) for group in groups]
+    heapq.heapify(heap)
+    found: list[int] = []
+    while heap and len(found) < wanted:
+        said, group = heap[0]
+        if said != key(group):
+            heapq.heapreplace(heap, (key(group), group))
+            continue
+        found.append(groups[group].pop())
+        for of_spread, domain in zip(counts, group[1], strict=True):
+            of_spread[domain] -= 1
+        if groups[group]:
+            heapq.heapreplace(heap, (key(group), group))
+        else:
+            heapq.heappop(heap)
+    return found
 
 
 def _domain(known: Mapping[str, Offer], host: str, by: str) -> str:
@@ -129,14 +148,6 @@ def _free_numbers(taken: Mapping[int, str], count: int) -> list[int]:
     return found
 
 
-@dataclass
-class _Group:
-    """Hosts of the same domains, the best at the top of the heap."""
-
-    domains: _Domains
-    heap: list[_Load] = field(default_factory=list)
-
-
 class _Board:
     """What is free while one plan is made."""
 
@@ -144,74 +155,53 @@ class _Board:
         self._rules, self._ask, self._known, self._name = rules, ask, known, name
         self._taken: Counter[str] = Counter()  # new instances by host
         self._here: Counter[str] = Counter()  # instances of this wish by host
-        self._counts: list[Counter[str]] = [Counter() for _ in rules.spread]
-        self._domains: list[set[str]] = [set() for _ in rules.spread]
-        self._groups: dict[_Domains, _Group] = {}
-        for offer in known.values():
-            if not misfit(offer, rules):
-                self._enter(offer)
-        for group in self._groups.values():
-            heapq.heapify(group.heap)
-
-    def _enter(self, offer: Offer) -> None:
-        domains = tuple(domain_of(offer, spread.by) for spread in self._rules.spread)
-        # A domain counts while one of its hosts could ever take something: else a dead data centre would let none grow.
-        if offer.standing is Standing.OPEN and offer.absent_since is None:
-            for known, domain in zip(self._domains, domains, strict=True):
-                known.add(domain)
-        if not closed(offer, self._rules, self._name):
-            self._groups.setdefault(domains, _Group(domains)).heap.append(self._weighed(offer))
+        self._spreads = Spreads(rules.spread)
+        self._tree: Tree | None = None
 
     def count(self, offer: Offer) -> None:
-        """One of this wish is on that host."""
+        """One of this wish is on that host. Before the first `next_host`."""
         self._here[offer.host_id] += 1
-        for counts, spread in zip(self._counts, self._rules.spread, strict=True):
-            counts[domain_of(offer, spread.by)] += 1
+        self._spreads.count(self._domains(offer))
 
     def next_host(self) -> Offer | None:
         """The best host for one more, which then counts as taken. None: there is none."""
-        # What each spread lets a domain have before it gets one more.
-        ceilings = [
-            spread.max_skew - 1 + min((counts[each] for each in known), default=0)
-            for counts, known, spread in zip(self._counts, self._domains, self._rules.spread, strict=True)
-        ]
-        best: tuple[tuple[int, ...], _Load, _Group] | None = None
-        for group in self._groups.values():
-            fullness = tuple([counts[each] for counts, each in zip(self._counts, group.domains, strict=True)])
-            above = any(map(operator.gt, fullness, ceilings))
-            if above or (best is not None and fullness > best[0]):
-                continue
-            top = self._top(group)
-            if top is not None and (best is None or (fullness, top) < best[:2]):
-                best = fullness, top, group
-        if best is None:
+        # Most looks place nothing, and need no order of hosts.
+        tree = self._tree = self._tree or self._grown()
+        host_id = tree.best()
+        if host_id is None:
             return None
-        offer = self._known[best[1][3]]
-        self._taken[offer.host_id] += 1
-        self.count(offer)
+        offer = self._known[host_id]
+        self._taken[host_id] += 1
+        self._here[host_id] += 1
+        tree.placed(self._domains(offer), self._weighed(offer))
         return offer
 
-    def _top(self, group: _Group) -> _Load | None:
-        """The best host of the group that has room. Who has none now has none later in this plan, and what a host is
-        weighed by only grows, so an entry that is out of date is put back where it belongs when it comes up.
-        """
-        heap = group.heap
-        while heap:
-            offer = self._known[heap[0][3]]
-            fresh = self._weighed(offer)
-            if self._full(offer):
-                heapq.heappop(heap)
-            elif fresh != heap[0]:
-                heapq.heapreplace(heap, fresh)
-            else:
-                return fresh
-        return None
+    def _grown(self) -> Tree:
+        tree = Tree(self._spreads, len(self._rules.spread), lambda host_id: self._full(self._known[host_id]))
+        for offer in self._known.values():
+            if misfit(offer, self._rules):
+                continue
+            domains = self._domains(offer)
+            # A domain counts while one of its hosts could ever take something: else a dead data centre would let none
+            # grow.
+            if offer.standing is Standing.OPEN and offer.absent_since is None:
+                for known, domain in zip(self._spreads.known, domains, strict=True):
+                    known.add(domain)
+            if not closed(offer, self._rules, self._name):
+                tree.add(domains, self._weighed(offer))
+        self._spreads.begin()
+        tree.begin()
+        return tree
 
-    def _weighed(self, offer: Offer) -> _Load:
+    def _domains(self, offer: Offer) -> tuple[str, ...]:
+        return tuple([domain_of(offer, spread.by) for spread in self._rules.spread])
+
+    def _weighed(self, offer: Offer) -> Load:
         return self._here[offer.host_id], _load(offer, self._sum(offer)), offer.instances, offer.host_id
 
     def _sum(self, offer: Offer) -> Resources:
-        return self._ask.times(self._taken[offer.host_id])
+        taken = self._taken[offer.host_id]
+        return self._ask.times(taken) if taken else NOTHING
 
     def _full(self, offer: Offer) -> bool:
         return self._here[offer.host_id] >= self._rules.per_host or bool(lacking(offer, self._ask, self._sum(offer)))

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.digest import Digest
+from control_plane.deployments.converging import _course
 from control_plane.deployments.course import next_course
 from control_plane.deployments.model import Deployment, OnFailure, Pace, Revision, Rollout, RolloutState, Slot
 from control_plane.deployments.picture import Course, Picture
@@ -332,3 +333,9 @@ def test_what_runs_the_same_already_is_told_nothing() -> None:
     world.begin("one")
     world.settle()
     assert (world.told, world.rollout.state, world.rollout.base) == ([], RolloutState.FINISHED, 2)
+
+
+async def test_a_large_fleet_is_planned_beside_the_event_loop_and_alike() -> None:
+    world = World(random.Random(1), 600, Pace())
+    picture = Picture(world.deployment, {}, {}, world.offers, {}, START, START, world.revisions)
+    assert await _course(picture) == next_course(picture)

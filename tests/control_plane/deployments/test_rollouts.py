@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import select
@@ -49,7 +50,7 @@ def rollouts(
     return RolloutService(database, reading, shelf, converging, trail)
 
 
-async def made(service: DeploymentService, fleet: Fleet, count: int = 3, **more: object) -> str:
+async def made(service: DeploymentService, fleet: Fleet, count: int = 3, **more: Any) -> str:
     found = await service.create(OPERATOR, deployment(rules=Rules(count), **more))
     await fleet.settle()
     return found

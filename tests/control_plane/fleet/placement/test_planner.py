@@ -251,3 +251,57 @@ def test_capacity_is_what_is_left_of_a_host_as_often_as_it_may_be_promised() -> 
     assert capacity_of(facts, [narrow, wide]) == Capacity(13_000, 15 * MEMORY, None)
     assert capacity_of({"cpus": 0}, []) == Capacity()
     assert capacity_of({"cpus": 2}, [CapacityPolicy(reserve_cpus=4)]) == Capacity(0)
+
+
+def looked_at_one_by_one(rules: Rules, ask: Resources, offers: list[Offer]) -> list[str]:
+    """Where the planner would place, by looking at every host each time."""
+    fitting = [one for one in offers if not misfit(one, rules)]
+    takers = [one for one in fitting if not closed(one, rules, "web")]
+    chosen: Counter[str] = Counter()
+    counts = [Counter[str]() for _ in rules.spread]
+    known = [
+        {domain_of(one, spread.by) for one in fitting if one.standing is Standing.OPEN and one.absent_since is None}
+        for spread in rules.spread
+    ]
+
+    def fullness(one: Offer) -> list[int]:
+        return [of[domain_of(one, spread.by)] for of, spread in zip(counts, rules.spread, strict=True)]
+
+    def load(one: Offer) -> float:
+        total = one.capacity.memory_bytes
+        return (one.used.memory_bytes + chosen[one.host_id] * ask.memory_bytes) / total if total else 0.0
+
+    def allowed(one: Offer) -> bool:
+        room = chosen[one.host_id] < rules.per_host and not lacking(one, ask, ask.times(chosen[one.host_id]))
+        spreads = zip(fullness(one), counts, known, rules.spread, strict=True)
+        return room and all(
+            own < min((of[each] for each in there), default=0) + spread.max_skew for own, of, there, spread in spreads
+        )
+
+    placed: list[str] = []
+    for _ in range(rules.count or 0):
+        possible = [one for one in takers if allowed(one)]
+        if not possible:
+            break
+        best = min(
+            possible, key=lambda one: (fullness(one), chosen[one.host_id], load(one), one.instances, one.host_id)
+        )
+        chosen[best.host_id] += 1
+        for of, spread in zip(counts, rules.spread, strict=True):
+            of[domain_of(best, spread.by)] += 1
+        placed.append(best.host_id)
+    return placed
+
+
+@settings(max_examples=200, deadline=None)
+@given(fleets(), wishes(), st.integers(0, 4))
+def test_the_tree_finds_what_looking_at_every_host_finds(offers: list[Offer], rules: Rules, gibibytes: int) -> None:
+    made = plan(rules, asked(gibibytes), {}, offers, "web")
+    assert [made.place[slot] for slot in sorted(made.place)] == looked_at_one_by_one(rules, asked(gibibytes), offers)
+
+
+def test_what_is_weak_goes_first_where_there_are_too_many() -> None:
+    offers = [offer(number) for number in range(4)]
+    held = {number: f"h{number:03}" for number in range(4)}
+    assert plan(Rules(3), asked(0), held, offers).surplus == (3,)
+    assert plan(Rules(2), asked(0), held, offers, weak={1}).surplus == (1, 3)
