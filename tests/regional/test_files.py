@@ -379,7 +379,8 @@ async def test_no_target_breaks_the_server(server: Server) -> None:
     """Pieces that matter to paths and queries, put together at random."""
     pieces = [
         "/", "//", "..", ".", "%2e", "%2f", "%00", "%0a", "%", "%zz", "%ff", "\\", "static", "repos", "kernels",
-        "api/v1/files", "?", "&", "=", "path", "after", "limit", "depth", "0", "99999999999", ";", "#", "+", "a" * 300, "\x7f", "\xe9",
+        "api/v1/files",
+        "?", "&", "=", "path", "after", "limit", "depth", "0", "99999999999", ";", "#", "+", "a" * 300, "\x7f", "\xe9",
     ]  # fmt: skip
     chance = random.Random(47)
     for _ in range(300):
