@@ -25,6 +25,16 @@ _COLUMNS = {
     "seen_at": "SEEN",
     "id": "ID",
 }
+_DISKS = {"name": "DISK", "size_bytes": "SIZE", "transport": "BY", "model": "MODEL", "serial": "SERIAL"}
+_NICS = {
+    "name": "NIC",
+    "mac": "MAC",
+    "speed_mbits": "MBIT/S",
+    "switch": "SWITCH",
+    "switch_port": "PORT",
+    "vlan": "VLAN",
+}
+_EVENTS = {"at": "AT", "stage": "STAGE", "detail": "WHAT HAPPENED"}
 
 
 def machine_id(client: Client, name: str) -> str:
@@ -65,22 +75,9 @@ def show(context: typer.Context, name: Machine) -> None:
         return
     session.output.remark(_described(found))
     made_of = found["inventory"] or {"disks": [], "nics": []}
-    session.output.rows(
-        made_of["disks"],
-        {"name": "DISK", "size_bytes": "SIZE", "transport": "BY", "model": "MODEL", "serial": "SERIAL"},
-    )
-    session.output.rows(
-        made_of["nics"],
-        {
-            "name": "NIC",
-            "mac": "MAC",
-            "speed_mbits": "MBIT/S",
-            "switch": "SWITCH",
-            "switch_port": "PORT",
-            "vlan": "VLAN",
-        },
-    )
-    session.output.rows(events, {"at": "AT", "stage": "STAGE", "detail": "WHAT HAPPENED"})
+    for rows, columns in ((made_of["disks"], _DISKS), (made_of["nics"], _NICS), (events, _EVENTS)):
+        if rows:
+            session.output.rows(rows, columns)
 
 
 @machine.command("events")

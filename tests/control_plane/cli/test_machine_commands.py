@@ -24,7 +24,8 @@ def test_a_machine_is_written_down_given_a_profile_and_told_to_install(
     assert admin("idc", "create", "rack-1").code == 0
     mac = ("--mac", "52:54:00:00:00:01")
     assert admin("machine", "create", "rack-1", *mac, "--name", "web", "--serial", "S1").code == 0
-    assert "rack-1/web: ready; of the platform; serial S1" in admin("machine", "show", "rack-1/web").text
+    shown = admin("machine", "show", "rack-1/web", "--json").json
+    assert (shown["state"], shown["serial"], shown["events"]) == ("ready", "S1", [])
     assert viewer("machine", "show", "rack-1/web").code == 5
     assert admin("machine", "set", "rack-1/web", "--tag", "gpu", "--arguments", "console=ttyS0").code == 0
     assert admin("machine", "set", "rack-1/web", "--firmware", "bios").code == 0
