@@ -12,10 +12,11 @@ import pytest
 
 from agent.commands_model import Command, Verb
 from agent.cut_off import CutOff
-from agent.deeds import Deeds, NotAssigned, NothingRuns
+from agent.deeds import Deeds, NotAssigned, NothingRuns, OnTheMove
 from agent.model import DesiredState, Phase
+from agent.runtimes import SnapshotUnknown
 from common.digest import Digest
-from proto.agent.v1 import agent_pb2
+from proto.agent.v1 import agent_pb2, moves_pb2
 from tests.agent.lab import Agent, FakeSource, Lab, message_of
 from tests.agent.samples import INSTANCE, assignment, noise, sample
 from tests.agent.test_reconciler import eventually
@@ -44,8 +45,8 @@ def deeds_of(agent: Agent) -> Deeds:
     )
 
 
-async def do(agent: Agent, verb: Verb, instance_id: str = INSTANCE) -> Any:
-    return json.loads(await deeds_of(agent).carry_out(Command("c", verb, instance_id, 0, 60)))
+async def do(agent: Agent, verb: Verb, instance_id: str = INSTANCE, argument: str = "") -> Any:
+    return json.loads(await deeds_of(agent).carry_out(Command("c", verb, instance_id, 0, 60, argument=argument)))
 
 
 async def running(agent: Agent) -> None:
@@ -148,3 +149,34 @@ async def test_an_exclusive_instance_stops_while_its_host_is_cut_off_and_starts_
         await eventually(lambda: not lab.engine.running(INSTANCE))
         alone[0] = CutOff(0.0)
         await eventually(lambda: len(lab.engine.running(INSTANCE)) == 1)
+
+
+async def test_snapshots_are_taken_listed_restored_and_deleted(lab: Lab) -> None:
+    async with lab.open() as agent:
+        with pytest.raises(NotAssigned):
+            await do(agent, Verb.LIST_SNAPSHOTS)
+        await running(agent)
+        (container,) = lab.engine.running(INSTANCE)
+        files = lab.engine.files.setdefault(container.runtime_id, {})
+        files["/mark"] = b"early"
+        for _ in range(2):
+            assert await do(agent, Verb.SNAPSHOT, argument="first") == {"name": "first"}
+        files["/mark"] = b"late"
+        assert [one["name"] for one in (await do(agent, Verb.LIST_SNAPSHOTS))["snapshots"]] == ["first"]
+        await do(agent, Verb.RESTORE_SNAPSHOT, argument="first")
+        assert lab.engine.files[container.runtime_id]["/mark"] == b"early"
+        with pytest.raises(SnapshotUnknown):
+            await do(agent, Verb.RESTORE_SNAPSHOT, argument="second")
+        await do(agent, Verb.DELETE_SNAPSHOT, argument="first")
+        assert await do(agent, Verb.LIST_SNAPSHOTS) == {"snapshots": []}
+
+
+async def test_what_moves_is_left_alone(lab: Lab) -> None:
+    async with lab.open() as agent:
+        await running(agent)
+        message = message_of(assignment(SAMPLE.image, DesiredState.STOPPED, generation=2))
+        message.hand_over.CopyFrom(moves_pb2.HandOver(move_id="m", target_host_id="host-2"))
+        await agent.book.replace(agent_pb2.AssignmentSet(results_in=9, assignments=[message]))
+        for verb in (Verb.SNAPSHOT, Verb.RESTORE_SNAPSHOT, Verb.DELETE_SNAPSHOT):
+            with pytest.raises(OnTheMove):
+                await do(agent, verb, argument="first")

@@ -158,8 +158,7 @@ async def test_a_stopped_instance_stays_stopped_and_a_wish_on_the_way_is_heeded(
     assert (await stage_of(service, made), fleet.running[E1]) == (Stage.DONE, {made})
 
 
-@pytest.mark.parametrize("rounds", [1, 3, 5])
-@pytest.mark.parametrize("force", [False, True])
+@pytest.mark.parametrize(("rounds", "force"), [(1, False), (3, False), (5, False), (3, True)])
 async def test_an_instance_that_is_removed_on_the_way_is_gone_from_both_hosts(
     service: MoveService, instances: InstanceService, fleet: Fleet, rounds: int, force: bool
 ) -> None:
