@@ -151,7 +151,7 @@ _MAIN = {ROCKY[1]: "ks.cfg", DEBIAN[1]: "preseed.cfg", UBUNTU[1]: "user-data"}
 def _shape(text: str, name: str) -> Any:
     """What a document says to do, without the values: first words of lines, or the keys of YAML."""
     if name == "user-data":
-        return _keys(yaml.safe_load(text))
+        return _keys(yaml.load(text, Loader=yaml.CSafeLoader))
     if name == "preseed.cfg":
         return [line.split(" ")[:3] for line in text.split("\n")]
     lines = re.split(r"[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]", text)
@@ -178,16 +178,18 @@ def test_no_value_changes_what_a_document_does(place: str) -> None:
     """An accepted value leaves the same directives as a harmless one of the same kind."""
     for system, name in _MAIN.items():
         base = installation(system, users=(), kernel_arguments=("quiet",), serial="SN")
+        harmless = None
         for value in _NASTY:
             try:
                 text = served(_PLACES[place](base, value), name)
             except (InstallationInvalid, NonceKnown):
                 continue
-            harmless = _harmless(place, base, value)
-            if harmless is not None:
-                assert _shape(text, name) == _shape(served(harmless, name), name), (place, value)
+            if value and place in _SAME_KIND:
+                harmless = harmless or _shape(served(_PLACES[place](base, _SAME_KIND[place]), name), name)
+                assert _shape(text, name) == harmless, (place, value)
 
 
+# A value that passes everywhere; optional fields are compared to it only where they are given.
 _SAME_KIND = {
     "serial": "SN2",
     "root_ssh_keys.comment": "comment",
@@ -205,14 +207,6 @@ _SAME_KIND = {
     "repository.name": "x",
     "repository.suite": "x",
 }
-
-
-def _harmless(place: str, base: Installation, value: str) -> Installation | None:
-    """The same with a value of the same kind, if there is one; optional fields are compared to being empty."""
-    if value == "":
-        return None
-    other = _SAME_KIND.get(place)
-    return None if other is None else _PLACES[place](base, other)
 
 
 @pytest.mark.parametrize(
@@ -260,7 +254,7 @@ _DATA = st.recursive(
 
 
 @given(_DATA)
-@settings(deadline=None)
+@settings(deadline=None, max_examples=60)
 def test_yaml_and_json_read_back_as_themselves(data: Any) -> None:
     if "\ud800" in repr(data) or _has_surrogate(data):
         return
@@ -274,7 +268,7 @@ def _has_surrogate(data: Any) -> bool:
 
 
 @given(st.text(max_size=60), st.sampled_from(list(_PLACES)))
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 def test_any_text_anywhere_is_refused_or_harmless(text: str, place: str) -> None:
     for system, name in _MAIN.items():
         base = installation(system, users=(), kernel_arguments=("quiet",))
@@ -284,7 +278,7 @@ def test_any_text_anywhere_is_refused_or_harmless(text: str, place: str) -> None
             continue
         if text.strip() and not text.isascii() and not words.is_text(text):
             assert text not in made
-        yaml.safe_load(made) if name == "user-data" else _shape(made, name)
+        yaml.load(made, Loader=yaml.CSafeLoader) if name == "user-data" else _shape(made, name)
 
 
 def test_a_value_that_knows_the_nonce_is_refused() -> None:

@@ -42,7 +42,8 @@ def parsed(it: Installation) -> object:
 
 @pytest.mark.parametrize("system", [*ROCKY, CENTOS[0]], ids=lambda system: f"{system.family}-{system.version}")
 def test_every_layout_and_network_is_understood_without_a_warning(system: System) -> None:
-    for it in every([system]):
+    # Releases before 9 take every other one: each parser is made anew, which is what takes long.
+    for it in list(every([system]))[:: 1 if system.version == "9" else 2]:
         handler = parsed(it)
         assert handler.bootloader.appendLine == "console=ttyS0,115200"
         assert [user.name for user in handler.user.userList] == ["ops", "robot", "viewer"]
