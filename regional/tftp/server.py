@@ -15,6 +15,7 @@ import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import structlog
@@ -26,8 +27,8 @@ from regional.tftp.events import TftpSeen, Watch, nobody_watches
 from regional.tftp.metrics import TftpMetrics
 from regional.tftp.opening import Opener
 from regional.tftp.packet import ErrorCode, PacketMalformed, Refusal, Request, decode
-from regional.tftp.session import Address, Session, answer, refuse_stranger
-from regional.tftp.sockets import bound, make_room, pair, widen
+from regional.tftp.session import Address, Session
+from regional.tftp.sockets import answer, bound, make_room, pair, refuse_stranger, widen
 from regional.tftp.sources import Library
 from regional.tftp.terms import ServerLimits
 from regional.tftp.transfer import Transfer
@@ -38,8 +39,6 @@ _TICK_SECONDS = 0.05
 _OPENERS = 16
 _BATCH = 256
 _RECEIVE_BYTES = 1024
-# An ERROR's text may be cut; Python has a pool for what is under 512 bytes.
-_ANSWER_BYTES = 256
 _TURN_SECONDS = 0.002
 
 
@@ -64,8 +63,8 @@ class TftpServer:
         self._library = Library()
         self._opener = Opener(files, self._library, limits.terms)
         self._poll = select.epoll()
-        self._by_descriptor: dict[int, Session] = {}
-        self._strangers: dict[int, socket.socket] = {}
+        # What to do when there is something to read.
+        self._handlers: dict[int, Callable[[float], None]] = {}
         self._sessions: dict[Address, Session] = {}
         self._opening: dict[Address, Request] = {}
         self._per_client: Counter[str] = Counter()
@@ -97,6 +96,7 @@ class TftpServer:
                 action="stop what listens there, choose another --tftp-port, or give the right to ports under 1024",
             ) from error
         widen(self._listener)
+        self._handlers[self._listener.fileno()] = self._listen_once
         self._poll.register(self._listener.fileno(), select.EPOLLIN)
         asyncio.get_running_loop().add_reader(self._poll.fileno(), self._readable)
 
@@ -118,33 +118,26 @@ class TftpServer:
 
     def _readable(self) -> None:
         now = began = self._clock.monotonic()
-        # Clients answer while others are served: looking again is cheaper than another turn of the loop.
-        while (ready := self._poll.poll(0, _BATCH)) and now - began < _TURN_SECONDS:
+        # Clients answer while others are served: looking again is cheaper than another turn of the loop. What the epoll
+        # has told must be served: it tells of a packet once.
+        while now - began < _TURN_SECONDS and (ready := self._poll.poll(0, _BATCH)):
             self._serve(ready, now)
             now = self._clock.monotonic()
 
     def _serve(self, ready: list[tuple[int, int]], now: float) -> None:
-        sessions = self._by_descriptor
+        handlers = self._handlers
         for descriptor, _ in ready:
-            session = sessions.get(descriptor)
             try:
-                if session is not None:
-                    session.packet(session.receive(_ANSWER_BYTES), now)
-                else:
-                    self._unusual(descriptor, now)
-            except OSError:  # nothing there after all
+                handlers[descriptor](now)
+            except (OSError, KeyError):  # nothing there any more, or its transfer has just ended
                 continue
             except Exception:  # one client's defect must not become everybody's
                 log.exception("tftp packet broke")
 
-    def _unusual(self, descriptor: int, now: float) -> None:
-        strangers = self._strangers.get(descriptor)
-        if strangers is not None:
-            packet, sender = strangers.recvfrom(_RECEIVE_BYTES)
-            self._metrics.errors.labels("foreign").inc()
-            refuse_stranger(strangers, packet, sender)
-        elif descriptor == self._socket.fileno():
-            self._listen_once(now)
+    def _stranger(self, strangers: socket.socket, _: float) -> None:
+        packet, sender = strangers.recvfrom(_RECEIVE_BYTES)
+        self._metrics.errors.labels("foreign").inc()
+        refuse_stranger(strangers, packet, sender)
 
     def _listen_once(self, now: float) -> None:
         for _ in range(_BATCH):
@@ -176,7 +169,7 @@ class TftpServer:
             return
         session = self._sessions.get(client)
         if client in self._opening or (
-            session is not None and session.request == request and session.transfer.heard_lately(now)
+            session is not None and session.request == request and session.heard_lately(now)
         ):
             return  # a copy of a request that is being served: timers resend what was lost
         if session is not None:
@@ -236,10 +229,11 @@ class TftpServer:
         del self._opening[client]
         self._sessions[client] = session
         if strangers is not None:
-            self._by_descriptor[endpoint.fileno()] = session
-            self._strangers[strangers.fileno()] = strangers
-            for each in (endpoint, strangers):
-                self._poll.register(each.fileno(), select.EPOLLIN)
+            self._handlers[endpoint.fileno()] = session.readable
+            self._handlers[strangers.fileno()] = partial(self._stranger, strangers)
+            # Told once of what comes, the kernel need not look again at each socket after each packet.
+            self._poll.register(endpoint.fileno(), select.EPOLLIN | select.EPOLLET)
+            self._poll.register(strangers.fileno(), select.EPOLLIN)
         self._watch(TftpSeen(client[0], request.name, "began", options=transfer.terms.answered))
         session.pump(now)
         return True
@@ -255,10 +249,9 @@ class TftpServer:
             del self._sessions[session.client]
         self._forget(session.client)
         if session.strangers is not None:
-            self._by_descriptor.pop(session.endpoint.fileno(), None)
-            self._strangers.pop(session.strangers.fileno(), None)
-            session.endpoint.close()  # which takes it out of the epoll
-            session.strangers.close()
+            for each in (session.endpoint, session.strangers):
+                self._handlers.pop(each.fileno(), None)
+                each.close()  # which takes it out of the epoll
         self._watch(
             TftpSeen(
                 session.client[0], session.request.name, outcome, session.acknowledged_bytes, session.transfer.resent,

@@ -6,24 +6,16 @@ answered; no call waits.
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import structlog
 
 from common.errors import Failure
-from regional.tftp.packet import (
-    Ack,
-    Data,
-    ErrorCode,
-    OptionAck,
-    PacketMalformed,
-    Refusal,
-    Request,
-    decode,
-    encode,
-)
+from regional.tftp.packet import ACK, ERROR, HEADER_BYTES, ErrorCode, OptionAck, Refusal, Request, encode
 from regional.tftp.sheets import Sheet
 from regional.tftp.sources import Source
 from regional.tftp.transfer import Due, Transfer
@@ -31,7 +23,7 @@ from regional.tftp.transfer import Due, Transfer
 log = structlog.get_logger()
 
 Address = tuple[Any, ...]
-_ACK = b"\0\4"
+_ACK, _ERROR = ACK.to_bytes(2, "big"), ERROR.to_bytes(2, "big")
 _UDP, _UDP_SEGMENT = 17, 103
 # The kernel takes 64 datagrams of at most one IP packet in all with one call (linux/udp.h, UDP_MAX_SEGMENTS).
 _MOST_SEGMENTS = 64
@@ -44,16 +36,22 @@ class Session:
     """
 
     __slots__ = (
+        "_awaited",
+        "_awaited_by_place",
         "_began",
+        "_descriptor",
         "_ended",
+        "_heard",
+        "_packets",
+        "_place",
         "_segments",
+        "_settled",
         "_sheet",
         "_transmit",
         "_waiting",
         "client",
         "endpoint",
         "over",
-        "receive",
         "request",
         "source",
         "strangers",
@@ -74,7 +72,7 @@ class Session:
         self.endpoint, self.strangers = endpoint, strangers
         self.client, self.request, self.source, self.transfer = client, request, source, transfer
         self.over = False
-        self.receive = endpoint.recv
+        self._descriptor = endpoint.fileno()
         self._transmit: Callable[[bytes | memoryview], object]
         self._transmit = endpoint.send if strangers is not None else self._send_from_listener
         self._began = began
@@ -82,23 +80,51 @@ class Session:
         self._sheet: Sheet | None = None
         self._waiting = False
         self._segments = True
+        # Lock-step is a run over the packets of a sheet: what is awaited, where the next packet is, when the last one
+        # left, and how much of that the transfer knows. `_awaited` None: no run.
+        self._awaited: bytes | None = None
+        self._packets: tuple[memoryview, ...] = ()
+        self._awaited_by_place: tuple[bytes | None, ...] = ()
+        self._place = self._settled = 0
+        self._heard = began
+
+    def readable(self, now: float) -> None:
+        """Something came to the endpoint. Raises `OSError` if nothing did, or nothing more."""
+        # `read` and `write` take 0.1 of the 1.1 microseconds of `recv` and `send`; no more of a packet matters.
+        packet = os.read(self._descriptor, HEADER_BYTES)
+        if packet == self._awaited:
+            # As in `packet`: this is what 2,000 clients have each block pass.
+            place = self._place
+            os.write(self._descriptor, self._packets[place])
+            self._awaited = self._awaited_by_place[place]
+            self._place = place + 1
+            self._heard = now
+            return
+        # The epoll tells but once of packets that came together.
+        while not self.over:
+            self.packet(packet, now)
+            packet = os.read(self._descriptor, HEADER_BYTES)
 
     def packet(self, packet: bytes, now: float) -> None:
         """From the client; others' are kept away before. Raises `OSError` if the answer cannot leave just now."""
-        if len(packet) < 4 or not packet.startswith(_ACK):
-            self._unusual(packet, now)
-            return
-        transfer, sheet, number = self.transfer, self._sheet, packet[2] << 8 | packet[3]
-        # The sheet on the table is the one that the last block sent is of.
-        if sheet is not None and transfer.sent < sheet.last and (block := transfer.step(number, now)):
-            place = (block - sheet.first) * sheet.stride
+        if packet[:HEADER_BYTES] == self._awaited:
+            place = self._place
             # A full socket or a way that is gone raises OSError, which the caller ignores: the timer goes on.
-            self._transmit(sheet.packets[place : place + sheet.stride])
-        elif transfer.acknowledged(number, now):
-            if transfer.done:
+            self._transmit(self._packets[place])
+            self._awaited = self._awaited_by_place[place]
+            self._place = place + 1
+            self._heard = now
+            return
+        self._settle()
+        self._awaited = None
+        if len(packet) < HEADER_BYTES or not packet.startswith(_ACK):
+            self._unusual(packet, now)
+        elif self.transfer.acknowledged(packet[2] << 8 | packet[3], now):
+            if self.transfer.done:
                 self.end("completed", now)
             else:
                 self.pump(now)
+        self._run()
 
     def pump(self, now: float) -> None:
         """Send what may be sent."""
@@ -124,13 +150,30 @@ class Session:
             if sent < sheet.last or sheet.final:
                 return
 
+    def heard_lately(self, now: float) -> bool:
+        """Whether the client made progress, or began, within its own timeout."""
+        self._settle()
+        return self.transfer.heard_lately(now)
+
     def tick(self, now: float) -> None:
         """For timers, some 20 times a second."""
+        self._settle()
         if self._waiting:
             self.transfer.postpone(now)
+        elif now >= self.transfer.deadline and self.strangers is not None:
+            # An answer may lie here that a copy of the one before it has hidden.
+            with suppress(OSError):
+                self.readable(now)
+            self._settle()
+        if not self.over:
+            self._timer(now)
+
+    def _timer(self, now: float) -> None:
         match self.transfer.timer(now):
             case Due.SEND_AGAIN:
+                self._awaited = None
                 self.pump(now)
+                self._run()
             case Due.GIVE_UP:
                 self.tell(ErrorCode.UNDEFINED, "no acknowledgement came for too long")
                 self.end("timed_out", now)
@@ -156,8 +199,10 @@ class Session:
     def end(self, outcome: str, now: float) -> None:
         if self.over:
             return
+        self._settle()
         self.over = True
-        self._sheet = None
+        self._awaited = self._sheet = None
+        self._descriptor = -1
         self.source.close()
         transfer = self.transfer
         log.info(
@@ -176,6 +221,20 @@ class Session:
     def acknowledged_bytes(self) -> int:
         reached = max(0, self.transfer.base) * self.transfer.terms.block_bytes
         return reached if self.source.size is None else min(reached, self.source.size)
+
+    def _run(self) -> None:
+        """Begin a run if the transfer and the sheet are fit for one."""
+        transfer, sheet = self.transfer, self._sheet
+        if sheet is not None and sheet.first <= transfer.sent < sheet.last and transfer.steady:
+            self._packets, self._awaited_by_place = sheet.steps
+            self._place = self._settled = transfer.sent - sheet.first + 1
+            self._awaited = self._awaited_by_place[self._place - 1]
+
+    def _settle(self) -> None:
+        """Tell the transfer how far the run went."""
+        if self._place != self._settled and self._sheet is not None:
+            self._settled = self._place
+            self.transfer.stepped(self._sheet.first + self._place - 1, self._heard)
 
     def _turn_to(self, block: int, now: float) -> Sheet | None:
         try:
@@ -229,32 +288,11 @@ class Session:
         self.endpoint.sendto(packet, self.client)
 
     def _unusual(self, packet: bytes, now: float) -> None:
-        try:
-            meant = decode(packet)
-        except PacketMalformed:
-            return
-        if isinstance(meant, Refusal):
+        if packet.startswith(_ERROR):
             # EDK2 asks for the size first and refuses with 8 as soon as it has it: no failure.
             self.end("probed" if self.transfer.base < 1 else "aborted", now)
-        elif not isinstance(meant, Ack | Data | Request):
-            self.tell(ErrorCode.ILLEGAL, "this is a read")
-            self.end("aborted", now)
 
     def _fail(self, failure: Failure, now: float) -> None:
         self.tell(ErrorCode.UNDEFINED, failure.detail)
         log.warning("tftp transfer broke", file=self.request.name[:200], error=str(failure))
         self.end("failed", now)
-
-
-def refuse_stranger(endpoint: socket.socket, packet: bytes, sender: Address) -> None:
-    """ERROR 5, unless it was an ERROR."""
-    if packet[:2] != b"\0\5":
-        answer(endpoint, sender, ErrorCode.UNKNOWN_TRANSFER, "this transfer is not yours")
-
-
-def answer(endpoint: socket.socket, client: Address, error: ErrorCode, message: str) -> None:
-    """Best effort: who misses it asks again."""
-    try:
-        endpoint.sendto(encode(Refusal(error, message)), client)
-    except OSError:
-        return

@@ -7,13 +7,15 @@ call can send (UDP segmentation). Pure.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
-from regional.tftp.packet import DATA, HEADER_BYTES
+from regional.tftp.packet import ACK, DATA, HEADER_BYTES
 from regional.tftp.transfer import wire_number
 
 SHEET_BYTES = 64 * 1024 - 1024
 # Who asks for blocks of 8 bytes must not keep the loop for 2 ms with each sheet.
 _MOST_BLOCKS = 256
+_ACKNOWLEDGED = ACK.to_bytes(2, "big")
 _OPERATION = DATA.to_bytes(2, "big")
 
 
@@ -38,7 +40,7 @@ class Layout:
         return self.blocks * self.block_bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Sheet:
     """Packets of the blocks `first` to `last`, `stride` bytes apart; `final`: the last one ends the transfer."""
 
@@ -50,6 +52,16 @@ class Sheet:
 
     def stretch(self, first: int, last: int) -> memoryview:
         return self.packets[(first - self.first) * self.stride : (last + 1 - self.first) * self.stride]
+
+    @cached_property
+    def steps(self) -> tuple[tuple[memoryview, ...], tuple[bytes | None, ...]]:
+        """For lock-step: each packet, and the acknowledgement upon which the next of this sheet leaves; None after the
+        last. Made for the first who needs it, as the sheet is.
+        """
+        count = self.last - self.first + 1
+        packets = tuple(self.packets[place * self.stride : (place + 1) * self.stride] for place in range(count))
+        answers = [_ACKNOWLEDGED + packet[2:HEADER_BYTES] for packet in packets[:-1]]
+        return packets, (*answers, None)
 
 
 def lay_out(raw: bytes | bytearray | memoryview, index: int, layout: Layout, *, final: bool) -> Sheet:

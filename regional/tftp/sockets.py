@@ -1,4 +1,4 @@
-"""UDP sockets of the server, and room for thousands of them."""
+"""UDP sockets of the server, room for thousands of them, and ERRORs that need no transfer."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import socket
 from typing import Any
 
 import structlog
+
+from regional.tftp.packet import ErrorCode, Refusal, encode
 
 log = structlog.get_logger()
 
@@ -74,3 +76,17 @@ def pair(host: str, client: tuple[Any, ...]) -> tuple[socket.socket, socket.sock
         connected.close()
         raise
     return connected, strangers
+
+
+def refuse_stranger(endpoint: socket.socket, packet: bytes, sender: tuple[Any, ...]) -> None:
+    """ERROR 5, unless it was an ERROR."""
+    if packet[:2] != b"\0\5":
+        answer(endpoint, sender, ErrorCode.UNKNOWN_TRANSFER, "this transfer is not yours")
+
+
+def answer(endpoint: socket.socket, client: tuple[Any, ...], error: ErrorCode, message: str) -> None:
+    """Best effort: who misses it asks again."""
+    try:
+        endpoint.sendto(encode(Refusal(error, message)), client)
+    except OSError:
+        return

@@ -38,7 +38,6 @@ class Transfer:
     __slots__ = (
         "_ends",
         "_highest",
-        "_in_step",
         "_jitter",
         "_limits",
         "_measured",
@@ -71,7 +70,6 @@ class Transfer:
         self._ends = now + limits.longest_seconds
         self._round_trip: float | None = None
         self._measured = -1
-        self._in_step = -1  # the number that `step` takes
         self.deadline = now + self._timeout
 
     @property
@@ -102,9 +100,6 @@ class Transfer:
         if through > self._highest:
             self._highest = through
         self.deadline = min(now + self._timeout, self._ends)
-        usual = through == self.base + 1 == self._highest and through > 0 and self._window == 1
-        if usual and self._round_trip is not None and self._limits.rollover == 0 and through != self.last:
-            self._in_step = through & 0xFFFF
 
     def acknowledged(self, number: int, now: float) -> bool:
         """`number` of the wire. False: it is old, repeated or of nothing that was sent, and changes nothing."""
@@ -117,33 +112,33 @@ class Transfer:
             # Below: the client misses what follows. Above: after going back, it turns out to have more than thought.
             self._measured = -1
         self.base = self.sent = block
-        self._in_step = -1
         self._progressed = now
         self._timeout = self._usual
         self.deadline = min(now + self._timeout, self._ends)
         return True
 
-    def step(self, number: int, now: float) -> int:
-        """`acknowledged`, `wanted` and `was_sent` in one for the usual case of lock-step: the block that must leave
-        now, or 0 if this is another case and nothing changed. A fifth of the cost of the three.
+    @property
+    def steady(self) -> bool:
+        """Lock-step whose round trip is known, with one block on its way: all that can happen next is that it is
+        acknowledged and the next one leaves.
         """
-        if number != self._in_step:
-            return 0
-        self.base = self.sent
-        block = self.sent = self._highest = self.base + 1
+        return self._window == 1 and self._round_trip is not None and 0 < self.sent == self.base + 1 == self._highest
+
+    def stepped(self, through: int, now: float) -> None:
+        """A steady transfer went on, block by block: `through` left last, at `now`, and all before are acknowledged.
+        One call for many of `acknowledged` and `was_sent`.
+        """
+        self.base = through - 1
+        self.sent = self._highest = through
         self._progressed = now
         self._timeout = self._usual
-        deadline = now + self._usual
-        self.deadline = deadline if deadline < self._ends else self._ends
         self._measured = -1
-        self._in_step = block & 0xFFFF if block != self.last else -1
-        return block
+        self.deadline = min(now + self._timeout, self._ends)
 
     def timer(self, now: float) -> Due:
         """Ask after `deadline`. After SEND_AGAIN `wanted()` begins after the last acknowledged block."""
         if now < self.deadline:
             return Due.NOTHING
-        self._in_step = -1
         if now - self._progressed >= self._patience or now >= self._ends:
             return Due.GIVE_UP
         self.sent = self.base

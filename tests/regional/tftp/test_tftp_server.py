@@ -265,6 +265,24 @@ async def test_only_a_timer_sends_again(served: Served) -> None:
     await served.until(lambda: served.count("resent_blocks_total") >= 1)
 
 
+async def test_answers_that_come_together_are_all_looked_at(served: Served) -> None:
+    """The epoll tells once of packets that come at once; copies of old answers must hide none."""
+    client = served.client()
+    client.ask("loader.efi", blksize=1468)
+    assert isinstance(await client.hear(), OptionAck)
+    client.send(Ack(0))
+    content = b""
+    for block in range(1, len(LOADER) // 1468 + 2):
+        packet = await client.hear()
+        assert packet == Data(block, LOADER[(block - 1) * 1468 : block * 1468])
+        content += packet.payload
+        for answer in (Ack(block - 1), b"junk", Ack(block), Ack(block)):
+            client.send(answer)
+    assert content == LOADER
+    await served.until(lambda: served.count("transfers_total", outcome="completed") == 1)
+    assert served.count("resent_blocks_total") == 0
+
+
 async def test_a_window_with_losses_is_gone_on_with_where_it_broke(served: Served) -> None:
     assert await served.client().fetch("loader.efi", lose=47, blksize=1468, windowsize=32) == LOADER
     await served.until(lambda: served.count("transfers_total", outcome="completed") == 1)

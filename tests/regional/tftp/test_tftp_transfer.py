@@ -84,9 +84,10 @@ def run(
                 client.heard = now
                 if (block := client.take(number)) is not None:
                     wire.carry(now, "server", block)
-            elif (block := transfer.step(wire_number(number, limits.rollover), now)) > 0:
-                sent[block] += 1
-                wire.carry(now, "client", block)
+            elif transfer.steady and number == transfer.sent < blocks:
+                sent[number + 1] += 1
+                wire.carry(now, "client", number + 1)
+                transfer.stepped(number + 1, now)
             elif transfer.acknowledged(wire_number(number, limits.rollover), now):
                 send(transfer, wire, now, sent)
         elif client.heard + 1.0 <= transfer.deadline:
