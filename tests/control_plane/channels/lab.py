@@ -27,8 +27,8 @@ from common.lifecycle import Lifecycle
 from control_plane.audit.model import Act
 from control_plane.audit.service import AuditTrail
 from control_plane.channels.assembly import Channels, build_channels
-from control_plane.channels.model import ChannelLimits
 from control_plane.channels.exporting import build_router as export_router
+from control_plane.channels.model import ChannelLimits
 from control_plane.channels.routes import build_router
 from control_plane.database import Database
 from control_plane.fleet.service import Places
