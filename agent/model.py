@@ -265,7 +265,8 @@ LIVE_STATES = frozenset({ContainerState.RUNNING, ContainerState.RESTARTING, Cont
 class Container:
     """One container of ours, as the engine shows it. `runtime_id` is the engine's name for it; `stop_grace_seconds` was
     wished when it was made. adopted: somebody else made it, or one that it took settings over from. move: by which it
-    came from another host; empty: it was made here.
+    came from another host; empty: it was made here. unfinished: the engine is at it, or ended while it was: it must not
+    be started.
     """
 
     runtime_id: str
@@ -281,6 +282,7 @@ class Container:
     stop_grace_seconds: int = 10
     adopted: bool = False
     move: str = ""
+    unfinished: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -183,7 +183,7 @@ def _bring_back(assignment: Assignment, others: Sequence[Container]) -> Step | N
     live = [other for other in others if other.state in LIVE_STATES]
     if live[1:]:
         return StopContainer(live[1].runtime_id, assignment.container.stop_grace_seconds)
-    usable = [other for other in others if other.state is not ContainerState.DEAD]
+    usable = [other for other in others if other.state is not ContainerState.DEAD and not other.unfinished]
     if live:
         return _stand_still_or_not(assignment, live[0])
     if not usable:
@@ -196,6 +196,8 @@ def _succeed(
 ) -> Step | None:
     """The successor exists and its predecessors still do."""
     refused = observation.refused.get(assignment.instance_id) == assignment.spec_hash
+    if wished.unfinished:
+        return RemoveContainer(wished.runtime_id)
     if refused or wished.state in _FAILED_STATES or wished.restart_count > 0:
         if wished.state in LIVE_STATES:
             return StopContainer(wished.runtime_id, assignment.container.stop_grace_seconds)
@@ -210,7 +212,7 @@ def _succeed(
 
 def _keep(assignment: Assignment, observation: Observation, wished: Container) -> Step | None:
     """The one container of this instance, of the wished spec: make it run."""
-    if wished.state is ContainerState.DEAD:
+    if wished.state is ContainerState.DEAD or wished.unfinished:
         return RemoveContainer(wished.runtime_id)
     if wished.state not in LIVE_STATES:
         if observation.refused.get(assignment.instance_id) == assignment.spec_hash:

@@ -26,6 +26,7 @@ from agent.runtimes.lxd_moves import LxdMoves, kept_words
 from agent.runtimes.lxd_places import LxdPlaces
 from agent.runtimes.lxd_sessions import LxdSession, command, console
 from agent.runtimes.lxd_shapes import (
+    KEY_UNFINISHED,
     Instance,
     container_of,
     health_check_in,
@@ -123,7 +124,8 @@ class LxdRuntimeDriver:
             await self._calls.send("POST", "instances", body=body)
         except AlreadyThere:
             return await self._same(order)
-        return await self._instances.id_of_name(instance_name(order.name))
+        await self._calls.send("PATCH", "instances", body["name"], body={"config": {KEY_UNFINISHED: ""}})
+        return await self._instances.id_of_name(body["name"])
 
     async def start(self, runtime_id: str) -> None:
         instance = await self._instances.own(runtime_id)

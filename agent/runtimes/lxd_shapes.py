@@ -33,6 +33,9 @@ USER = "user."
 KEY_NAME = "user.longshore.name"
 KEY_GRACE = "user.longshore.grace"
 KEY_HEALTH = "user.longshore.health"
+# Until LXD says that it has made the instance. One that LXD was killed over has a row and no disk, and 5.0 shows it as
+# any other that was never started.
+KEY_UNFINISHED = "user.longshore.unfinished"
 KEY_UUID = "volatile.uuid"
 # Devices that come from a specification.
 DEVICE = "longshore-"
@@ -105,7 +108,7 @@ def instance_body(
         for name, one in inherited.get("devices", {}).items()
         if not taken & {one.get("path"), one.get("listen")}
     }
-    config = {**inherited.get("config", {}), **_config(order, host_id)}
+    config = {**inherited.get("config", {}), **_config(order, host_id), KEY_UNFINISHED: "true"}
     if raw := merged(str(config.get(RAW, "")), lines_of(order.spec)):
         config[RAW] = raw
     return {
@@ -200,6 +203,7 @@ def state_in(instance: Instance) -> ContainerState:
 def container_of(instance: Instance, adoption: Adoption | None = None, health: Health = Health.NONE) -> Container:
     labels, config = labels_in(instance), instance.get("config") or {}
     generation = labels.get(LABEL_GENERATION, "0")
+    state = state_in(instance)
     odd = str(instance.get("status", "")).lower() == "error"
     return Container(
         runtime_id=id_of(instance),
@@ -207,12 +211,13 @@ def container_of(instance: Instance, adoption: Adoption | None = None, health: H
         instance_id=adoption.instance_id if adoption else labels.get(LABEL_INSTANCE, ""),
         generation=adoption.generation if adoption else int(generation) if generation.isdecimal() else 0,
         spec_hash=adoption.spec_hash if adoption else labels.get(LABEL_SPEC, ""),
-        state=state_in(instance),
+        state=state,
         health=Health.UNHEALTHY if odd else health,
         detail="LXD does not know what state it is in; look at its log" if odd else "",
         stop_grace_seconds=_number(config.get(KEY_GRACE), 10),
         adopted=adoption is not None or LABEL_ADOPTED in labels,
         move=labels.get(LABEL_MOVE, ""),
+        unfinished=KEY_UNFINISHED in config and state is ContainerState.CREATED,
     )
 
 

@@ -74,6 +74,7 @@ def start(one: Container, nonce: int = 0) -> StartContainer:
 
 
 CREATED = container(ContainerState.CREATED)
+HALF_MADE = container(ContainerState.CREATED, unfinished=True)
 RESTARTED = dataclasses.replace(WISHED, restart_nonce=2)
 STOPPED = assignment(IMAGE, DesiredState.STOPPED)
 ONLY_HELD = assignment(IMAGE, DesiredState.HELD)
@@ -104,6 +105,7 @@ CASES: list[tuple[str, Assignment, Observation, Step | None]] = [
     ("lost content is fetched beside it", WISHED, seen(RUNNING, held=HELD - PULLED), FETCH_MANIFEST),
     ("the engine restarts it", WISHED, seen(container(ContainerState.RESTARTING)), None),
     ("the engine could not remove it", WISHED, seen(container(ContainerState.DEAD)), RemoveContainer("id-1")),
+    ("what was never made to the end is made again", WISHED, seen(HALF_MADE), RemoveContainer("id-1")),
     ("a refused spec waits", WISHED, seen(EXITED, refused=REFUSED), None),
     ("a restart is asked for", RESTARTED, seen(RUNNING, restarts={INSTANCE: 1}), RestartContainer("id-1", 1, 2)),
     ("a restart was honoured", RESTARTED, seen(RUNNING, restarts={INSTANCE: 2}), None),
@@ -120,6 +122,7 @@ CASES: list[tuple[str, Assignment, Observation, Step | None]] = [
     ("then it is put aside", WISHED, seen(OLD_EXITED), RenameContainer("id-old", f"{NAME}.old-id-old")),
     ("then the new one is created", WISHED, seen(OLD_ASIDE), CreateContainer(WISHED)),
     ("then it starts", WISHED, seen(OLD_ASIDE, CREATED), start(RUNNING)),
+    ("half made, it is no refusal", WISHED, seen(OLD_ASIDE, HALF_MADE), RemoveContainer("id-1")),
     ("then the old one goes", WISHED, seen(OLD_ASIDE, RUNNING), RemoveContainer("id-old")),
     ("the new one did not stay up", WISHED, seen(OLD_ASIDE, EXITED), RemoveContainer("id-1", WISHED.spec_hash)),
     (

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from pylxd.exceptions import LXDAPIException
 
-from agent.model import ContainerSpec, PortMapping
+from agent.model import ContainerSpec, ContainerState, PortMapping
 from agent.runtimes import LABEL_ADOPT, Channel, EngineAway, EngineRefused, ExecOrder, LogQuery
 from agent.runtimes.lxd import LxdRuntimeDriver
 from agent.runtimes.lxd_images import alias_of
@@ -245,6 +245,23 @@ async def test_instances_run_on_while_lxd_is_killed_and_are_found_again(world: L
     (container,) = await world.driver.containers()
     assert container.runtime_id == runtime_id
     assert (await outcome(world.driver, runtime_id, "true"))[0] == 0
+
+
+async def test_an_instance_that_lxd_was_killed_over_is_unfinished_and_can_be_made_again(world: LxdWorld) -> None:
+    """The row is there and the disk is not; LXD refuses to start it for ever."""
+    await world.driver.pull("acme/system", world.manifest)
+    wanted = order(world)
+    runtime_id = await world.driver.create(wanted)
+    name = world.instance(runtime_id)["name"]
+    world.client.api.instances[name].patch(json={"config": {"user.longshore.unfinished": "true"}})
+    (world.engine.state / "containers" / name).unlink()
+    (container,) = await world.driver.containers()
+    assert container.unfinished
+    await world.driver.remove(runtime_id)
+    assert await world.driver.containers() == []
+    await world.driver.start(await world.driver.create(wanted))
+    (container,) = await world.driver.containers()
+    assert (container.state, container.unfinished) == (ContainerState.RUNNING, False)
 
 
 async def test_after_a_reboot_of_the_host_an_instance_can_be_started(world: LxdWorld) -> None:
