@@ -100,7 +100,9 @@ report() {{ # WORD BODY
 
 
 def _written(name: str, text: str, late: Late) -> str:
+    """Errors go the way of output, which Debian's `in-target` passes on, while it keeps errors to itself."""
     body = text if text.endswith("\n") else text + "\n"
+    body = f"exec 2>&1\n{body}"
     return f"cat >\"$target/root/longshore-{name}.sh\" <<'{late.ends()}'\n{body}{late.ends()}"
 
 

@@ -135,7 +135,7 @@ def _packages(it: Installation) -> list[str]:
 
 def _ending(it: Installation, late: Late) -> list[str]:
     lines = [
-        f"d-i preseed/late_command string {fetch_and_run(late, '/target', 'in-target')}",
+        f"d-i preseed/late_command string {fetch_and_run(late, '/target', 'in-target --pass-stdout')}",
         "d-i finish-install/reboot_in_progress note",
         "d-i cdrom-detect/eject boolean false",
     ]

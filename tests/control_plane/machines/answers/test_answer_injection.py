@@ -301,5 +301,5 @@ def test_a_script_of_an_operator_cannot_leave_its_place() -> None:
         finish = served(it, "finish.sh")
         assert finish.count(script) == 1
         before = finish[: finish.index(script)]
-        assert before.endswith(f"<<'end-{NONCE}'\n")
+        assert before.endswith(f"<<'end-{NONCE}'\nexec 2>&1\n")
         assert finish[len(before) + len(script) :].startswith(f"end-{NONCE}\n")

@@ -139,7 +139,7 @@ def test_an_end_is_reported_with_the_token_after_the_script_ran(
 
 
 def test_a_script_that_fails_is_a_failure_and_never_an_end(regional: Regional, machine: Path) -> None:
-    assert finish(plain(post_script="echo went wrong\nexit 7\n"), regional, machine) == 1
+    assert finish(plain(post_script="echo went wrong >&2\nexit 7\n"), regional, machine) == 1
     [(path, _, body)] = regional.reports
     assert path.endswith("/operationFailed")
     assert "post-install script failed" in body["message"]
