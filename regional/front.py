@@ -33,8 +33,8 @@ async def open_front(
     routes: Sequence[web.RouteDef],
     served: Served = nobody_asks,
 ) -> tuple[int, int | None]:
-    """Files and `routes`; `served` is told each answer; gives the HTTP port and the HTTPS port, None without a certificate. Raises `ListenFailed`,
-    `CertificateUnusable`, `MirrorInvalid`, `NetworksInvalid`.
+    """Files and `routes`; gives the HTTP port and the HTTPS port, None without a certificate. `served` is told each
+    answer. Raises `ListenFailed`, `CertificateUnusable`, `MirrorInvalid`, `NetworksInvalid`.
     """
     networks = networks_of(settings.allow_clients)
     admission = Admission(clock, networks, settings.client_requests, settings.client_bytes_per_second)
