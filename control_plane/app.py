@@ -39,7 +39,7 @@ from control_plane.jobs.running import Handler
 from control_plane.jobs.service import JobService
 from control_plane.jobs.worker import Worker
 from control_plane.machines import jobs as machine_jobs
-from control_plane.machines.assembly import Machines, build_machines
+from control_plane.machines.assembly import Machines, build_machines, tenant_in_use
 from control_plane.moves import jobs as move_jobs
 from control_plane.moves.assembly import Moves, build_moves
 from control_plane.preheats import jobs as preheat_jobs
@@ -127,7 +127,7 @@ class ControlPlane(Workloads):
     metrics: CollectorRegistry
 
 
-def _identities(settings: Settings) -> TenantSettings:
+def _identity(settings: Settings) -> TenantSettings:
     return TenantSettings(
         registry_service=settings.registry.service,
         registry_login_lifetime=timedelta(days=settings.registry.login_days),
@@ -145,9 +145,8 @@ async def build(settings: Settings, clock: Clock, backing: Backing) -> ControlPl
         await mirroring.service.tenant_goes(unit, tenant_id)
         return await policies.tenant_going(unit, tenant_id) or await registry.tenant_in_use(unit, tenant_id)
 
-    tenancy = build_tenancy(
-        database, clock, backing.cache, box, _identities(settings), in_use=(registry_holds,), trail=auditing.trail
-    )
+    ask = (registry_holds, tenant_in_use)
+    tenancy = build_tenancy(database, clock, backing.cache, box, _identity(settings), in_use=ask, trail=auditing.trail)
     tenants, webhooks = tenancy.directory, _webhooks(settings, clock, backing, box, tenancy, auditing)
     metrics, pace, jobs = CollectorRegistry(), _pace(settings), JobService(database, backing.queue, clock)
     quota = _quota(settings, clock, backing, tenancy, metrics)

@@ -8,10 +8,10 @@ from datetime import timedelta
 
 from common.clock import Clock
 from control_plane.audit.service import AuditTrail
-from control_plane.database import Database
+from control_plane.database import Database, UnitOfWork
 from control_plane.events import EventBus
 from control_plane.jobs.running import Handler
-from control_plane.machines import jobs
+from control_plane.machines import jobs, store, store_profiles
 from control_plane.machines.arming import Arming
 from control_plane.machines.enlisting import Enlisting
 from control_plane.machines.images import ImageResolver, Images
@@ -71,3 +71,11 @@ def build_machines(
         live=Live(bus, clock, random),
         handlers=jobs.build_handlers(tasks, receiving, TASKS_KEPT),
     )
+
+
+async def tenant_in_use(unit: UnitOfWork, tenant_id: str) -> str | None:
+    """For `tenants`, which asks before it deletes one: a later tenant of the same name must not find them."""
+    machines = await store.of_tenant(unit.connection, tenant_id)
+    profiles = await store_profiles.of_tenant(unit.connection, tenant_id)
+    held = [f"{count} {what}" for count, what in ((machines, "machines"), (profiles, "profiles")) if count]
+    return " and ".join(held) or None

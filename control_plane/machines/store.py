@@ -149,6 +149,12 @@ async def page(connection: AsyncConnection, chosen: Filter, request: PageRequest
     return Page(await _many(connection, wanted, request), int(total or 0), request)
 
 
+async def of_tenant(connection: AsyncConnection, tenant_id: str) -> int:
+    """How many are assigned to it."""
+    question = select(func.count()).select_from(machines).where(machines.c.tenant_id == tenant_id)
+    return int(await connection.scalar(question) or 0)
+
+
 async def counts(connection: AsyncConnection, tenants: frozenset[str] | None) -> dict[tuple[str, str], int]:
     """How many machines by (IDC, state)."""
     rows = await connection.execute(

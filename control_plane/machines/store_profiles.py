@@ -104,6 +104,11 @@ async def page(connection: AsyncConnection, tenants: frozenset[str] | None, requ
     return Page([_profile(row) for row in rows], int(total or 0), request)
 
 
+async def of_tenant(connection: AsyncConnection, tenant_id: str) -> int:
+    question = select(func.count()).select_from(profiles).where(profiles.c.tenant_id == tenant_id)
+    return int(await connection.scalar(question) or 0)
+
+
 def _row(profile: Profile) -> dict[str, Any]:
     return {
         "id": profile.id,

@@ -17,7 +17,7 @@ from common.lifecycle import Lifecycle
 from control_plane.audit.tables import inbox
 from control_plane.events import Event
 from control_plane.events.memory import MemoryEventBus
-from control_plane.machines.assembly import Machines
+from control_plane.machines.assembly import Machines, tenant_in_use
 from control_plane.machines.messages import InstallChanged
 from control_plane.machines.routes import build_router
 from control_plane.tenants.access import Principal
@@ -61,6 +61,12 @@ class Client:
 
 
 @pytest.fixture
+def database_url(sqlite_url: str) -> str:
+    """One engine is enough here: what touches rows is tested on both beside this file."""
+    return sqlite_url
+
+
+@pytest.fixture
 async def client(machines: Machines) -> AsyncIterator[Client]:
     app = FastAPI()
     parts = (machines.service, machines.reading, machines.profiles, machines.tasks, machines.live)
@@ -98,6 +104,9 @@ async def test_a_machine_of_a_tenant_from_the_first_word_to_the_installed_system
         {"idc": "east", "machines": {"ready": 1}, "tasks": {"approved": 1}, "ended": {}, "median_seconds": None}
     ]
     assert (await client.ask("manager", "DELETE", f"/profiles/{profile['id']}"))[0] == 409
+    async with rack.database.transaction() as unit:
+        assert await tenant_in_use(unit, "t-acme") == "1 machines and 1 profiles"
+        assert await tenant_in_use(unit, "t-globex") is None
     async with rack.database.reading() as connection:
         rows = await connection.execute(select(inbox.c.entry).order_by(inbox.c.id))
         recorded = [(row.entry["operation"], row.entry["operator"], row.entry["tenant"]) for row in rows]
