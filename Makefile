@@ -85,7 +85,7 @@ soak-fleet: setup ## SIMULATION_SEEDS=200 rollouts over a simulated fleet while 
 bench-delta: setup ## a new version of a disk image of which a tenth changed: BENCH_MIB=1024
 	@$(BIN)/python -m benchmarks.delta
 
-bench-boot: setup ## TFTP against dnsmasq, tftpd-hpa and atftpd, in a network of its own (root): BENCH_RUNS=3
+bench-boot: setup ## TFTP, HTTP and DHCP against dnsmasq, tftpd-hpa, atftpd and nginx (root): BENCH_RUNS=3 BENCH_ONLY=tftp
 	@$(BIN)/python -m benchmarks.boot
 
 bench-fleet: setup ## 1,000, 5,000 and 10,000 simulated agents: cost, storms, fan-out; BENCH_ONLY=steady BENCH_HOLD=60
