@@ -77,9 +77,11 @@ class Handing:
 
     async def _until_over(self, port: int) -> None:
         addresses = tuple(self._addresses(port))
+        told: set[str] = set()
         while wanted := self._wanted():
-            for move_id in wanted:
+            for move_id in wanted.keys() - told:
                 self._reporter.report(MoveReport(move_id, addresses))
+            told = set(wanted)
             for move_id in self._reading.keys() - wanted.keys():
                 self._reading[move_id].cancel()
             await self._clock.sleep(_LOOK_SECONDS)

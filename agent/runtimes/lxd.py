@@ -22,7 +22,7 @@ from agent.runtimes.lxd_health import HealthChecks, Spawn
 from agent.runtimes.lxd_images import LxdImages, OpenHeld
 from agent.runtimes.lxd_instances import LxdInstances
 from agent.runtimes.lxd_logs import LxdConsoles
-from agent.runtimes.lxd_moves import LxdMoves, kept_words
+from agent.runtimes.lxd_moves import LxdMoves
 from agent.runtimes.lxd_places import LxdPlaces
 from agent.runtimes.lxd_sessions import LxdSession, command, console
 from agent.runtimes.lxd_shapes import (
@@ -190,7 +190,9 @@ class LxdRuntimeDriver:
 
     async def restore(self, runtime_id: str, name: str) -> None:
         instance = await self._instances.own(runtime_id)
-        await self._archives.restore(str(instance["name"]), name, kept_words(instance))
+        await self._stop(instance, 0)  # LXD would start it again as it was then, before we could mend that
+        await self._archives.restore(str(instance["name"]), name)
+        await self._instances.reset(str(instance["name"]), instance)
 
     async def delete_snapshot(self, runtime_id: str, name: str) -> None:
         await self._archives.delete_snapshot(await self._name(runtime_id), name)
@@ -203,7 +205,8 @@ class LxdRuntimeDriver:
     async def take_in(self, order: ContainerOrder, move_id: str, archive: AsyncIterator[bytes]) -> str:
         place = await self._places.place()
         require_possible(order.spec, place)
-        return await self._moves.take_in(order, move_id, archive, place.pool)
+        body = instance_body(order, self._host_id, "", place, _free_port, {})
+        return await self._moves.take_in(body, move_id, archive, place.pool)
 
     async def clear_taken(self, keep: Callable[[], Collection[str]]) -> None:
         await self._moves.clear(keep)

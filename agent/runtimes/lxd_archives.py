@@ -40,14 +40,11 @@ class LxdArchives:
         found = [_snapshot_of(one) for one in await self._calls.get("instances", instance, "snapshots", recursion=1)]
         return sorted(found, key=lambda one: (one.created_ns, one.name))
 
-    async def restore(self, instance: str, name: str, words: Mapping[str, str]) -> None:
-        """`words`: of its configuration, as they are to be afterwards too. A snapshot brings back those of its time,
-        and one that came from another host that host's name.
-        """
+    async def restore(self, instance: str, name: str) -> None:
+        """A snapshot brings back the configuration of its time too, and one that came from another host that host's."""
         if name not in {one.name for one in await self.snapshots(instance)}:
             raise SnapshotUnknown(f"there is no snapshot {name[:80]!r}", action="list the snapshots of the instance")
         await self._calls.send("PUT", "instances", instance, body={"restore": name}, seconds=_COPY_SECONDS)
-        await self._calls.send("PATCH", "instances", instance, body={"config": dict(words)})
 
     async def delete_snapshot(self, instance: str, name: str) -> None:
         with contextlib.suppress(Missing):

@@ -19,6 +19,8 @@ from agent.runtimes.lxd_shapes import KEY_NAME, Instance, id_of, instance_name, 
 from agent.runtimes.orders import LABEL_HOST, Adoption
 from agent.runtimes.streams import ExecOrder
 
+_NOTED = ("volatile.", "image.")
+
 
 class LxdInstances:
     """`adoptions`: instances without our labels that count as ours, by id."""
@@ -60,6 +62,17 @@ class LxdInstances:
         with contextlib.suppress(Missing):
             return await self.state(name) in (ContainerState.RUNNING, ContainerState.PAUSED)
         return False
+
+    async def reset(self, name: str, wanted: Instance) -> None:
+        """Give it the configuration, devices and profiles of `wanted`, and nothing else beside what LXD itself notes:
+        what a backup or a snapshot says of them was never allowed here.
+        """
+        now: Instance = await self._calls.get("instances", name)
+        noted = {key: value for key, value in (now.get("config") or {}).items() if key.startswith(_NOTED)}
+        config = {key: value for key, value in (wanted.get("config") or {}).items() if not key.startswith(_NOTED)}
+        body = {key: now[key] for key in ("architecture", "description", "ephemeral") if key in now}
+        body |= {"config": {**noted, **config}, "devices": wanted["devices"], "profiles": wanted["profiles"]}
+        await self._calls.send("PUT", "instances", name, body=body)
 
     async def rename(self, instance: Instance, name: str) -> None:
         """In two steps; after a crash between them it shows LXD's name, and is renamed again."""

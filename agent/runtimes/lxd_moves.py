@@ -18,7 +18,7 @@ from agent.runtimes.failures import EngineRefused
 from agent.runtimes.lxd_calls import LxdCalls, Missing
 from agent.runtimes.lxd_instances import LxdInstances
 from agent.runtimes.lxd_shapes import USER, Instance, id_of, labels_in
-from agent.runtimes.orders import LABEL_HOST, LABEL_INSTANCE, LABEL_MOVE, ContainerOrder, labels_of
+from agent.runtimes.orders import LABEL_HOST, LABEL_INSTANCE, LABEL_MOVE
 from common.errors import Failure
 
 # Unpacking many gigabytes on a slow disk, after they have come.
@@ -32,12 +32,15 @@ class LxdMoves:
         self._host_id = host_id
         self._prefix = f"lsmove-{hashlib.sha256(host_id.encode()).hexdigest()[:8]}-"
 
-    async def take_in(self, order: ContainerOrder, move_id: str, archive: AsyncIterator[bytes], pool: str) -> str:
-        """The id. Raises what `archive` raises, `EngineRefused`, `EngineAway`."""
+    async def take_in(self, wanted: Instance, move_id: str, archive: AsyncIterator[bytes], pool: str) -> str:
+        """The id. `wanted`: what would be made of the order here. Raises what `archive` raises, `EngineRefused`,
+        `EngineAway`.
+        """
+        instance_id = labels_in(wanted)[LABEL_INSTANCE]
         name = self._name(move_id)
         for instance in await self._instances.everybody():
             labels = labels_in(instance)
-            if labels.get(LABEL_INSTANCE) != order.instance_id:
+            if labels.get(LABEL_INSTANCE) != instance_id:
                 continue
             if (labels.get(LABEL_HOST), labels.get(LABEL_MOVE)) == (self._host_id, move_id):
                 return id_of(instance)
@@ -49,9 +52,9 @@ class LxdMoves:
             )
         await self._remove(name)
         await self._import(name, pool, archive)
-        labels = {**labels_of(order, self._host_id), LABEL_MOVE: move_id}
-        config = {f"{USER}{key}": value for key, value in labels.items()}
-        await self._calls.send("PATCH", "instances", name, body={"config": config})
+        # Its labels are ours from here on; of what the other host let it reach nothing is taken over.
+        config = {**wanted["config"], f"{USER}{LABEL_MOVE}": move_id}
+        await self._instances.reset(name, {**wanted, "config": config})
         return await self._instances.id_of_name(name)
 
     async def clear(self, keep: Callable[[], Collection[str]]) -> None:
@@ -98,9 +101,3 @@ class _Watched:
         except Failure as failure:
             self.failure = failure
             raise
-
-
-def kept_words(instance: Instance) -> dict[str, str]:
-    """What of an instance's configuration is ours, and stays when its disk goes back to an earlier time."""
-    config = instance.get("config") or {}
-    return {key: str(value) for key, value in config.items() if key.startswith(f"{USER}longshore.")}

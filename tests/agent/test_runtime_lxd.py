@@ -25,7 +25,7 @@ from tests.agent.lxd_samples import LxdSample, split_sample, unified_sample
 from tests.agent.samples import sample
 from tests.conformance.runtime_driver import SLEEPER, RuntimeDriverContract, World, order, started, until
 from tests.conformance.runtime_driver_adoption import AdoptionContract
-from tests.conformance.runtime_driver_moves import MoveContract
+from tests.conformance.runtime_driver_moves import MOVE, MoveContract, archive_of, chunks, standing
 from tests.conformance.runtime_driver_states import CapabilityContract, PauseContract, SampleContract, SnapshotContract
 from tests.conformance.runtime_driver_streams import (
     ExecContract,
@@ -213,7 +213,30 @@ class TestLxdSnapshots(SnapshotContract):
 
 
 class TestLxdMoves(MoveContract):
-    pass
+    async def test_what_another_host_let_it_reach_is_not_taken_over(self, world: LxdWorld) -> None:
+        wanted, runtime_id = await standing(world)
+        theirs = await asyncio.to_thread(self._loosened, world, runtime_id)
+        archive = await archive_of(world.driver, runtime_id)
+        await world.driver.remove(runtime_id)
+        taken = await world.neighbour.take_in(wanted, MOVE, chunks(archive))
+        found = await asyncio.to_thread(world.instance, taken)
+        assert not {"security.privileged", "user.theirs"} & found["config"].keys()
+        assert not set(theirs) & found["devices"].keys()
+        await world.neighbour.restore(taken, "loosened")
+        found = await asyncio.to_thread(world.instance, taken)
+        assert "security.privileged" not in found["config"]
+        assert not set(theirs) & found["devices"].keys()
+
+    @staticmethod
+    def _loosened(world: LxdWorld, runtime_id: str) -> list[str]:
+        """Its names of the devices that a host gave it beyond its specification, also in a snapshot."""
+        name = world.instance(runtime_id)["name"]
+        found = world.client.instances.get(name)
+        found.config |= {"security.privileged": "true", "user.theirs": "x"}
+        found.devices["theirs"] = {"type": "disk", "source": "/etc", "path": "/host-etc"}
+        found.save(wait=True)
+        found.snapshots.create("loosened", stateful=False, wait=True)
+        return ["theirs"]
 
 
 class TestLxdCapabilities(CapabilityContract):

@@ -137,7 +137,7 @@ def _through(world: World, instance_id: str, move_id: str, victims: Sequence[str
         assert len(running_) <= 1, running_
         if found["stage"] in _ENDED:
             return str(found["stage"])
-        if found["stage"] not in seen:
+        if found["stage"] not in seen and found["stage"] in ("copying", "starting"):
             seen.add(found["stage"])
             for victim in victims:
                 world.fleet.services[victim].kill()
