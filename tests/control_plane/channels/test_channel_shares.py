@@ -28,9 +28,8 @@ def counted(**here: tuple[int, int]) -> Any:
 @pytest.fixture
 async def replicas(database: Database, clock: ManualClock) -> tuple[Shares, Shares]:
     async with database.transaction() as unit:
-        row = {"id": "t-acme", "name": "acme", "created_at": clock.now()}
-        known = {name: row[name] for name in row if name in tenants.c}
-        await unit.connection.execute(insert(tenants).values(known))
+        row = {"id": "t-acme", "name": "acme", "display_name": "", "created_at": clock.now()}
+        await unit.connection.execute(insert(tenants).values(row))
     return Shares(database, clock, "one", alone=False), Shares(database, clock, "two", alone=False)
 
 

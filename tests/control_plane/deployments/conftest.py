@@ -11,6 +11,7 @@ from control_plane.audit.service import AuditTrail
 from control_plane.database import Database
 from control_plane.deployments.converging import Converging
 from control_plane.deployments.reading import DeploymentReading
+from control_plane.deployments.rollouts import RolloutService
 from control_plane.deployments.service import DeploymentService
 from control_plane.fleet.hosts import Members
 from control_plane.fleet.placement.service import HostPlaces
@@ -58,6 +59,13 @@ def service(
 @pytest.fixture
 def reading(database: Database, members: Members) -> DeploymentReading:
     return DeploymentReading(database, members, members.look)
+
+
+@pytest.fixture
+def rollouts(
+    database: Database, shelf: Shelf, reading: DeploymentReading, converging: Converging, trail: AuditTrail
+) -> RolloutService:
+    return RolloutService(database, reading, shelf, converging, trail)
 
 
 @pytest.fixture

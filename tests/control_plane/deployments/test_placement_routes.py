@@ -13,6 +13,8 @@ from sqlalchemy import select
 from control_plane.audit.tables import inbox
 from control_plane.database import Database
 from control_plane.deployments.reading import DeploymentReading
+from control_plane.deployments.rollout_routes import build_router as rollouts_router
+from control_plane.deployments.rollouts import RolloutService
 from control_plane.deployments.routes import build_router
 from control_plane.deployments.service import DeploymentService
 from control_plane.fleet.placement.routes import build_router as places_router
@@ -21,6 +23,7 @@ from control_plane.web.errors import install_error_handlers
 from tests.control_plane.deployments.parts import GIB, Fleet
 from tests.control_plane.instances.parts import WEB
 from tests.control_plane.instances.test_instance_routes import Names
+from tests.control_plane.swarm.parts import Shelf
 
 BODY: dict[str, Any] = {"tenant": "acme", "name": "web", "image": WEB, "rules": {"count": 2, "spread": [{"by": "idc"}]}}
 
@@ -38,10 +41,15 @@ class Client:
 
 @pytest.fixture
 async def client(
-    fleet: Fleet, service: DeploymentService, reading: DeploymentReading, places: HostPlaces
+    fleet: Fleet,
+    service: DeploymentService,
+    rollouts: RolloutService,
+    reading: DeploymentReading,
+    places: HostPlaces,
 ) -> AsyncIterator[Client]:
     app = FastAPI()
     app.include_router(places_router(places))
+    app.include_router(rollouts_router(rollouts, reading))
     app.include_router(build_router(service, reading))
     app.state.authenticator = Names()
     install_error_handlers(app)
@@ -113,6 +121,61 @@ async def test_a_host_is_cordoned_drained_and_opened(client: Client, fleet: Flee
         rows = await connection.execute(select(inbox.c.entry).order_by(inbox.c.id))
         recorded = [row.entry["operation"] for row in rows]
     assert recorded == ["deployment.made", "host.cordoned", "host.drained", "host.uncordoned"]
+
+
+async def test_another_image_comes_by_its_routes(client: Client, fleet: Fleet, shelf: Shelf) -> None:
+    shelf.put_image("acme/web:2", b"base", b"web two")
+    made = (await client.ask("operator", "POST", "/deployments", BODY))[1]["data"]
+    await fleet.settle()
+    pace = {"healthy_seconds": 1, "max_unavailable": 2}
+    of = "/deployments/acme/web/-"
+    status, body = await client.ask("operator", "PUT", f"{of}/image", {"image": "acme/web:2", "pace": pace})
+    assert (status, body["data"]["state"], body["data"]["updated"]) == (202, "going", 2)
+    status, body = await client.ask("operator", "POST", f"{of}/rollout/pause")
+    assert (status, body["data"]["reason"]) == (200, "paused by olga")
+    assert (await client.ask("operator", "POST", f"{of}/rollout/resume"))[1]["data"]["state"] == "going"
+    await fleet.settle()
+    shown = (await client.ask("viewer", "GET", f"/deployments/{made['id']}/-/rollout"))[1]["data"]
+    assert (shown["state"], shown["revision"], shown["base"], shown["running"]) == ("finished", 2, 2, 2)
+    status, body = await client.ask("operator", "PUT", f"{of}/spec", {"hostname": "shop", "pace": pace})
+    assert (status, body["data"]["revision"], body["data"]["image"]) == (202, 3, "acme/web:2")
+    assert (await client.ask("operator", "POST", f"{of}/rollout/undo", {"to": 1}))[0] == 202
+    await fleet.settle()
+    found = (await client.ask("viewer", "GET", f"{of}/revisions"))[1]["data"]["revisions"]
+    assert [(one["number"], one["image"], one["changed"]) for one in found] == [
+        (4, "acme/web:1.4", ["hostname"]),
+        (3, "acme/web:2", ["hostname"]),
+        (2, "acme/web:2", []),
+        (1, "acme/web:1.4", []),
+    ]
+
+
+async def test_what_is_wrong_begins_no_rollout(client: Client, fleet: Fleet) -> None:
+    await client.ask("operator", "POST", "/deployments", BODY)
+    wrong: list[tuple[str, str, str, Any, int]] = [
+        ("operator", "PUT", "image", {}, 400),
+        ("operator", "PUT", "image", {"image": "acme/web:1.4", "pace": {"max_unavailable": 0}}, 400),
+        ("operator", "PUT", "image", {"image": "acme/web:1.4", "pace": {"speed": 9}}, 400),
+        ("operator", "PUT", "image", {"image": "acme/none:1"}, 404),
+        ("operator", "PUT", "spec", {"memory_bytes": 1}, 400),
+        ("operator", "PUT", "spec", {"memory_bytes": 99 * GIB}, 409),
+        ("operator", "PUT", "spec", {"privileged": True}, 403),
+        ("operator", "POST", "rollout/undo", {}, 409),
+        ("operator", "POST", "rollout/undo", {"to": 7}, 409),
+        ("operator", "POST", "rollout/pause", {}, 409),
+        ("viewer", "PUT", "image", {"image": "acme/web:1.4"}, 403),
+        ("viewer", "POST", "rollout/undo", {}, 403),
+        ("stranger", "PUT", "image", {"image": "acme/web:1.4"}, 404),
+        ("stranger", "GET", "rollout", None, 404),
+        ("stranger", "GET", "revisions", None, 404),
+        ("nobody", "GET", "rollout", None, 401),
+        ("nobody", "POST", "rollout/resume", {}, 401),
+    ]
+    for who, method, what, body, status in wrong:
+        answer = await client.ask(who, method, f"/deployments/acme/web/-/{what}", body)
+        assert answer[0] == status, (who, method, what, answer)
+    shown = (await client.ask("viewer", "GET", "/deployments/acme/web"))[1]["data"]
+    assert (shown["revision"], shown["rollout"]) == (1, "finished")
 
 
 async def test_room_and_capacity_are_shown_and_said(client: Client) -> None:

@@ -11,7 +11,6 @@ import pytest
 from sqlalchemy import select
 
 from common.errors import Denied, NotFound
-from control_plane.audit.service import AuditTrail
 from control_plane.audit.tables import inbox
 from control_plane.database import Database
 from control_plane.deployments.converging import Converging
@@ -41,13 +40,10 @@ ALL = PageRequest()
 PACE = Pace(healthy=timedelta(seconds=1))
 
 
-@pytest.fixture
-def rollouts(
-    database: Database, shelf: Shelf, reading: DeploymentReading, converging: Converging, trail: AuditTrail
-) -> RolloutService:
+@pytest.fixture(autouse=True)
+def more_images(shelf: Shelf) -> None:
     shelf.put_image(NEXT, b"base", b"web two")
     shelf.put_image(BROKEN, b"base", b"web broken")
-    return RolloutService(database, reading, shelf, converging, trail)
 
 
 async def made(service: DeploymentService, fleet: Fleet, count: int = 3, **more: Any) -> str:
