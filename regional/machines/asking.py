@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from common.errors import Invalid
+from regional.boot_targets import mac_of
 from regional.machines.model import BootFiles, Target
 
 # What vendors write where a serial number belongs: as good as none.
@@ -14,6 +16,10 @@ _NO_SERIALS = frozenset(
         "system serial number", "to be filled by o.e.m.", "unknown", "xxxxxxxxxxx",
     }
 )  # fmt: skip
+
+
+class MacInvalid(Invalid):
+    code = "mac_invalid"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +65,14 @@ class Boot:
 
 
 Answer = LocalDisk | Wait | Boot
+
+
+def said_mac(text: str) -> str:
+    """Raises `MacInvalid`."""
+    mac = mac_of(text)
+    if mac is None:
+        raise MacInvalid("this is no hardware address", action="write it as 52-54-00-12-34-56")
+    return mac
 
 
 def said_serial(text: str) -> str:

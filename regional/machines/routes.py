@@ -18,11 +18,10 @@ from aiohttp import web
 
 from common.byte_ranges import Span, Validators, requested_span
 from common.clock import Clock
-from common.errors import Invalid, NotFound
+from common.errors import NotFound
 from regional import paths
-from regional.boot_targets import mac_of
 from regional.edge import Edge
-from regional.machines.asking import Ask
+from regional.machines.asking import Ask, said_mac
 from regional.machines.boot_files import BootFilesOf, Found
 from regional.machines.device import Device
 from regional.machines.model import Content
@@ -34,10 +33,6 @@ from regional.publication import check_whole
 from regional.sending import Body, FileBody, Representation, send
 
 _NO_STORE = {"Cache-Control": "no-store"}
-
-
-class MacInvalid(Invalid):
-    code = "mac_invalid"
 
 
 class ContentsMissing(NotFound):
@@ -80,7 +75,7 @@ class BootRoutes:
         ]
 
     async def stub(self, request: web.Request) -> web.Response:
-        mac = _mac(request)
+        mac = said_mac(request.match_info["mac"])
         self._watching.asked(mac, request.remote or "", ipxe=True)
         return web.Response(text=self._scripts.ipxe_stub(mac), headers=_NO_STORE)
 
@@ -142,7 +137,7 @@ class BootRoutes:
         return file
 
     def _ask(self, request: web.Request, serial: str | None, uuid: str, architecture: str) -> Ask:
-        mac, address = _mac(request), request.remote or ""
+        mac, address = said_mac(request.match_info["mac"]), request.remote or ""
         return Ask(mac, serial, uuid, address, self._timeline.leased(mac), architecture)
 
 
@@ -176,10 +171,3 @@ async def _answer(
         own = Validators(f"{validators.etag}-{part.start}-{part.end}")
         return await send(request, Representation(_Part(body, part), own, headers=headers))
     return await send(request, Representation(body, validators, headers=headers))
-
-
-def _mac(request: web.Request) -> str:
-    mac = mac_of(request.match_info["mac"])
-    if mac is None:
-        raise MacInvalid("this is no hardware address", action="write it as 52-54-00-12-34-56")
-    return mac

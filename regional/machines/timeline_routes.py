@@ -10,18 +10,14 @@ from ipaddress import ip_address
 
 from aiohttp import web
 
-from common.errors import Denied, Invalid
-from regional.boot_targets import mac_of
+from common.errors import Denied
+from regional.machines.asking import said_mac
 from regional.machines.ledger import Ledger
 from regional.machines.timeline import Timeline
 
 
 class OnlyHere(Denied):
     code = "only_on_this_computer"
-
-
-class AddressInvalid(Invalid):
-    code = "mac_invalid"
 
 
 class TimelineRoutes:
@@ -42,9 +38,7 @@ class TimelineRoutes:
 
     async def timeline(self, request: web.Request) -> web.Response:
         self._check(request)
-        mac = mac_of(request.match_info["mac"])
-        if mac is None:
-            raise AddressInvalid("this is no hardware address", action="write it as 52-54-00-12-34-56")
+        mac = said_mac(request.match_info["mac"])
         events = [
             {"at": _moment(each.at), "stage": each.stage, "detail": each.detail, "trouble": each.trouble}
             for each in self._timeline.events(mac)
