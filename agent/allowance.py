@@ -7,6 +7,7 @@ Volumes belong to their tenant: two tenants that name a volume alike have two.
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from agent.model import Assignment, ContainerSpec, Mount
 from agent.runtimes import EngineRefused
 from agent.settings import AgentSettings
 
+_TENANTS_VOLUME = re.compile(r"ls-[0-9a-f]{16}-")
 _HARMLESS_NETWORKS = ("", "bridge", "none")
 
 
@@ -49,7 +51,7 @@ class Allowance:
 
     def _mount(self, mount: Mount, tenant_id: str, adopted: bool) -> Mount:
         if not mount.host_path:
-            return mount if adopted else replace(mount, volume=volume_of(tenant_id, mount.volume))
+            return _kept(mount, tenant_id) if adopted else replace(mount, volume=volume_of(tenant_id, mount.volume))
         # Resolved here and handed on as it is then: a link that is bent later leads nowhere else.
         path = Path(mount.host_path).resolve()
         if not any(path.is_relative_to(directory.resolve()) for directory in self.directories):
@@ -66,6 +68,13 @@ def allowance_of(settings: AgentSettings) -> Allowance:
         networks=frozenset(filter(None, (one.strip() for one in settings.container_networks.split(",")))),
         directories=tuple(Path(one) for one in settings.container_directories.split(":") if one),
     )
+
+
+def _kept(mount: Mount, tenant_id: str) -> Mount:
+    """A volume of an adopted container keeps its name, unless that is how a volume of another tenant is called."""
+    if _TENANTS_VOLUME.match(mount.volume) and not mount.volume.startswith(volume_of(tenant_id, "")):
+        raise NotAllowed("that volume is another tenant's", action="name a volume of your own")
+    return mount
 
 
 def volume_of(tenant_id: str, volume: str) -> str:

@@ -79,6 +79,14 @@ def test_the_volumes_of_an_adopted_container_keep_their_names() -> None:
     assert Allowance().bounded(wanted, adopted=True) == wanted.container
 
 
+def test_who_adopts_a_container_gets_no_volume_of_another_tenant_with_it() -> None:
+    ours = wanting(mounts=(Mount(volume_of("tenant-1", "data"), "/x"),))
+    assert Allowance().bounded(ours, adopted=True) == ours.container
+    theirs = wanting(mounts=(Mount(volume_of("tenant-2", "data"), "/x"),))
+    with pytest.raises(NotAllowed, match="another tenant's"):
+        Allowance().bounded(theirs, adopted=True)
+
+
 def test_a_directory_that_is_not_absolute_is_no_setting() -> None:
     with pytest.raises(SettingsInvalid):
         load_settings({"server": "https://centre", "container_directories": "/srv:srv"}, {})

@@ -32,7 +32,7 @@ pytestmark = [
 ]
 ONE, OTHER = "east-1", "east-2"
 IMAGE = "acme/system:1"
-MARK = "/root/mark"
+MARK = "/mark"
 _ENDED = ("done", "failed", "cancelled")
 
 
