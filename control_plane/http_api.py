@@ -117,6 +117,15 @@ def build_http(plane: ControlPlane, enrolment: Callable[[], str], attach: Callab
     api.include_router(replication_router(plane.policies.replication))
     api.include_router(signatures_router(plane.policies.signatures))
     api.include_router(swarm_router(plane.swarm.overview, plane.swarm.bad_peers))
+    _add_workloads(api, plane, looks, refused)
+    metrics = HttpMetrics(plane.metrics)
+    api.add_middleware(CallsNoted, trail=plane.auditing.trail)
+    api.add_middleware(AccessLog, clock=plane.clock, metrics=metrics)
+    return Front(api, "/v2", AccessLog(_registry(plane, refused), clock=plane.clock, metrics=metrics))
+
+
+def _add_workloads(api: FastAPI, plane: ControlPlane, looks: HostLooks, refused: Refusals) -> None:
+    """What runs on hosts and machines, and what is brought there."""
     instances = plane.instances
     api.include_router(stats_router(instances.reading, looks))
     api.include_router(channels_router(plane.channels.service, plane.clock, plane.settings.public.url, refused))
@@ -126,22 +135,12 @@ def build_http(plane: ControlPlane, enrolment: Callable[[], str], attach: Callab
     api.include_router(spreads_router(plane.swarm.spreads))
     api.include_router(preheats_router(plane.preheats.service, plane.preheats.reading))
     api.include_router(agent_rollouts_router(plane.agent_rollouts.service, plane.agent_rollouts.reading))
-    machines = plane.machines
+    machines, public_url = plane.machines, plane.settings.public.url
     api.include_router(
         machines_router(
-            machines.service,
-            machines.reading,
-            machines.profiles,
-            machines.tasks,
-            machines.live,
-            plane.settings.public.url,
-            refused,
+            machines.service, machines.reading, machines.profiles, machines.tasks, machines.live, public_url, refused
         )
     )
-    metrics = HttpMetrics(plane.metrics)
-    api.add_middleware(CallsNoted, trail=plane.auditing.trail)
-    api.add_middleware(AccessLog, clock=plane.clock, metrics=metrics)
-    return Front(api, "/v2", AccessLog(_registry(plane, refused), clock=plane.clock, metrics=metrics))
 
 
 def _grants(plane: ControlPlane) -> GrantService:
