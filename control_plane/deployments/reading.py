@@ -15,6 +15,7 @@ from control_plane.fleet.hosts import Members
 from control_plane.fleet.liveness import Horizon
 from control_plane.fleet.placement import store as placement_store
 from control_plane.fleet.placement.model import HostStanding, Offer, Standing
+from control_plane.instances.mobility import stays_when_drained
 from control_plane.instances.model import DesiredState, Instance, Phase, Status
 from control_plane.instances.offers import offers
 from control_plane.instances.reading import readable_tenants
@@ -160,6 +161,8 @@ def _leaving(
 ) -> tuple[Leaving, str]:
     if instance.desired_state is DesiredState.REMOVED:
         return Leaving.GOES, "it is being removed"
+    if (deployment is None or slot is None) and stays_when_drained(instance) is None:
+        return Leaving.WAITS, "it moves with what it wrote, when it is its turn"
     if deployment is None or slot is None:
         return Leaving.STAYS, "it was asked for on this host; run it elsewhere, or remove it"
     if deployment.rules.count is None:

@@ -19,18 +19,18 @@ from control_plane.database import Database
 from control_plane.fleet.liveness import Horizon
 from control_plane.fleet.placement import store as placement_store
 from control_plane.fleet.placement.model import HostStanding, Offer, Standing
+from control_plane.instances.mobility import stays_when_drained
 from control_plane.instances.model import Instance
 from control_plane.instances.offers import offers
 from control_plane.instances.placing import resources_of
 from control_plane.jobs.rounds import Rounds
 from control_plane.moves import store
 from control_plane.moves.model import Move
-from control_plane.moves.rules import no_place, unmovable
+from control_plane.moves.rules import no_place
 from control_plane.moves.service import MoveService
 
 log = structlog.get_logger()
 
-STAY = ("longshore-drain", "stay")
 _POLL_SECONDS = 5.0
 _WITHIN = timedelta(hours=6)
 # What came back is tried again when somebody may have mended what hindered it.
@@ -70,7 +70,9 @@ class Draining:
                 return 0
             there = await store.on_hosts(connection, drained.keys())
             deployed = await store.deployed(connection, [one.id for one in there])
-            lasts = {one.id: await store.last_of(connection, one.id) for one in there if unmovable(one) is None}
+            lasts = {
+                one.id: await store.last_of(connection, one.id) for one in there if stays_when_drained(one) is None
+            }
             on_the_way = await store.on_the_way(connection, drained.keys())
             found = await offers(connection, at=self._look())
         movable = [one for one in there if one.id not in deployed and one.id in lasts]
@@ -102,9 +104,8 @@ def chosen(
     for instance in movable:
         last, source = lasts[instance.id], offered.get(instance.host_id)
         rests = last is not None and (last.ended_at is None or now - last.ended_at < _AGAIN_AFTER)
-        stays = instance.spec.labels.get(STAY[0]) == STAY[1]
         full = down[instance.host_id] >= drained[instance.host_id].max_unavailable
-        if source is None or rests or stays or full:
+        if source is None or rests or full:
             continue
         fitting = [one for one in found if one.idc_id == source.idc_id]
         ask = resources_of(instance.spec)

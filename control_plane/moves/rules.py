@@ -5,34 +5,12 @@ A reason is one word for programs and a sentence for people. None is found where
 
 from __future__ import annotations
 
-from common.lxd_image import CONFIG
 from control_plane.fleet.placement.fitting import lacking
 from control_plane.fleet.placement.model import Offer, Resources, Standing
-from control_plane.instances.model import DesiredState, Instance, InstanceImage
+from control_plane.instances.mobility import Reason
+from control_plane.instances.model import Instance
 
-Reason = tuple[str, str]
 _ENGINES = frozenset({"lxd", "memory"})
-
-
-def is_of_lxd(image: InstanceImage) -> bool:
-    return bool(image.contents) and image.contents[0].media_type == CONFIG
-
-
-def unmovable(instance: Instance) -> Reason | None:
-    """Why it moves nowhere."""
-    if not is_of_lxd(instance.image):
-        return "engine", "only instances of LXD move; what runs in Docker is run anew from its image"
-    if any(mount.host_path for mount in instance.spec.mounts):
-        return "directories", "it uses directories of its host, which do not move with it"
-    if instance.spec.mounts:
-        return "volumes", "it has volumes, which do not move with it"
-    if instance.desired_state is DesiredState.REMOVED:
-        return "removing", "it is being removed"
-    if instance.desired_state is DesiredState.HELD:
-        return "held", "nothing of it runs; only its contents are held"
-    if instance.desired_state is DesiredState.PAUSED:
-        return "paused", "it is paused, and its memory does not move with it; resume or stop it first"
-    return None
 
 
 def no_place(instance: Instance, ask: Resources, architecture: str, target: Offer) -> Reason | None:

@@ -14,6 +14,7 @@ from control_plane.database import Database, UnitOfWork
 from control_plane.fleet.hosts import Members
 from control_plane.instances import placing
 from control_plane.instances import store as instance_store
+from control_plane.instances.mobility import Reason, unmovable
 from control_plane.instances.model import Instance
 from control_plane.instances.offers import names_by_host, offers
 from control_plane.instances.placing import put_desired
@@ -29,7 +30,7 @@ from control_plane.moves.model import (
     MoveUnknown,
     Stage,
 )
-from control_plane.moves.rules import Reason, no_place, unmovable
+from control_plane.moves.rules import no_place
 from control_plane.tenants.access import Permission, Principal
 from control_plane.tenants.acting import act_of
 from control_plane.web.paging import Page, PageRequest

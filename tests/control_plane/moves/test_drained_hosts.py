@@ -9,9 +9,10 @@ from control_plane.database import Database
 from control_plane.fleet.hosts import Members
 from control_plane.fleet.placement.model import HostStanding, Standing
 from control_plane.fleet.placement.store import put_standing
+from control_plane.instances.mobility import STAY
 from control_plane.instances.model import Mount
 from control_plane.instances.service import InstanceService
-from control_plane.moves.draining import STAY, Draining
+from control_plane.moves.draining import Draining
 from control_plane.moves.model import Stage
 from control_plane.moves.service import MoveService
 from control_plane.web.paging import PageRequest
