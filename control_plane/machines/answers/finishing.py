@@ -16,6 +16,8 @@ from control_plane.machines.answers.quoting import Quoted, shell
 
 FINISH = "finish.sh"
 COMPLETE, FAILED = "operationComplete", "operationFailed"
+# In the new system, while its scripts run.
+_PLACE = "/var/lib/longshore-install"
 # A regional that restarts is back within a minute; these add up to two.
 _PAUSES = "1 2 4 8 15 30 30 30"
 
@@ -53,19 +55,21 @@ target=$1
 shift
 log=$target/var/log/longshore-install.log
 umask 077
+mkdir -p "$target{_PLACE}"
 {_written("setup", _setup(it, form, late, setup), late)}
 {_written("post", it.post_script or ":", late)}
 : >"$log"
 umask 022
-if "$@" /bin/sh /root/longshore-setup.sh >"$log" 2>&1; then
-  "$@" /bin/sh /root/longshore-post.sh >>"$log" 2>&1
+if "$@" /bin/sh {_PLACE}/setup.sh >"$log" 2>&1; then
+  "$@" /bin/sh {_PLACE}/post.sh >>"$log" 2>&1
   status=$?
   failure='{_body(it.operation, "the post-install script failed; see /var/log/longshore-install.log of the machine")}'
 else
   status=1
   failure='{_body(it.operation, "the accounts could not be set up; see /var/log/longshore-install.log of the machine")}'
 fi
-rm -f "$target/root/longshore-setup.sh" "$target/root/longshore-post.sh"
+rm -f "$target{_PLACE}/setup.sh" "$target{_PLACE}/post.sh"
+rmdir "$target{_PLACE}"
 if [ "$status" != 0 ]; then
   : >"$told"
   report {FAILED} "$failure"
@@ -103,7 +107,7 @@ def _written(name: str, text: str, late: Late) -> str:
     """Errors go the way of output, which Debian's `in-target` passes on, while it keeps errors to itself."""
     body = text if text.endswith("\n") else text + "\n"
     body = f"exec 2>&1\n{body}"
-    return f"cat >\"$target/root/longshore-{name}.sh\" <<'{late.ends()}'\n{body}{late.ends()}"
+    return f"cat >\"$target{_PLACE}/{name}.sh\" <<'{late.ends()}'\n{body}{late.ends()}"
 
 
 def _setup(it: Installation, form: Format, late: Late, setup: str) -> str:

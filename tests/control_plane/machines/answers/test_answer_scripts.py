@@ -101,8 +101,7 @@ def regional() -> Iterator[Regional]:
 @pytest.fixture
 def machine(tmp_path: Path) -> Path:
     """A new system: its `run` carries out what is said to run inside, `etc` and `home` stay where they are."""
-    for name in ("root", "var/log"):
-        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "var/log").mkdir(parents=True)
     run = tmp_path / "run"
     run.write_text(f'#!/bin/sh\ncd "{tmp_path}" && exec "$1" "{tmp_path}$2"\n')
     run.chmod(0o755)
@@ -134,7 +133,7 @@ def test_an_end_is_reported_with_the_token_after_the_script_ran(
     assert (machine / "mask").read_text() == "0022\n"
     said = {"operation": "os-install"}
     assert regional.reports == [(f"/device/{TOKEN}/operationComplete", f"Bearer {TOKEN}", said)]
-    assert not list((machine / "root").iterdir())
+    assert not list((machine / "var").glob("lib/longshore*"))
     assert (machine / "var/log/longshore-install.log").stat().st_mode & 0o777 == 0o600
 
 
@@ -172,7 +171,7 @@ def test_keys_come_to_their_owner_alone(tmp_path: Path) -> None:
     """The function as it stands in the script, with a user database and owners of the test."""
     it = installation(DEBIAN[1], users=(), root_ssh_keys=(KEY, KEY.replace("example", 'o\'brien "$x"')))
     text = next(one.text for one in rendered(it).documents if one.name == "finish.sh")
-    setup = text.split(f"longshore-setup.sh\" <<'end-{NONCE}'\n")[1].split(f"\nend-{NONCE}\n")[0]
+    setup = text.split(f"setup.sh\" <<'end-{NONCE}'\n")[1].split(f"\nend-{NONCE}\n")[0]
     stubs = f'getent() {{ echo "root:x:0:0::{tmp_path}:/bin/sh"; }}\nchown() {{ :; }}\n'
     stubs += 'install() { mkdir -p "$8"; }\nrestorecon() { :; }\n'
     subprocess.run(["sh"], input=stubs + setup, text=True, check=True, timeout=_LONGEST_SECONDS)
