@@ -24,6 +24,7 @@ from regional.dhcp.packet import Packet, PacketInvalid, decode, encode
 from regional.dhcp.probing import Probe
 from regional.dhcp.rates import Rate, RateLimit
 from regional.dhcp.wire import Line
+from regional.watching import careful
 
 log = structlog.get_logger()
 
@@ -64,7 +65,7 @@ class DhcpServer:
         self._clock = clock
         self._spawn = spawn
         self._count = count
-        self._watch = watch
+        self._watch = careful(watch)
         self._clients = RateLimit(of_client)
         self._interfaces = RateLimit(of_interface)
         self._log_lines = RateLimit(_LINES_OF_LOG)

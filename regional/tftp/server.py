@@ -32,6 +32,7 @@ from regional.tftp.sockets import answer, bound, make_room, pair, refuse_strange
 from regional.tftp.sources import Library
 from regional.tftp.terms import ServerLimits
 from regional.tftp.transfer import Transfer
+from regional.watching import careful
 
 log = structlog.get_logger()
 
@@ -59,7 +60,7 @@ class TftpServer:
         watch: Watch = nobody_watches,
     ) -> None:
         self._limits, self._clock, self._random, self._metrics = limits, clock, random, metrics
-        self._watch = watch
+        self._watch = careful(watch)
         self._library = Library()
         self._opener = Opener(files, self._library, limits.terms)
         self._poll = select.epoll()

@@ -23,8 +23,11 @@ from regional.dhcp.rates import Rate
 from regional.dhcp.replies import Destination
 from regional.dhcp.server import DhcpServer
 from regional.dhcp.wire import Line, checksum, datagram
+from regional.watching import careful
 
 from .packets import MAC, OTHER, book_of, discover, firmware, ip, request, subnet
+
+RESERVED = bytes.fromhex("525400000099")
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,7 @@ class Bench:
     verdicts: Counter[str]
     client: socket.socket
     seen: list[DhcpSeen]
+    server: DhcpServer
 
     def tell(self, packet: Packet | bytes) -> None:
         data = packet if isinstance(packet, bytes) else encode(packet)
@@ -102,7 +106,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
         )  # fmt: skip
         lifecycle.spawn("dhcp", server.serve([line]))
         await asyncio.sleep(0)
-        yield Bench(line, disk, book, neighbours, verdicts, client, seen)
+        yield Bench(line, disk, book, neighbours, verdicts, client, seen, server)
     client.close()
     line.close()
     disk.close()
@@ -117,6 +121,17 @@ async def test_an_address_in_use_is_passed_over_and_only_a_new_one_is_asked_for(
     await bench.until(lambda: len(bench.line.sent) == 3)
     assert bench.neighbours.asked == [ip("10.77.0.10"), ip("10.77.0.11")]
     assert bench.verdicts["conflict"] == 1
+
+
+async def test_a_defect_of_who_watches_costs_nobody_an_address(bench: Bench) -> None:
+    def broken(_: DhcpSeen) -> None:
+        raise RuntimeError("a defect")
+
+    bench.server._watch = careful(broken)
+    for number in range(2):
+        bench.tell(request("10.77.0.99", RESERVED, xid=number))
+        await bench.until(lambda: len(bench.line.sent) == number + 1)  # noqa: B023
+    assert [packet.options[53] for packet, _ in bench.line.sent] == [bytes((o.ACK,))] * 2
 
 
 async def test_who_watches_is_told_what_was_answered_to_whom(bench: Bench) -> None:
