@@ -168,7 +168,7 @@ class FleetSettings(Part):
 
 
 class ChannelSettings(Part):
-    """Logs, commands and consoles of instances, proxied to their hosts. Limits are those of one replica."""
+    """Logs, commands and consoles of instances, proxied to their hosts. Limits count the channels of all replicas."""
 
     address: str | None = Field(
         default=None,
