@@ -42,7 +42,7 @@ def next_stage(move: Move, sight: Sight, patience: Patience) -> tuple[Stage, str
     match move.stage:
         case Stage.STOPPING | Stage.COPYING:
             return _at_source(move, sight, sight.instance, patience)
-        case Stage.STARTING:
+        case Stage.STARTING | Stage.PROVING:
             return _at_target(move, sight, sight.instance, patience)
         case Stage.RETURNING:
             back = _answered(move, sight, Phase.REMOVED) or _stands_by_itself(move, sight, patience)
@@ -95,8 +95,12 @@ def _at_target(move: Move, sight: Sight, instance: Instance, patience: Patience)
     # What it said before it fell silent says nothing of now, and what stands at the source is the only other copy.
     heard = status.observed_generation >= move.generation and sight.target_absent_since is None
     since = max(move.stage_at, status.reported_at or move.stage_at)
-    if heard and _well(status, instance) and sight.now - since >= patience.well:
-        return Stage.CLEARING, ""
+    if heard and _well(status, instance):
+        # A host that was silent and came back has not said yet what became of it: its last word must be of this stage.
+        if move.stage is Stage.PROVING:
+            return Stage.CLEARING, ""
+        if sight.now - since >= patience.well:
+            return Stage.PROVING, ""
     if move.cancelled_by:
         return Stage.RETURNING, f"{move.cancelled_by} cancelled it"
     if not sight.target_there:
@@ -105,7 +109,7 @@ def _at_target(move: Move, sight: Sight, instance: Instance, patience: Patience)
         return Stage.RETURNING, f"it did not run there: {status.detail}"
     if sight.now - move.stage_at >= patience.starting:
         return Stage.RETURNING, f"it was not well there in time: {status.detail or status.phase.value}"
-    return Stage.STARTING, ""
+    return move.stage, ""
 
 
 def _well(status: Status, instance: Instance) -> bool:

@@ -39,6 +39,7 @@ class Stage(StrEnum):
     STOPPING = "stopping"  # the source stops it; nothing else happened
     COPYING = "copying"  # the target reads what stands at the source
     STARTING = "starting"  # the instance is the target's; the source keeps what stands there
+    PROVING = "proving"  # it was well there for a while; asked once more, for what was said may be old
     CLEARING = "clearing"  # it is well there; the source removes what it has
     RETURNING = "returning"  # it was not well there; the target removes it before the source starts it again
     DONE = "done"
@@ -48,6 +49,7 @@ class Stage(StrEnum):
 
 ENDED = frozenset({Stage.DONE, Stage.FAILED, Stage.CANCELLED})
 AT_SOURCE = frozenset({Stage.STOPPING, Stage.COPYING})
+ON_TRIAL = frozenset({Stage.STARTING, Stage.PROVING})
 
 
 @dataclass(frozen=True, slots=True)

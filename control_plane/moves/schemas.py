@@ -29,8 +29,8 @@ class MigrationView(BaseModel):
     source_host: str = Field(description="idc/name")
     target_host: str = Field(description="idc/name")
     stage: Stage = Field(
-        description="stopping, copying, starting, clearing (it runs at the target), returning; at the end done, failed "
-        "or cancelled"
+        description="stopping, copying, starting, proving, clearing (it runs at the target), returning; at the end "
+        "done, failed or cancelled"
     )
     copied_bytes: int
     detail: str = Field(description="what hinders it, or why it was taken back")

@@ -23,6 +23,7 @@ from control_plane.moves import store
 from control_plane.moves.carrying import Carrying, announcement
 from control_plane.moves.model import (
     AT_SOURCE,
+    ON_TRIAL,
     Move,
     MoveImpossible,
     MoveTooLate,
@@ -137,7 +138,7 @@ class MoveService:
             move = _there(await store.last_of(unit.connection, instance_id, locked=True))
             if move.cancelled_by or move.stage in (Stage.RETURNING, Stage.FAILED):
                 return move
-            if move.stage not in AT_SOURCE and move.stage is not Stage.STARTING:
+            if move.stage not in AT_SOURCE | ON_TRIAL:
                 raise MoveTooLate("the instance has moved", action="move it back")
             move = replace(move, cancelled_by=principal.name)
             await store.put(unit.connection, move)

@@ -28,6 +28,7 @@ _AT_SOURCE = {
     Stage.STOPPING: _STANDS,
     Stage.COPYING: Wish(DesiredState.STOPPED, hand_over=True),
     Stage.STARTING: _STANDS,
+    Stage.PROVING: _STANDS,
     Stage.RETURNING: _STANDS,
     Stage.CLEARING: Wish(DesiredState.REMOVED),
 }
@@ -42,7 +43,7 @@ def wish_for(move: Move, desired_state: DesiredState, host_id: str, *, has_it: b
     match move.stage:
         case Stage.COPYING:
             return Wish(DesiredState.HELD, take_over=True)
-        case Stage.STARTING:
+        case Stage.STARTING | Stage.PROVING:
             return Wish(desired_state, take_over=True, fenced=True)
         case Stage.RETURNING:
             return Wish(DesiredState.REMOVED)

@@ -93,7 +93,10 @@ STOPPED, RUNS = status(Phase.STOPPED), status(Phase.RUNNING)
         (move_in(Stage.COPYING, taken=True, cancelled_by="olga"), sight(), Stage.CANCELLED),
         (move_in(Stage.COPYING), sight(instance=instance_at(desired=DesiredState.REMOVED)), Stage.CANCELLED),
         (move_in(Stage.STARTING), sight(4, status=RUNS), Stage.STARTING),
-        (move_in(Stage.STARTING), sight(5, status=RUNS), Stage.CLEARING),
+        (move_in(Stage.STARTING), sight(5, status=RUNS), Stage.PROVING),
+        (move_in(Stage.PROVING), sight(status=status(Phase.RUNNING, 1)), Stage.PROVING),
+        (move_in(Stage.PROVING), sight(status=RUNS), Stage.CLEARING),
+        (move_in(Stage.PROVING, cancelled_by="olga"), sight(status=STOPPED), Stage.RETURNING),
         (move_in(Stage.STARTING), sight(5, status=status(Phase.RUNNING, 1)), Stage.STARTING),
         (move_in(Stage.STARTING), sight(60, status=RUNS, target_absent_since=START), Stage.STARTING),
         (move_in(Stage.STARTING), sight(5, status=status(Phase.RUNNING, 2, Health.STARTING)), Stage.STARTING),
@@ -101,7 +104,7 @@ STOPPED, RUNS = status(Phase.STOPPED), status(Phase.RUNNING)
         (move_in(Stage.STARTING), sight(29, status=status(Phase.FAILED)), Stage.STARTING),
         (move_in(Stage.STARTING), sight(30, status=status(Phase.FAILED)), Stage.RETURNING),
         (move_in(Stage.STARTING, cancelled_by="olga"), sight(status=RUNS), Stage.RETURNING),
-        (move_in(Stage.STARTING), sight(5, instance_at(desired=DesiredState.STOPPED), status=STOPPED), Stage.CLEARING),
+        (move_in(Stage.STARTING), sight(5, instance_at(desired=DesiredState.STOPPED), status=STOPPED), Stage.PROVING),
         (move_in(Stage.STARTING), sight(target_there=False), Stage.RETURNING),
         (move_in(Stage.STARTING), sight(300, source_there=False), Stage.CLEARING),  # nothing to go back to
         (move_in(Stage.RETURNING), sight(status=status(Phase.REMOVED, 1)), Stage.RETURNING),
@@ -198,7 +201,7 @@ class MovesUnderFaults(RuleBasedStateMachine):
 
     @rule()
     def somebody_cancels(self) -> None:
-        if self.move.stage in (Stage.STOPPING, Stage.COPYING, Stage.STARTING):
+        if self.move.stage in (Stage.STOPPING, Stage.COPYING, Stage.STARTING, Stage.PROVING):
             self.move = replace(self.move, cancelled_by="olga")
 
     @rule(wanted=st.sampled_from([DesiredState.RUNNING, DesiredState.STOPPED]))
@@ -273,7 +276,7 @@ class MovesUnderFaults(RuleBasedStateMachine):
         self, stage: Stage, cut: tuple[str, ...], cancelled: bool, bad: bool, seconds: int, rounds: int
     ) -> None:
         """Chance alone would seldom come to where it matters."""
-        for _ in range(6):
+        for _ in range(7):
             if self.move.stage is not stage:
                 self.one_good_round(1)
         for name in self.hosts:
@@ -282,7 +285,7 @@ class MovesUnderFaults(RuleBasedStateMachine):
             self.never_two()
         for name in cut:
             self.a_host_is_cut_off(name)
-        if bad and self.target.has == "copy" and self.move.stage in (Stage.COPYING, Stage.STARTING):
+        if bad and self.target.has == "copy" and self.move.stage in (Stage.COPYING, Stage.STARTING, Stage.PROVING):
             self.target.has, self.target.runs = "", False  # its engine lost it
         if cancelled:
             self.somebody_cancels()
