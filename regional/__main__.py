@@ -26,22 +26,29 @@ _FAILED, _USAGE = 1, 2
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
+# Kept here so that the command below stays readable.
+_Mirrors = Annotated[str | None, typer.Option(help="Repositories read through: debian/12=http://host/debian[,...].")]
+_Networks = Annotated[str | None, typer.Option(help="Networks that may use HTTP, 10.0.0.0/8[,...]. [everybody]")]
+_RegistryPort = Annotated[
+    int | None, typer.Option(help="HTTPS port of the registry /v2, for engines of the IDC; 0: a free one. [0]")
+]
+_Data = Annotated[
+    Path | None, typer.Option(help="Directory for identity, cache and journal. [/var/lib/longshore-regional]")
+]
+
+
 @app.command()
 def run(
     context: typer.Context,
     idc: Annotated[str | None, typer.Option(help="Name of the data centre (required).")] = None,
     server: Annotated[str | None, typer.Option(help="URL of the control plane; none: files only.")] = None,
-    data: Annotated[
-        Path | None, typer.Option(help="Directory for identity, cache and journal. [/var/lib/longshore-regional]")
-    ] = None,
+    data: _Data = None,
     server_ip: Annotated[
         str | None, typer.Option(help="Address to listen on, and that agents and machines dial. [127.0.0.1]")
     ] = None,
     api_port: Annotated[int | None, typer.Option(help="HTTP port of files and tracker; 0: a free one. [8081]")] = None,
     content_port: Annotated[int | None, typer.Option(help="HTTPS port of contents; 0: a free one. [0]")] = None,
-    registry_port: Annotated[
-        int | None, typer.Option(help="HTTPS port of the registry /v2, for engines of the IDC; 0: a free one. [0]")
-    ] = None,
+    registry_port: _RegistryPort = None,
     registry_logins: Annotated[
         str | None, typer.Option(help="Where clients of /v2 get tokens: centre, or edge (through here). [centre]")
     ] = None,
@@ -50,12 +57,8 @@ def run(
     static_root: Annotated[
         Path | None, typer.Option(help="Directory of /static/ and /repos/, created if need be. [/tftpboot]")
     ] = None,
-    mirrors: Annotated[
-        str | None, typer.Option(help="Repositories read through: debian/12=http://host/debian[,...].")
-    ] = None,
-    allow_clients: Annotated[
-        str | None, typer.Option(help="Networks that may use HTTP, 10.0.0.0/8[,...]. [everybody]")
-    ] = None,
+    mirrors: _Mirrors = None,
+    allow_clients: _Networks = None,
     tls_cert_file: Annotated[Path | None, typer.Option(help="Certificate for HTTPS beside HTTP. [no HTTPS]")] = None,
     tls_key_file: Annotated[Path | None, typer.Option(help="Its key. [in the same file]")] = None,
     tls_port: Annotated[int | None, typer.Option(help="HTTPS port of the same files; 0: a free one. [8443]")] = None,

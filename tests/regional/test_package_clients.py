@@ -40,9 +40,9 @@ def installed(program: str) -> str:
 
 @asynccontextmanager
 async def regional(directory: Path, mirrors: str = "") -> AsyncIterator[tuple[str, Metrics]]:
-    create_tree(directory / "root")
+    create_tree(directory / "files")
     settings = RegionalSettings(
-        idc="east", data=directory / "data", static_root=directory / "root", api_port=0, mirrors=mirrors
+        idc="east", data=directory / "data", static_root=directory / "files", api_port=0, mirrors=mirrors
     )
     metrics = Metrics()
     async with Lifecycle() as lifecycle:
@@ -55,7 +55,7 @@ async def debian(tmp_path: Path, *, mirrored: bool = False) -> AsyncIterator[str
     """URL of a Debian repository: of our own files, or read through from such a regional."""
     installed("dpkg-deb")
     async with regional(tmp_path / "origin") as (origin, _):
-        repository = tmp_path / "origin/root/repos/debian/12"
+        repository = tmp_path / "origin/files/repos/debian/12"
         await asyncio.to_thread(debian_repository, repository, tmp_path, BASE)
         if not mirrored:
             yield f"{origin}/debian/12"
@@ -89,7 +89,7 @@ async def test_apt_updates_and_downloads(tmp_path: Path, mirrored: bool) -> None
         await asyncio.to_thread(apt, tmp_path, url, "install", "--download-only", "--yes", "hello")
     for name in ("hello", "base-files"):
         downloaded = tmp_path / f"{name}_1.0+b1_amd64.deb"
-        pool = tmp_path / f"origin/root/repos/debian/12/pool/main/{name[0]}/{name}/{downloaded.name}"
+        pool = tmp_path / f"origin/files/repos/debian/12/pool/main/{name[0]}/{name}/{downloaded.name}"
         assert downloaded.read_bytes() == pool.read_bytes()
 
 
@@ -107,7 +107,7 @@ async def test_debootstrap_makes_a_system(tmp_path: Path) -> None:
 async def test_dnf_installs(tmp_path: Path, mirrored: bool) -> None:
     program = installed("dnf")
     async with regional(tmp_path / "origin") as (origin, _):
-        repository = tmp_path / "origin/root/repos/rocky/9/BaseOS"
+        repository = tmp_path / "origin/files/repos/rocky/9/BaseOS"
         await asyncio.to_thread(red_hat_repository, repository, tmp_path)
         async with regional(tmp_path / "edge", f"rocky/9={origin}/rocky/9") as (edge, metrics):
             url = f"{edge if mirrored else origin}/rocky/9/BaseOS"
