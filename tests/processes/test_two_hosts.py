@@ -75,10 +75,10 @@ def of_engine(things: list[Thing], engine: str) -> list[Thing]:
 
 
 # What an engine says between two steps of an agent that replaces something.
-DOCKER_STEPS = ("kill", "die", "destroy", "pull", "create", "start")
+DOCKER_STEPS = ("pull", "kill", "die", "rename", "create", "start", "destroy")
 LXD_STEPS = (
-    *("instance-shutdown", "instance-deleted", "image-created", "image-alias-created"),
-    *("instance-created", "instance-started"),
+    *("image-created", "image-alias-created", "instance-shutdown", "instance-renamed"),
+    *("instance-created", "instance-started", "instance-deleted"),
 )
 
 

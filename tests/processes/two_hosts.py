@@ -30,6 +30,9 @@ from tests.engines.lxd_image import unified_image
 DOCKER, LXD = "web", "box"
 # Three periods without a word, and the control plane takes a host for lost.
 HEARTBEAT_SECONDS = 1.0
+NAMES = frozenset({f"{kind}-{which}" for kind in (DOCKER, LXD) for which in ("one", "two")})
+# Both hosts at once, whatever becomes of them: here it is the hosts that are tested.
+_PACE = {"max_unavailable": 2, "healthy_seconds": 1, "max_failures": 2}
 _FOREIGN_INIT = ["sh", "-c", "trap 'exit 0' TERM; sleep 100000 & wait"]
 _LXD_LABEL = "user."
 
@@ -67,23 +70,23 @@ class TwoHosts:
             reference = Reference.parse(f"acme/{kind}:{version}")
             self.versions[str(push(self.fleet.client, reference, source, lambda _digest, _held: None))] = version
 
-    def deploy(self, name: str, image: str, **more: Any) -> str:
-        """On every host, unless `more` has other rules. The id of the deployment."""
+    def deploy(self, name: str, image: str) -> None:
+        """On every host."""
         asked = {"tenant": "acme", "name": name, "image": f"acme/{image}", "stop_grace_seconds": 1}
-        more = {"rules": {"everywhere": True}, **more}
-        return str(self.fleet.client.post("/api/v1/deployments", {**asked, **more})["data"]["id"])
+        self.fleet.client.post("/api/v1/deployments", {**asked, "rules": {"everywhere": True}})
 
     def change(self) -> str:
-        """Ask for new versions of everything instead, which no host has seen, and tell which."""
-        known = {one["name"]: one["id"] for one in self.fleet.client.every("/api/v1/deployments")}
-        old = _names_of(self._serial)
+        """Ask for a version of everything that no host has seen, and tell which: a generation more of each instance."""
         self._serial += 1
         version = str(self._serial)
         self.push_images(version)
-        for name in old & known.keys():
-            self.fleet.client.delete(f"/api/v1/deployments/{known[name]}")
-        for name in sorted(_names_of(self._serial)):
-            self.deploy(name, f"{name.partition('-')[0]}:{version}")
+        for name in sorted(NAMES):
+            image = f"{name.partition('-')[0]}:{version}"
+            if self._serial == 1:
+                self.deploy(name, image)
+            else:
+                asked = {"image": f"acme/{image}", "pace": _PACE}
+                self.fleet.client.put(f"/api/v1/deployments/acme/{name}/-/image", asked)
         return version
 
     def rows(self, host: str = "") -> list[dict[str, Any]]:
@@ -156,8 +159,9 @@ class TwoHosts:
         """
         for host in hosts or self.machines.keys() - self.cut_off:
             rows, things = self.rows(host), self.things(host)
-            if (named := {row["name"].rpartition("-")[0] for row in rows}) != _names_of(self._serial):
-                return f"{host} is to have {named}"  # one that is away gets its part when it is back
+            asked = {(row["name"].rpartition("-")[0], self.versions[row["digest"]]) for row in rows}
+            if asked != {(name, str(self._serial)) for name in NAMES}:
+                return f"{host} is asked for {asked}"
             for row in rows:
                 said = (row["phase"], row["observed_generation"], row["health"] == "unhealthy")
                 if said != (row["desired_state"], row["generation"], False):
@@ -226,10 +230,6 @@ class TwoHosts:
             machine.lxd.heal()
             if not self.agent(host).running:
                 self.agent(host).start()
-
-
-def _names_of(serial: int) -> set[str]:
-    return {f"{kind}-{number}-{serial}" for kind in (DOCKER, LXD) for number in range(2)}
 
 
 def _word(state: str) -> str:
