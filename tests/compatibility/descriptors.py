@@ -14,16 +14,26 @@ from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message_factory import GetMessageClass
 
-from proto.agent.v1 import agent_pb2, channels_pb2, commands_pb2
+from proto.agent.v1 import agent_pb2, channels_pb2, commands_pb2, moves_pb2
 from proto.content.v1 import content_pb2
 from proto.edge.v1 import edge_pb2
 from proto.enrolment.v1 import enrolment_pb2
-from proto.regional.v1 import regional_pb2
+from proto.regional.v1 import machines_pb2, regional_pb2
 
 PREVIOUS = Path(__file__).with_name("previous.binpb")
 ATTACH = "/longshore.agent.v1.Agent/Attach"
 UNKNOWN = 900
-_TODAY = (content_pb2, edge_pb2, enrolment_pb2, regional_pb2, channels_pb2, commands_pb2, agent_pb2)
+_TODAY = (
+    content_pb2,
+    edge_pb2,
+    enrolment_pb2,
+    machines_pb2,
+    regional_pb2,
+    channels_pb2,
+    commands_pb2,
+    moves_pb2,
+    agent_pb2,
+)
 
 
 class Protocol:
