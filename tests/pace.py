@@ -8,4 +8,4 @@ from __future__ import annotations
 
 from typing import Final
 
-BUSY_SECONDS: Final = 10.0
+BUSY_SECONDS: Final = 20.0

@@ -92,13 +92,13 @@ async def test_a_preheat_stands_still_outside_its_window_and_loses_nothing(tmp_p
             agent.reconcile()
             layer = image.image.contents[-1]
             await agent.assign(held(image.image, Effort.LOWER))
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(BUSY_SECONDS):
                 while agent.fetcher.held_bytes(layer, "tenant-1") < MB:  # noqa: ASYNC110
                     await asyncio.sleep(0.01)
             await agent.assign(held(image.image, Effort.PAUSED))
             await agent.until(PREHEAT, Phase.PENDING)
             assert "stands still" in agent.told()[PREHEAT].detail
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(BUSY_SECONDS):
                 while agent.swarms.member(("tenant-1", layer.digest)) is not None:  # noqa: ASYNC110
                     await asyncio.sleep(0.01)
             before = agent.ledger.provenance("tenant-1", layer.digest)

@@ -54,7 +54,7 @@ class Receiver:
         return [each.event for each in self.received]
 
     async def until(self, count: int) -> None:
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(30):
             while len(self.received) < count:  # noqa: ASYNC110  the server has no condition to wait on
                 await asyncio.sleep(0.005)
 
