@@ -53,7 +53,9 @@ class Dialect(Protocol):
 
     def changes(self, changes: Changes[Any, Any]) -> Down: ...
 
-    async def picture(self, member: Member) -> Picture: ...
+    async def picture(self, member: Member, held: Picture | None = None) -> Picture:
+        """What `member` shall have. What of `held` is still true may come back as it is; None: all is made anew."""
+        ...
 
     async def accept(self, member: Member, message: Up) -> None:
         """Make the reports durable, and take whatever else is neither heartbeat nor reply."""
@@ -119,8 +121,8 @@ class AgentDialect:
             )
         )
 
-    async def picture(self, member: Member) -> Picture:
-        snapshot = await self._source.assignments(member.id)
+    async def picture(self, member: Member, held: Picture | None = None) -> Picture:
+        snapshot = await self._source.assignments(member.id, None if held is None else held.items)
         return Picture(snapshot.generation, snapshot.assignments)
 
     async def accept(self, member: Member, message: Up) -> None:
@@ -225,7 +227,7 @@ class RegionalDialect:
             )
         )
 
-    async def picture(self, member: Member) -> Picture:
+    async def picture(self, member: Member, held: Picture | None = None) -> Picture:
         snapshot = await self._source.orders(member.idc_id, member.id)
         return Picture(snapshot.generation, snapshot.orders)
 
