@@ -87,13 +87,13 @@ async def test_a_preheat_stands_still_outside_its_window_and_loses_nothing(tmp_p
         await lab.regional_seed(max(image.bytes_of.values(), key=len))
         async with lab.open() as agent:
             await agent.introduce_regionals()
-            await agent.book.limit(down(4 * MB))
+            await agent.book.limit(down(2 * MB))
             agent.keep_links()
             agent.reconcile()
             layer = image.image.contents[-1]
             await agent.assign(held(image.image, Effort.LOWER))
             async with asyncio.timeout(BUSY_SECONDS):
-                while agent.fetcher.held_bytes(layer, "tenant-1") < MB:  # noqa: ASYNC110
+                while (kept := agent.fetcher.held_bytes(layer, "tenant-1")) < 2 * MB:  # noqa: ASYNC110
                     await asyncio.sleep(0.01)
             await agent.assign(held(image.image, Effort.PAUSED))
             await agent.until(PREHEAT, Phase.PENDING)
@@ -109,7 +109,8 @@ async def test_a_preheat_stands_still_outside_its_window_and_loses_nothing(tmp_p
             await agent.until(PREHEAT, Phase.VERIFIED)
             after = agent.ledger.provenance("tenant-1", layer.digest)
             total = after.from_regional_bytes + after.from_peers_bytes + after.from_centre_bytes
-            assert total < layer.size_bytes + 1.5 * MB
+            # What was verified is not asked for again. Of the rest a quarter comes twice: under a lease and from a peer.
+            assert total - gathered < 1.5 * (layer.size_bytes - kept) < layer.size_bytes
 
 
 async def test_what_somebody_wants_now_is_no_preheat_any_more(tmp_path: Path) -> None:
