@@ -109,7 +109,7 @@ async def test_a_preheat_stands_still_outside_its_window_and_loses_nothing(tmp_p
             await agent.until(PREHEAT, Phase.VERIFIED)
             after = agent.ledger.provenance("tenant-1", layer.digest)
             total = after.from_regional_bytes + after.from_peers_bytes + after.from_centre_bytes
-            # What was verified is not asked for again. Of the rest a quarter comes twice: under a lease and from a peer.
+            # What was verified is not asked for again. Of the rest a quarter comes twice: by lease and from a peer.
             assert total - gathered < 1.5 * (layer.size_bytes - kept) < layer.size_bytes
 
 
