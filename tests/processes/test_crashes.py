@@ -1,8 +1,8 @@
 """Kill -9 any one process while an image spreads, start it again: the job completes, and what was there is not fetched
 anew.
 
-That is measured at the WAN link by the kernel. How little comes again is for `make soak-swarm`: hosts that do not hear
-of their regional for seconds ask the centre, and on a busy machine they may not hear of it without its being dead.
+That is measured at the WAN link by the kernel. How little comes again is for `make bench-swarm` (churn): hosts that do
+not hear of their regional for seconds ask the centre, and on a busy machine they may not hear of it while it lives.
 """
 
 import time
