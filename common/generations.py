@@ -26,7 +26,7 @@ class Changes(Generic[K, V]):
 
 def changes_between(old: Mapping[K, V], old_generation: int, new: Mapping[K, V], new_generation: int) -> Changes[K, V]:
     """What a receiver of `old` needs to hold `new`."""
-    changed = {key: value for key, value in new.items() if old.get(key) != value}
+    changed = {key: value for key, value in new.items() if (held := old.get(key)) is not value and held != value}
     return Changes(old_generation, new_generation, changed, frozenset(old.keys() - new.keys()))
 
 

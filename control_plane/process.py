@@ -19,6 +19,7 @@ import structlog
 import uvicorn
 
 from common.clock import Clock, SystemClock
+from common.collecting import set_aside
 from common.durable import write_file
 from common.errors import Conflict, Unavailable
 from common.lifecycle import Lifecycle
@@ -58,6 +59,7 @@ async def serve(settings: Settings) -> None:
         if password is not None:
             # Printed, not logged: this is the only time that anybody can read it.
             print(f"admin password: {password}", flush=True)  # noqa: T201
+        set_aside()
         write_file(ready, json.dumps({"pid": os.getpid(), **addresses}).encode(), 0o644)
         log.info("control plane ready", **addresses)
         await lifecycle.run_until_stopped()

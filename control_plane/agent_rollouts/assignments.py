@@ -5,7 +5,7 @@ Invariant: as for preheats, a snapshot may hold a rollout that is newer than its
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from common.gathering import Gathering
 from control_plane.agent_rollouts import store
@@ -33,9 +33,11 @@ class AgentRolloutAssignments:
         self._asking = Gathering(self._told)
         self._comparing = Gathering(self._known, _MOST_SPEAKERS)
 
-    async def assignments(self, host_id: str) -> AssignmentSnapshot:
+    async def assignments(
+        self, host_id: str, held: Mapping[str, agent_pb2.Assignment] | None = None
+    ) -> AssignmentSnapshot:
         """Raises `HostUnknown`."""
-        told = await self._inner.assignments(host_id)
+        told = await self._inner.assignments(host_id, held)
         found = await self._asking.ask(host_id)
         if found is None or found.architecture not in found.rollout.images:
             return told

@@ -171,13 +171,13 @@ class Conversation:
         return picture
 
     async def _tell_changes(self, held: Picture) -> Picture:
-        picture = await self.dialect.picture(self.session.member)
+        picture = await self.dialect.picture(self.session.member, held)
         if picture.generation == held.generation:
             return held
         if picture.generation < held.generation:
-            # Only a database that was restored goes back; no chain of changes leads there.
-            self._say(self.dialect.full(picture), picture)
-            return picture
+            # Only a database that was restored goes back; no chain of changes leads there, and what is held may bear
+            # the generation of something else.
+            return await self._tell_all()
         changes = changes_between(held.items, held.generation, picture.items, picture.generation)
         self._say(self.dialect.changes(changes), picture)
         return picture

@@ -1,7 +1,8 @@
 """The questions that the fleet asks of the domains above it; `app` fills them in.
 
-Invariant: a snapshot is one consistent picture at one generation. Two snapshots with the same generation are equal,
-except for content tokens that were renewed. Reports are durable when `accept_*` returns; only then does the stream
+Invariant: a snapshot holds nothing that is older than its generation. It may hold something newer; that has counted a
+generation of its own, which says it again. Tokens apart, a message of one instance and instance generation never
+changes. Reports are durable when `accept_*` returns; only then does the stream
 acknowledge them.
 """
 
@@ -31,7 +32,13 @@ class OrderSnapshot:
 class AssignmentSource(Protocol):
     """What one host should run, and what it says of it."""
 
-    async def assignments(self, host_id: str) -> AssignmentSnapshot: ...
+    async def assignments(
+        self, host_id: str, held: Mapping[str, agent_pb2.Assignment] | None = None
+    ) -> AssignmentSnapshot:
+        """`held`: what the host was told last. What of it is still true may be returned as it is, with its tokens; a
+        change then costs what changed, not what there is. None: everything is made anew.
+        """
+        ...
 
     async def accept_reports(
         self,

@@ -61,7 +61,9 @@ class Dialect(Protocol):
 
     def changes(self, changes: Changes[Any, Any]) -> Down: ...
 
-    async def picture(self, member: Member) -> Picture: ...
+    async def picture(self, member: Member, held: Picture | None = None) -> Picture:
+        """What `member` shall have. What of `held` is still true may come back as it is; None: all is made anew."""
+        ...
 
     async def accept(self, member: Member, message: Up) -> Down | None:
         """Make the reports durable, and take whatever else is neither heartbeat nor reply. An answer is sent in place
@@ -131,8 +133,8 @@ class AgentDialect:
             )
         )
 
-    async def picture(self, member: Member) -> Picture:
-        snapshot = await self._source.assignments(member.id)
+    async def picture(self, member: Member, held: Picture | None = None) -> Picture:
+        snapshot = await self._source.assignments(member.id, None if held is None else held.items)
         return Picture(snapshot.generation, snapshot.assignments)
 
     async def accept(self, member: Member, message: Up) -> Down | None:
@@ -249,7 +251,7 @@ class RegionalDialect:
             )
         )
 
-    async def picture(self, member: Member) -> Picture:
+    async def picture(self, member: Member, held: Picture | None = None) -> Picture:
         snapshot = await self._source.orders(member.idc_id, member.id)
         # Read later, so never older than the generation; what is newer comes with the next one as well.
         targets = {} if self._machines is None else await self._machines.targets(member)

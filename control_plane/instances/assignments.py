@@ -6,7 +6,7 @@ others is passed over. When `accept_reports` returns, everything that was said i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -19,19 +19,22 @@ from control_plane.fleet.model import HostUnknown
 from control_plane.instances import store, wire
 from control_plane.instances.forgetting import forget
 from control_plane.instances.messages import InstanceReported
-from control_plane.instances.model import Instance, Status
+from control_plane.instances.model import Instance, Status, Wish
 from control_plane.instances.observations import Effect, Observation, effect_of, status_after
-from control_plane.instances.store import AssignedSet
+from control_plane.instances.store import AssignedGenerations, AssignedSet
 from control_plane.swarm.service import SwarmService
 from control_plane.swarm.tokens import ContentTokens
 from proto.agent.v1 import agent_pb2
+from proto.agent.v1.agent_pb2 import Assignment
 
 log = structlog.get_logger()
 
 # Hosts whose reports are taken together: 500 instances each (agent/reporter.py) stay below what databases bind.
 _MOST_SPEAKERS = 50
 _STAND_BACK_SECONDS = 0.5
-Known = dict[str, tuple[Instance, Status]]
+Known = dict[str, tuple[Wish, Status]]
+# A host, and what it was told last.
+_Held = tuple[str, Mapping[str, Assignment]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,24 +52,47 @@ class InstanceAssignments:
         self._swarm = swarm
         # A change of a whole fleet wakes all its streams at once.
         self._asking = Gathering(self._assigned)
+        self._asking_changes = Gathering(self._changed)
         self._comparing = Gathering(self._compared, _MOST_SPEAKERS)
         self._writing = Gathering(self._written, _MOST_SPEAKERS)
 
-    async def assignments(self, host_id: str) -> AssignmentSnapshot:
+    async def assignments(self, host_id: str, held: Mapping[str, Assignment] | None = None) -> AssignmentSnapshot:
         """Raises `HostUnknown`."""
-        found = await self._asking.ask(host_id)
-        assignments = {
-            instance.id: wire.assignment_of(
-                instance, self._tokens.minting(f"host/{host_id}", found.idc, instance.tenant_id)
-            )
-            for instance in found.instances
+        kept: dict[str, Assignment] = {}
+        if held is None:
+            found = await self._asking.ask(host_id)
+        else:
+            found, kept = await self._asking_changes.ask((host_id, held))
+        return AssignmentSnapshot(found.generation, kept | self._messages(host_id, found.idc, found.instances))
+
+    def _messages(self, host_id: str, idc: str, instances: Sequence[Instance]) -> dict[str, Assignment]:
+        bearer = f"host/{host_id}"
+        return {
+            instance.id: wire.assignment_of(instance, self._tokens.minting(bearer, idc, instance.tenant_id))
+            for instance in instances
         }
-        return AssignmentSnapshot(found.generation, assignments)
 
     async def _assigned(self, host_ids: Sequence[str]) -> list[AssignedSet | Failure]:
         async with self._database.reading() as connection:
             found = await store.assigned_sets(connection, host_ids)
         return [found.get(host_id) or _unknown(host_id) for host_id in host_ids]
+
+    async def _changed(self, asked: Sequence[_Held]) -> list[tuple[AssignedSet, dict[str, Assignment]] | Failure]:
+        """What the host does not hold as it is, and what it does."""
+        async with self._database.reading() as connection:
+            # Generations first: what is read after them is never older.
+            found = await store.assigned_generations(connection, [host_id for host_id, _ in asked])
+            kept = {host_id: _still_true(found[host_id], held) for host_id, held in asked if host_id in found}
+            missing = {host_id: found[host_id].instances.keys() - kept[host_id].keys() for host_id in kept}
+            loaded = await store.with_ids(connection, {one for ids in missing.values() for one in ids})
+        answers: list[tuple[AssignedSet, dict[str, Assignment]] | Failure] = []
+        for host_id, _ in asked:
+            if host_id not in found:
+                answers.append(_unknown(host_id))
+                continue
+            changed = tuple(loaded[one] for one in sorted(missing[host_id]) if one in loaded)
+            answers.append((AssignedSet(found[host_id].generation, found[host_id].idc, changed), kept[host_id]))
+        return answers
 
     async def accept_reports(
         self,
@@ -89,6 +115,7 @@ class InstanceAssignments:
     async def _compared(self, spoken: Sequence[_Said]) -> list[bool]:
         """Whether something of it is news. What hosts shall do goes before what they say of it."""
         await self._asking.settled(_STAND_BACK_SECONDS)
+        await self._asking_changes.settled(_STAND_BACK_SECONDS)
         async with self._database.reading() as connection:
             known = await store.of_hosts(connection, *_asked(spoken))
         return [bool(_news(one.observations, known[one.host_id])) for one in spoken]
@@ -105,10 +132,10 @@ class InstanceAssignments:
             await self._write(unit, news)
         return [None] * len(spoken)
 
-    async def _write(self, unit: UnitOfWork, news: Sequence[tuple[Observation, Effect, Instance, Status]]) -> None:
+    async def _write(self, unit: UnitOfWork, news: Sequence[tuple[Observation, Effect, Wish, Status]]) -> None:
         changed: dict[str, Status] = {}
         told: list[InstanceReported] = []
-        gone: list[Instance] = []
+        gone: list[Wish] = []
         for observation, effect, instance, before in news:
             if effect is Effect.GONE:
                 gone.append(instance)
@@ -130,6 +157,14 @@ class InstanceAssignments:
 def _asked(spoken: Sequence[_Said]) -> tuple[set[str], set[str]]:
     """Ids of the hosts, and of the instances that they speak of."""
     return {one.host_id for one in spoken}, {said.instance_id for one in spoken for said in one.observations}
+
+
+def _still_true(found: AssignedGenerations, held: Mapping[str, Assignment]) -> dict[str, Assignment]:
+    return {
+        one: held[one]
+        for one, generation in found.instances.items()
+        if one in held and held[one].generation == generation
+    }
 
 
 def _unknown(host_id: str) -> HostUnknown:

@@ -7,11 +7,11 @@ from control_plane.fleet import store as fleet_store
 from control_plane.fleet.messages import AssignmentsChanged
 from control_plane.instances import store
 from control_plane.instances.messages import InstanceForgotten
-from control_plane.instances.model import Instance
+from control_plane.instances.model import Wish
 from control_plane.swarm.service import SwarmService
 
 
-async def forget(unit: UnitOfWork, instance: Instance, swarm: SwarmService, *, host_exists: bool = True) -> None:
+async def forget(unit: UnitOfWork, instance: Wish, swarm: SwarmService, *, host_exists: bool = True) -> None:
     """The host's next set no longer names it, so whatever the host still has of it is removed there."""
     await store.remove(unit.connection, instance.id)
     if host_exists:

@@ -167,6 +167,21 @@ class Instance:
     created_at: datetime
     updated_at: datetime
 
+    @property
+    def wish(self) -> Wish:
+        return Wish(self.id, self.tenant_id, self.host_id, self.desired_state, self.generation)
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What is wanted of an instance, without its image and spec: all that a report of it is held against."""
+
+    id: str
+    tenant_id: str
+    host_id: str
+    desired_state: DesiredState
+    generation: int
+
 
 @dataclass(frozen=True, slots=True)
 class Status:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum, auto
 
-from control_plane.instances.model import DesiredState, Health, Instance, Phase, Status
+from control_plane.instances.model import DesiredState, Health, Phase, Status, Wish
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +32,11 @@ class Effect(Enum):
     GONE = auto()  # nothing is left on the host and nothing is wanted: the instance can be forgotten
 
 
-def effect_of(observation: Observation, instance: Instance, known: Status) -> Effect:
+def effect_of(observation: Observation, wish: Wish, known: Status) -> Effect:
     # Generations begin at 1; 0 would be a report of nothing.
-    if not max(known.observed_generation, 1) <= observation.generation <= instance.generation:
+    if not max(known.observed_generation, 1) <= observation.generation <= wish.generation:
         return Effect.NOTHING
-    removal_answered = instance.desired_state is DesiredState.REMOVED and observation.generation == instance.generation
+    removal_answered = wish.desired_state is DesiredState.REMOVED and observation.generation == wish.generation
     if removal_answered and observation.phase is Phase.REMOVED:
         return Effect.GONE
     if status_after(observation, known.reported_at) == known:

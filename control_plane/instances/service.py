@@ -122,7 +122,7 @@ class InstanceService:
             instance = await self._writable(unit, principal, instance_id)
             place = (await places.of_ids(unit.connection, [instance.host_id])).get(instance.host_id)
             if force or place is None or place.revoked:
-                await forget(unit, instance, self._swarm, host_exists=place is not None)
+                await forget(unit, instance.wish, self._swarm, host_exists=place is not None)
                 return None
             await placing.put_desired(unit, instance, transitions.removed(instance, unit.clock.now()))
         return next(iter(await self._reading.shown([instance_id])), None)
@@ -135,7 +135,7 @@ class InstanceService:
             doomed = await store.unremovable(unit.connection)
             known = await places.of_ids(unit.connection, sorted({instance.host_id for instance in doomed}))
             for instance in doomed:
-                await forget(unit, instance, self._swarm, host_exists=instance.host_id in known)
+                await forget(unit, instance.wish, self._swarm, host_exists=instance.host_id in known)
         return len(doomed)
 
     async def _put(

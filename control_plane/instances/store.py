@@ -11,9 +11,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from control_plane.database.upserts import insert_or_ignore, insert_or_replace
 from control_plane.fleet.tables import hosts, idcs
-from control_plane.instances.model import DesiredState, Health, Instance, Phase, Status
+from control_plane.instances.model import DesiredState, Health, Instance, Phase, Status, Wish
 from control_plane.instances.records import image_of, image_record, spec_of, spec_record
 from control_plane.instances.tables import instance_statuses, instances
+
+# SQLite binds 32,766 values in one statement, PostgreSQL 65,535.
+_MOST_IDS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +26,15 @@ class AssignedSet:
     generation: int
     idc: str
     instances: tuple[Instance, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AssignedGenerations:
+    """`AssignedSet` with the generations alone, by instance id."""
+
+    generation: int
+    idc: str
+    instances: Mapping[str, int]
 
 
 async def add(connection: AsyncConnection, added: Sequence[Instance]) -> bool:
@@ -108,27 +120,59 @@ async def assigned_sets(connection: AsyncConnection, host_ids: Collection[str]) 
     }
 
 
+async def assigned_generations(
+    connection: AsyncConnection, host_ids: Collection[str]
+) -> dict[str, AssignedGenerations]:
+    """Of those hosts that there are: `assigned_sets` without what is long to read."""
+    rows = await connection.execute(
+        select(hosts.c.id, hosts.c.assignments_generation, idcs.c.name, instances.c.id, instances.c.generation)
+        .select_from(
+            hosts.join(idcs, idcs.c.id == hosts.c.idc_id).outerjoin(instances, instances.c.host_id == hosts.c.id)
+        )
+        .where(hosts.c.id.in_(host_ids))
+    )
+    found: dict[str, tuple[int, str, dict[str, int]]] = {}
+    for host_id, assigned_at, idc, instance_id, generation in rows:
+        _, _, assigned = found.setdefault(host_id, (assigned_at, idc, {}))
+        if instance_id is not None:
+            assigned[instance_id] = generation
+    return {host_id: AssignedGenerations(*one) for host_id, one in found.items()}
+
+
+async def with_ids(connection: AsyncConnection, instance_ids: Collection[str]) -> dict[str, Instance]:
+    """Those that there are, by id."""
+    ids = sorted(instance_ids)
+    found: dict[str, Instance] = {}
+    for start in range(0, len(ids), _MOST_IDS):
+        some = ids[start : start + _MOST_IDS]
+        rows = await connection.execute(select(instances).where(instances.c.id.in_(some)))
+        found |= {row.id: instance_of(row) for row in rows}
+    return found
+
+
 async def of_hosts(
     connection: AsyncConnection, host_ids: Collection[str], instance_ids: Collection[str], *, locked: bool = False
-) -> dict[str, dict[str, tuple[Instance, Status]]]:
+) -> dict[str, dict[str, tuple[Wish, Status]]]:
     """Those of the given instances that are on those hosts, by host and id, with what was said of them last."""
     statement = (
-        select(instances, *STATUS_COLUMNS)
+        select(*_WISH_COLUMNS, *STATUS_COLUMNS)
+        .select_from(instances)
         .outerjoin(instance_statuses, instance_statuses.c.instance_id == instances.c.id)
         .where(instances.c.host_id.in_(host_ids), instances.c.id.in_(instance_ids))
         .order_by(instances.c.id)
     )
     # PostgreSQL locks no rows on the outer side of a join.
     rows = await connection.execute(statement.with_for_update(of=instances) if locked else statement)
-    found: dict[str, dict[str, tuple[Instance, Status]]] = {host_id: {} for host_id in host_ids}
+    found: dict[str, dict[str, tuple[Wish, Status]]] = {host_id: {} for host_id in host_ids}
     for row in rows:
-        found[row.host_id][row.id] = (instance_of(row), status_of(row))
+        wish = Wish(row.id, row.tenant_id, row.host_id, DesiredState(row.desired_state), row.generation)
+        found[row.host_id][row.id] = (wish, status_of(row))
     return found
 
 
 async def of_host(
     connection: AsyncConnection, host_id: str, instance_ids: Collection[str], *, locked: bool = False
-) -> dict[str, tuple[Instance, Status]]:
+) -> dict[str, tuple[Wish, Status]]:
     """`of_hosts` of one."""
     return (await of_hosts(connection, [host_id], instance_ids, locked=locked))[host_id]
 
@@ -203,6 +247,13 @@ def status_of(row: Row[Any]) -> Status:
     )
 
 
+_WISH_COLUMNS = (
+    instances.c.id,
+    instances.c.tenant_id,
+    instances.c.host_id,
+    instances.c.desired_state,
+    instances.c.generation,
+)
 # Without the key, whose name the instances have too.
 STATUS_COLUMNS = tuple(column for column in instance_statuses.c if column.name != "instance_id")
 

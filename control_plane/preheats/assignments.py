@@ -6,7 +6,7 @@ read after the generation, and every change of one counts a new generation, whic
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from common.gathering import Gathering
 from control_plane.database import Database
@@ -36,16 +36,18 @@ class PreheatAssignments:
         self._asking = Gathering(self._chosen)
         self._comparing = Gathering(self._known, _MOST_SPEAKERS)
 
-    async def assignments(self, host_id: str) -> AssignmentSnapshot:
+    async def assignments(
+        self, host_id: str, held: Mapping[str, agent_pb2.Assignment] | None = None
+    ) -> AssignmentSnapshot:
         """Raises `HostUnknown`."""
-        told = await self._inner.assignments(host_id)
+        told = await self._inner.assignments(host_id, held)
         chosen = await self._asking.ask(host_id)
-        held = {
+        preheated = {
             one.preheat.id: self._assignment(one.preheat, one.architecture, host_id, one.idc)
             for one in chosen
             if one.architecture in one.preheat.images
         }
-        return AssignmentSnapshot(told.generation, {**told.assignments, **held})
+        return AssignmentSnapshot(told.generation, {**told.assignments, **preheated})
 
     async def _chosen(self, host_ids: Sequence[str]) -> list[list[Chosen]]:
         async with self._database.reading() as connection:

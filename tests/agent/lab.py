@@ -431,7 +431,7 @@ class Agent:
             self.reporter.acknowledged(batch.sequence)
         return self.reports
 
-    async def until(self, instance_id: str, phase: Phase, seconds: float = 10) -> InstanceReport:
+    async def until(self, instance_id: str, phase: Phase, seconds: float = 30) -> InstanceReport:
         try:
             async with asyncio.timeout(seconds):
                 while True:

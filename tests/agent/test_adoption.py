@@ -135,7 +135,7 @@ def offer(engine: MemoryEngine, spec: ContainerSpec = SLEEPER, **labels: str) ->
     return "theirs"
 
 
-async def eventually(condition: Callable[[], bool], seconds: float = 10) -> None:
+async def eventually(condition: Callable[[], bool], seconds: float = 30) -> None:
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110  an engine is looked at, it cannot be awaited
             await asyncio.sleep(0.005)

@@ -17,6 +17,7 @@ from agent.reporter import Reporter
 from common.clock import ManualClock
 from common.errors import Conflict
 from proto.agent.v1 import commands_pb2
+from tests.pace import BUSY_SECONDS
 
 RESTART = commands_pb2.COMMAND_VERB_RESTART
 
@@ -138,7 +139,7 @@ async def test_killed_at_any_write_it_is_never_done_twice(host: Host, die_at: in
     killed = False
     try:
         await host.commands.received(order("a"))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(BUSY_SECONDS):
             await host.commands.run()
     except (Killed, BaseExceptionGroup):
         killed = True

@@ -31,6 +31,7 @@ from proto.agent.v1 import agent_pb2
 from tests.agent.lab import message_of
 from tests.agent.samples import INSTANCE, assignment, noise, sample
 from tests.control_plane.fleet.plane import Plane
+from tests.pace import BUSY_SECONDS
 
 # Large enough to be gathered on disk: what is smaller goes through memory, and again after a kill.
 SAMPLE = sample(noise(6 << 20, "layer"))
@@ -161,7 +162,7 @@ async def reported(plane: Plane, condition: Callable[[agent_pb2.InstanceReport],
 
 
 async def online(plane: Plane, host_id: str) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(BUSY_SECONDS):
         while await plane.state(host_id) != "online":  # noqa: ASYNC110
             await asyncio.sleep(0.02)
 

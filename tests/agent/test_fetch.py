@@ -20,6 +20,7 @@ from common.digest import Digest
 from common.errors import Unavailable
 from tests.agent.lab import HASTE, PIECE, Agent, FakeSource, Lab, metainfo_of
 from tests.agent.samples import assignment, content, noise
+from tests.pace import BUSY_SECONDS
 
 SMALL = noise(300_000, "small")
 LARGE = noise(40 * PIECE + 12_345, "large")
@@ -57,7 +58,7 @@ async def want(agent: Agent, *data: bytes, token: str = "token") -> list[Content
 
 
 async def eventually(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(BUSY_SECONDS):
         while not condition():  # noqa: ASYNC110  a number is looked at, it cannot be awaited
             await asyncio.sleep(0.001)
 

@@ -15,6 +15,7 @@ from common.bittorrent.memory import MemorySwarm
 from common.digest import Digest
 from tests.agent.lab import HASTE, PIECE, Agent, FakeSource, Lab
 from tests.agent.samples import assignment, content, noise
+from tests.pace import BUSY_SECONDS
 
 LARGE = noise(60 * PIECE + 12_345, "large")
 TENANT = "tenant-1"
@@ -88,7 +89,7 @@ async def test_when_the_regional_dies_the_centre_leases_the_rest(
     async with AsyncExitStack() as stack:
         ((agent, large),) = await hosts(stack, tmp_path, 1, centre, regional)
         fetching = asyncio.ensure_future(fetch(agent, large))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(BUSY_SECONDS):
             while sent(regional) < 0.02:  # noqa: ASYNC110  a number is looked at, it cannot be awaited
                 await asyncio.sleep(0.001)
         await regional.stop()
@@ -103,7 +104,7 @@ async def test_a_host_that_dies_takes_nothing_with_it(tmp_path: Path, centre: Fa
         dying, *others = agents
         doomed = asyncio.ensure_future(fetch(*dying))
         fetching = [asyncio.ensure_future(fetch(*agent)) for agent in others]
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(BUSY_SECONDS):
             while sent(regional) < 0.3:  # noqa: ASYNC110  a number is looked at, it cannot be awaited
                 await asyncio.sleep(0.001)
         doomed.cancel()

@@ -15,6 +15,7 @@ from common.digest import Digest
 from tests.agent.lab import HOST, Lab
 from tests.agent.samples import INSTANCE, assignment, noise, sample
 from tests.agent.slow_source import SlowSource
+from tests.pace import BUSY_SECONDS
 
 SAMPLE = sample(noise(200_000, "layer"))
 MANIFEST, CONFIG, LAYER = SAMPLE.image.manifest.digest, *(one.digest for one in SAMPLE.image.contents)
@@ -61,7 +62,7 @@ async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
 
 
 async def eventually(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(BUSY_SECONDS):
         while not condition():  # noqa: ASYNC110  an engine is looked at, it cannot be awaited
             await asyncio.sleep(0.005)
 

@@ -33,6 +33,7 @@ from common.errors import Stale
 from proto.agent.v1 import agent_pb2
 from tests.agent.lab import message_of
 from tests.agent.samples import INSTANCE, assignment, sample
+from tests.pace import BUSY_SECONDS
 
 DIGEST = Digest.of(b"content")
 IMAGE = sample(b"layer").image
@@ -110,7 +111,7 @@ async def test_counters_are_written_within_the_flush_time(journal: Journal) -> N
     flushing = asyncio.ensure_future(ledger.flush_forever())
     ledger.count(("t", DIGEST), centre=1)
     await clock.advance(2)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(BUSY_SECONDS):
         while await journal.load("ledger") is None:  # noqa: ASYNC110  written by a thread
             await asyncio.sleep(0.001)
     flushing.cancel()

@@ -35,6 +35,7 @@ from tests.conformance.runtime_driver_states import (
 from tests.conformance.runtime_driver_streams import ExecContract, ExportContract, LogContract, outcome
 from tests.engines.busybox import root_file_system
 from tests.engines.dockerd import IMAGE, DockerEngine
+from tests.pace import BUSY_SECONDS
 
 SUBNET = IPAMConfig(pool_configs=[IPAMPool(subnet="10.234.7.0/24")])
 
@@ -258,7 +259,7 @@ async def test_a_hung_engine_is_said_to_be_away_within_the_deadline(world: Docke
             driver.export("0" * 64),
             DockerSocket(f"unix://{path}", 0.2).answer("/", {}, None),
         )
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(BUSY_SECONDS):
             with pytest.raises(EngineAway):
                 await driver.containers()
             for stream in streams:

@@ -37,6 +37,7 @@ from tests.conformance.runtime_driver_streams import (
 )
 from tests.engines.lxd import NETWORK, POOL, LxdEngine
 from tests.engines.lxd_image import metadata_tarball, root_squashfs, root_tarball, unified_image
+from tests.pace import BUSY_SECONDS
 
 
 class LxdWorld:
@@ -251,7 +252,7 @@ async def test_a_hung_lxd_is_said_to_be_away_within_the_deadline(world: LxdWorld
     driver = world.make(str(world.engine.socket), "host-1", question_seconds=1)
     await driver.describe()
     world.engine.pause()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(BUSY_SECONDS):
         with pytest.raises(EngineAway):
             await driver.containers()
     world.engine.resume()

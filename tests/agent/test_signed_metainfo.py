@@ -20,6 +20,7 @@ from proto.agent.v1 import agent_pb2
 from proto.content.v1 import content_pb2
 from tests.agent.lab import KEY_ID, PIECE, PUBLIC_KEY, SIGNING_KEY, Agent, FakeSource, Lab, metainfo_of, statement
 from tests.agent.samples import assignment, content, noise
+from tests.pace import BUSY_SECONDS
 
 LARGE = noise(30 * PIECE + 99, "large")
 TENANT = "tenant-1"
@@ -172,7 +173,7 @@ async def test_a_peer_that_sends_false_bytes_is_told_to_the_regional_and_to_the_
     async with lab.open() as agent:
         large = await want(agent)
         assert await fetch(agent, large) == LARGE
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(BUSY_SECONDS):
             while not regional.accusations:  # noqa: ASYNC110  what the fake regional heard is looked at
                 await asyncio.sleep(0.01)
             await asyncio.sleep(0.05)

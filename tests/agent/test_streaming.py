@@ -24,6 +24,7 @@ from common.digest import Digest
 from tests.agent.lab import PIECE, SALT, Agent, FakeSource, Lab
 from tests.agent.samples import assignment, content, noise
 from tests.agent.slow_source import SlowSource
+from tests.pace import BUSY_SECONDS
 
 DATA = noise(20 * PIECE + 12_345, "large")
 SMALL = noise(300_000, "small")
@@ -115,7 +116,7 @@ async def until_cut(response: aiohttp.ClientResponse) -> bytes:
 
 
 async def eventually(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(BUSY_SECONDS):
         while not condition():  # noqa: ASYNC110  a state is looked at, it cannot be awaited
             await asyncio.sleep(0.005)
 

@@ -22,6 +22,7 @@ from control_plane.fleet.authority import Authority
 from control_plane.fleet.certificates import Signer, new_authority, requested_key
 from control_plane.rpc.server import RpcListener, ServerIdentity
 from proto.agent.v1 import agent_pb2, agent_pb2_grpc
+from tests.pace import BUSY_SECONDS
 
 CLOCK = SystemClock()
 WELCOME = agent_pb2.PlaneMessage(welcome=agent_pb2.Welcome(heartbeat_seconds=0.05, host_id="h1"))
@@ -222,7 +223,7 @@ async def test_cancelling_a_round_ends_it_and_the_sender(
 ) -> None:
     async with asyncio.TaskGroup() as group:
         running = group.create_task(attachment.run_round())
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(BUSY_SECONDS):
             await handler.told.wait()
         running.cancel()
 
@@ -268,6 +269,6 @@ async def test_a_stop_that_meets_a_broken_stream_still_stops() -> None:
     attaching = asyncio.ensure_future(attach_forever(cast(Any, Breaking()), SystemClock(), lambda: 0.0))
     await asyncio.sleep(0)
     attaching.cancel()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(BUSY_SECONDS):
         with pytest.raises(asyncio.CancelledError):
             await attaching

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.flow import LARGEST_PIECE_BYTES, PIECE_BYTES, WINDOW_BYTES, FlowBroken, ReceiveWindow, SendWindow
+from tests.pace import BUSY_SECONDS
 
 
 @given(st.lists(st.integers(1, PIECE_BYTES), min_size=1, max_size=200), st.randoms())
@@ -40,7 +41,7 @@ async def test_everything_arrives_and_no_more_than_a_window_is_ever_on_the_way(
                 await asyncio.sleep(0)
         return total
 
-    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(BUSY_SECONDS), asyncio.TaskGroup() as group:
         group.create_task(send())
         taking = group.create_task(take())
     assert taking.result() == sum(sizes)

@@ -9,6 +9,7 @@ import pytest
 
 from common.errors import Failure, NotFound, Unavailable
 from common.gathering import Gathering
+from tests.pace import BUSY_SECONDS
 
 
 class Work:
@@ -127,6 +128,6 @@ async def test_who_lets_others_go_first_waits_for_those_who_ask_now_and_not_for_
 
 
 async def _until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(BUSY_SECONDS):
         while not condition():  # noqa: ASYNC110  what is waited for has no event
             await asyncio.sleep(0)

@@ -10,6 +10,7 @@ import pytest
 
 from common.discovery import Change, ServiceRegistry
 from common.errors import Stale
+from tests.pace import BUSY_SECONDS
 
 TTL_SECONDS = 5.0
 
@@ -32,11 +33,11 @@ class Picture:
                     self.values[change.key] = change.value
                 self._changed.notify_all()
 
-    async def becomes(self, expected: dict[str, bytes], seconds: float = 10) -> None:
+    async def becomes(self, expected: dict[str, bytes], seconds: float = 30) -> None:
         async with asyncio.timeout(seconds), self._changed:
             await self._changed.wait_for(lambda: self.values == expected)
 
-    async def satisfies(self, condition: Callable[[dict[str, bytes]], bool], seconds: float = 10) -> None:
+    async def satisfies(self, condition: Callable[[dict[str, bytes]], bool], seconds: float = 30) -> None:
         async with asyncio.timeout(seconds), self._changed:
             await self._changed.wait_for(lambda: condition(self.values))
 
@@ -209,14 +210,14 @@ class ServiceRegistryContract:
 
         with pytest.raises(KeyError):
             await fail()
-        async with asyncio.timeout(5), subject.lock(lock_name, TTL_SECONDS) as leadership:
+        async with asyncio.timeout(BUSY_SECONDS), subject.lock(lock_name, TTL_SECONDS) as leadership:
             assert not leadership.lost.is_set()
 
     async def test_locks_of_different_names_do_not_disturb_each_other(
         self, subject: ServiceRegistry, lock_name: str
     ) -> None:
         async with (
-            asyncio.timeout(5),
+            asyncio.timeout(BUSY_SECONDS),
             subject.lock(lock_name, TTL_SECONDS),
             subject.lock(f"{lock_name}-2", TTL_SECONDS),
         ):

@@ -8,10 +8,11 @@ from collections.abc import AsyncIterator
 import pytest
 
 from control_plane.events import Event, EventBus, Overrun
+from tests.pace import BUSY_SECONDS
 
 
 async def take(events: AsyncIterator[Event], count: int) -> list[Event]:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(BUSY_SECONDS):
         return [await anext(events) for _ in range(count)]
 
 
@@ -71,5 +72,5 @@ class EventBusContract:
 
 
 async def take_all(events: AsyncIterator[Event]) -> list[Event]:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(BUSY_SECONDS):
         return [event async for event in events]

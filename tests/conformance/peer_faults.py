@@ -19,6 +19,7 @@ from tests.conformance.peer_network import (
     piece,
     received,
 )
+from tests.pace import BUSY_SECONDS
 
 
 class PeerFaults(PeerPlaces):
@@ -143,7 +144,7 @@ class PeerFaults(PeerPlaces):
         async with asyncio.TaskGroup() as group:
             waiting = group.create_task(outcome(leecher.complete()))
             await asyncio.sleep(0)
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(BUSY_SECONDS):
                 await session.close()
         assert isinstance(waiting.result(), Stale)
         await session.close()

@@ -21,6 +21,7 @@ from agent.runtimes import (
     Size,
 )
 from tests.conformance.runtime_driver import AT_ONCE, World, order, started, until
+from tests.pace import BUSY_SECONDS
 
 
 async def read_all(session: Session) -> dict[Channel, bytes]:
@@ -187,7 +188,7 @@ class LogContract:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.3):
                 await lines(world.driver, runtime_id, LogQuery(follow=True))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(BUSY_SECONDS):
             await world.driver.stop(runtime_id, AT_ONCE)
 
     async def test_logs_of_a_stopped_container_are_kept(self, world: World) -> None:

@@ -111,7 +111,7 @@ class TestRedisEventBusUnderFailure:
             with pytest.raises(Overrun):
                 await take(events, 1)
         getattr(own_redis, cure)()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(BUSY_SECONDS):
             while True:
                 try:
                     async with subject.subscribe("t") as events:

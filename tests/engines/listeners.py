@@ -18,12 +18,18 @@ _LISTEN = "0A"  # the state column of /proc/net/tcp, see include/net/tcp_states.
 # server's bind.
 _FIRST, _LAST = 20000, 29999
 
+_RESERVATIONS: list[socket.socket] = []
+
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listens on now."""
+    """A TCP port of 127.0.0.1 that nobody listens on now, and that no other process of ours is given while this one
+    lives: an engine is killed and started again on its port, and another one would have taken it meanwhile.
+    """
     chooser = random.SystemRandom()
     for _ in range(200):
         port = chooser.randint(_FIRST, _LAST)
+        if not _reserved(port):
+            continue
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
@@ -31,6 +37,18 @@ def free_port() -> int:
                 continue
             return port
     raise EngineCannotRun(f"no free port between {_FIRST} and {_LAST} after 200 tries")
+
+
+def _reserved(port: int) -> bool:
+    # A name in the kernel's table alone: it goes with the process, and is seen by every process of this machine.
+    mark = socket.socket(socket.AF_UNIX)
+    try:
+        mark.bind(f"\0longshore-tests-port-{port}")
+    except OSError:
+        mark.close()
+        return False
+    _RESERVATIONS.append(mark)
+    return True
 
 
 def owns_port(pid: int, port: int) -> bool:

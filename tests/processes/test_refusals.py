@@ -74,7 +74,9 @@ def test_a_corrupted_peer_cannot_spoil_a_new_host(fleet: Fleet, tmp_path: Path) 
     # Who it was is known: the newcomer banned it, its tracker named it, the control plane keeps and audits it.
     eventually(lambda: bool(offences(fleet, blob.digest)), newcomer.log_tail)
     assert {one["accuser"] for one in offences(fleet, blob.digest)} == {"east-9"}
-    assert {one["accused_name"] for one in offences(fleet, blob.digest)} == {"east/east-8"}
+    # Without a name only where the tracker took too long to say whose address it is.
+    eventually(lambda: {one["accused_name"] for one in offences(fleet, blob.digest)} - {""}, newcomer.log_tail)
+    assert {one["accused_name"] for one in offences(fleet, blob.digest)} - {""} == {"east/east-8"}
     entries = fleet.client.get("/api/v1/audit", operation="swarm.false_block")["data"]
     assert any(entry["digest"] == str(blob.digest) for entry in entries)
     for service in (liar, newcomer):

@@ -19,6 +19,7 @@ from proto.content.v1 import content_pb2
 from proto.enrolment.v1 import enrolment_pb2, enrolment_pb2_grpc
 from proto.regional.v1 import machines_pb2, regional_pb2, regional_pb2_grpc
 from regional.serving import listening
+from tests.pace import BUSY_SECONDS
 
 from .certificates import Authority
 from .conftest import KEY_ID, FakeCentre
@@ -131,5 +132,5 @@ async def running_plane(centre: FakeCentre, again: Plane | None = None) -> Async
 
 
 async def _stop(server: grpc.aio.Server) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(BUSY_SECONDS):
         await server.stop(0.2)

@@ -19,6 +19,7 @@ from regional.files import Files
 from regional.metrics import Metrics
 from regional.serving import listening, watch
 from regional.tree import StaticRootUnusable, create_tree
+from tests.pace import BUSY_SECONDS
 
 KERNEL = bytes(range(256)) * 40_000  # 10 MB: more than one slice of sendfile
 
@@ -175,7 +176,7 @@ async def test_links_are_followed_inside_an_area_only(server: Server) -> None:
 
 async def test_what_is_no_file_is_not_opened(server: Server) -> None:
     os.mkfifo(server.root / "static/pipe")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(BUSY_SECONDS):
         async with server.get("/static/pipe") as answer:
             assert answer.status == 404
 

@@ -20,6 +20,7 @@ from regional.leases_routes import LeaseRoutes
 from regional.metrics import Metrics
 from regional.serving import listening, watch
 from regional.tracker import Tracker
+from tests.pace import BUSY_SECONDS
 
 from .certificates import Authority
 from .conftest import PIECE, FakeCentre, Rig, Rigs, Sample, sample
@@ -52,7 +53,7 @@ class Site:
         return decode_grant(body, COUNT)
 
     async def lease(self, host: str, held: int = 0) -> range:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(BUSY_SECONDS):
             while (grant := await self.ask(host, held)).run is None:
                 pass
         return grant.run
@@ -107,7 +108,7 @@ async def test_a_lease_is_only_for_the_very_bearer_of_the_token(site: Site) -> N
 async def test_when_the_centre_is_away_and_nothing_is_here_the_host_learns_it(site: Site, centre: FakeCentre) -> None:
     await site.rig.metainfos.get(LARGE.key(), site.rig.token(LARGE))
     centre.busy = 503, "1"
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(BUSY_SECONDS):
         while (answer := await site.post(LARGE, "a", encode_question(Question(0))))[0] == 200:
             pass
     assert answer[0] == 503
@@ -129,7 +130,7 @@ async def test_who_waits_longest_is_called_first_and_calls_the_next() -> None:
     desks.arrived(LARGE.digest)
     done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED, timeout=10)
     assert waiting[0] in done
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(BUSY_SECONDS):
         grants = [await waiting[0], await waiting[1]]
     assert [grant.run for grant in grants] == [range(1), range(1, 2)]
     assert not waiting[2].done()

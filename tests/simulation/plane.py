@@ -36,6 +36,8 @@ from tests.simulation.network import Connection, Network
 from tests.simulation.simulated_loop import Power
 from tests.simulation.tempo import SimulatedTempo
 
+Held = Mapping[str, agent_pb2.Assignment]
+
 
 @dataclass
 class Rows:
@@ -70,7 +72,7 @@ class Rows:
 
     # `control_plane.fleet.desired.AssignmentSource`.
 
-    async def assignments(self, host_id: str) -> AssignmentSnapshot:
+    async def assignments(self, host_id: str, held: Held | None = None) -> AssignmentSnapshot:
         assigned = {instance.id: self._message(instance) for instance in self.of_host(host_id)}
         return AssignmentSnapshot(self.generations[host_id], assigned)
 
@@ -86,7 +88,7 @@ class Rows:
 
     def _observe(self, instance: Instance, observation: Observation) -> None:
         known = self.statuses.get(instance.id, Status())
-        match effect_of(observation, instance, known):
+        match effect_of(observation, instance.wish, known):
             case Effect.GONE:
                 self.written(instance, None)
                 self.forget(instance)
@@ -202,9 +204,9 @@ class _Source:
         self._database = database
         self._power = power
 
-    async def assignments(self, host_id: str) -> AssignmentSnapshot:
+    async def assignments(self, host_id: str, held: Held | None = None) -> AssignmentSnapshot:
         await self._database.statement(self._power)
-        return await self._database.rows.assignments(host_id)
+        return await self._database.rows.assignments(host_id, held)
 
     async def accept_reports(self, host_id: str, instances: Any, contents: Any) -> None:
         await self._database.statement(self._power)

@@ -18,6 +18,7 @@ from common.discovery.etcd import EtcdRegistry
 from common.discovery.etcd_client import EtcdOptions
 from tests.conformance.discovery import following
 from tests.engines.etcd import EtcdEngine
+from tests.pace import BUSY_SECONDS
 
 pytestmark = pytest.mark.engine("etcd")
 Peer = Callable[..., Awaitable[Any]]
@@ -50,7 +51,7 @@ async def peer(etcd_node: EtcdEngine) -> AsyncIterator[Peer]:
 
     async def ask(do: str, key: str, **more: Any) -> Any:
         writer.write(json.dumps({"do": do, "key": key, **more}).encode() + b"\n")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(BUSY_SECONDS):
             return json.loads(await reader.readline())
 
     yield ask

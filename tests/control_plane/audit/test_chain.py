@@ -25,6 +25,7 @@ from control_plane.audit.model import Act, Entry, Link, Operator, OperatorKind, 
 from control_plane.database import Database
 from tests.control_plane.audit.acts import chain, filled, push, record, tamper
 from tests.control_plane.audit.conftest import BuildAuditing
+from tests.pace import BUSY_SECONDS
 
 TEXTS = st.text(max_size=40)
 DETAILS = st.recursive(
@@ -256,7 +257,7 @@ async def test_a_sealer_does_not_wait_for_another_one(postgresql_url: str, build
     await record(opened[0], one, push())
     async with opened[0].transaction() as unit:
         assert await store.hold_head(unit.connection) is not None
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(BUSY_SECONDS):
             assert await two.sealer.seal_once() == 0
     assert await two.sealer.seal_once() == 1
     for each in opened:

@@ -19,6 +19,7 @@ from control_plane.database import Database
 from control_plane.web.origin import bound
 from tests.control_plane.audit.acts import ADA, chain, push, record
 from tests.control_plane.audit.conftest import BuildAuditing
+from tests.pace import BUSY_SECONDS
 
 SCOPE = {
     "type": "http",
@@ -136,7 +137,7 @@ async def test_the_flusher_writes_at_once_when_a_batch_is_full(database: Databas
     await asyncio.sleep(0)
     for number in range(5):
         auditing.trail.note(push(number))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(BUSY_SECONDS):
         while auditing.trail.waiting:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     running.cancel()

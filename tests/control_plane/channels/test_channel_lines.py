@@ -18,6 +18,7 @@ from common.rpc_failures import pack
 from control_plane.channels.lines import Line
 from control_plane.channels.model import ChannelLimits, Ended, InputTaken, Piece
 from proto.agent.v1 import channels_pb2
+from tests.pace import BUSY_SECONDS
 
 LIMITS = ChannelLimits(open_seconds=5)
 ENDS = {
@@ -80,7 +81,7 @@ async def test_everything_a_host_said_is_read_in_order_and_then_one_last_word(
     chance = random.Random(seed)
     host, line = HostEnd(sizes, end, chance), Line("c", "h", LIMITS, SystemClock())
     got = b""
-    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(BUSY_SECONDS), asyncio.TaskGroup() as group:
         group.create_task(line.serve(host))
         saying = group.create_task(host.say_all())
         await line.opened()
@@ -101,7 +102,7 @@ async def test_everything_a_host_said_is_read_in_order_and_then_one_last_word(
 async def test_a_client_that_leaves_at_any_moment_frees_the_host_at_once(sizes: list[int], seed: int) -> None:
     chance = random.Random(seed)
     host, line = HostEnd(sizes, "exit", chance), Line("c", "h", LIMITS, SystemClock())
-    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(BUSY_SECONDS), asyncio.TaskGroup() as group:
         serving = group.create_task(line.serve(host))
         saying = group.create_task(host.say_all())
         for _ in range(chance.randrange(40)):
@@ -133,7 +134,7 @@ async def test_a_host_that_gives_back_what_it_never_got_loses_the_channel() -> N
             await self._ready.put(channels_pb2.ChannelUp(credit=5))
 
     host = Liar([], "exit", random.Random(1))
-    async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(BUSY_SECONDS), asyncio.TaskGroup() as group:
         group.create_task(line.serve(host))
         group.create_task(host.say_all())
         word = await line.read()

@@ -22,6 +22,7 @@ from control_plane.events.memory import MemoryEventBus
 from proto.agent.v1 import channels_pb2, channels_pb2_grpc
 from tests.control_plane.channels.lab import INSTANCE, LIMITS, ChannelPlane, Client, Host, heard, host_of
 from tests.control_plane.fleet.edge import eventually
+from tests.pace import BUSY_SECONDS
 
 Clients = Callable[..., Client]
 
@@ -210,7 +211,7 @@ async def come(plane: ChannelPlane, identity: Identity, *messages: channels_pb2.
         try:
             for message in messages:
                 await call.write(message)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(BUSY_SECONDS):
                 while await call.read() is not grpc.aio.EOF:
                     pass
         except grpc.aio.AioRpcError as error:

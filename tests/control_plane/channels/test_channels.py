@@ -14,6 +14,7 @@ from agent.runtimes import Channel, EngineCannot
 from common.flow import WINDOW_BYTES, SendWindow
 from tests.control_plane.channels.lab import INSTANCE, ChannelPlane, Client, Host, heard
 from tests.control_plane.fleet.edge import eventually
+from tests.pace import BUSY_SECONDS
 
 Clients = Callable[..., Client]
 
@@ -147,11 +148,11 @@ async def test_a_slow_reader_stalls_its_own_channel_only_and_takes_a_window_of_m
             assert (await heard(quick))[0] == b"quick\n"
         received = 0
         while received < 64_000:
-            received += len((await slow.receive(timeout=5)).data) - 1
+            received += len((await slow.receive(timeout=BUSY_SECONDS)).data) - 1
         with pytest.raises(TimeoutError):  # no more comes without credit
             await slow.receive(timeout=0.3)
         await slow.send_json({"type": "credit", "bytes": 10_000})
-        assert len((await slow.receive(timeout=5)).data) <= 10_001
+        assert len((await slow.receive(timeout=BUSY_SECONDS)).data) <= 10_001
     await quiet(plane, host)
 
 

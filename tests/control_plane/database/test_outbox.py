@@ -18,6 +18,7 @@ from control_plane.database.outbox import outbox
 from control_plane.database.relay import Announcement, relay_forever, relay_once
 from control_plane.events import Event
 from control_plane.events.memory import MemoryEventBus
+from tests.pace import BUSY_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +146,7 @@ async def test_the_relay_wakes_at_once_after_a_commit(database: Database) -> Non
         relay = group.create_task(relay_forever(database, bus, poll_seconds=60))
         await asyncio.sleep(0.05)
         await announce(database, 1)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(BUSY_SECONDS):
             assert (await anext(events)).payload == {"number": 1}
         relay.cancel()
 
@@ -161,7 +162,7 @@ async def test_while_many_commit_the_relay_takes_its_time_between_rounds(databas
         relay = group.create_task(relay_forever(database, bus, poll_seconds=60, tap=tap))
         for number in range(8):
             await announce(database, number)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(BUSY_SECONDS):
             assert [(await anext(events)).payload["number"] for _ in range(8)] == list(range(8))
         relay.cancel()
     assert all(later - earlier > 0.04 for earlier, later in pairwise(rounds))
@@ -174,7 +175,7 @@ async def test_the_relay_of_one_replica_finds_what_another_committed(
     async with bus.subscribe("things.moved") as events, asyncio.TaskGroup() as group:
         relay = group.create_task(relay_forever(database, bus, poll_seconds=0.05))
         await announce(open_replica(), 1)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(BUSY_SECONDS):
             assert (await anext(events)).payload == {"number": 1}
         relay.cancel()
 
@@ -187,6 +188,6 @@ async def test_the_relay_outlives_an_outage_of_the_bus(database: Database) -> No
         relay = group.create_task(relay_forever(database, bus, poll_seconds=0.02))
         await asyncio.sleep(0.1)
         bus.failing = False
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(BUSY_SECONDS):
             assert (await anext(events)).payload == {"number": 1}
         relay.cancel()

@@ -17,6 +17,7 @@ from control_plane.database import Database
 from control_plane.database.outbox import outbox
 from tests.engines.postgresql import PostgresEngine
 from tests.engines.processes import wait_until
+from tests.pace import BUSY_SECONDS
 
 MOMENT = datetime(2026, 3, 1, 12, 30, 15, 123456, tzinfo=UTC)
 
@@ -66,7 +67,7 @@ async def test_a_cancelled_transaction_changes_nothing_and_lets_the_next_one_in(
         task = group.create_task(hang())
         await entered.wait()
         task.cancel()
-    async with asyncio.timeout(5), database.transaction() as unit:
+    async with asyncio.timeout(BUSY_SECONDS), database.transaction() as unit:
         await unit.connection.execute(insert(outbox).values(row("t")))
     assert await count(database) == 1
 
@@ -184,7 +185,7 @@ async def test_a_writer_of_another_process_is_waited_for(sqlite_url: str, clock:
 async def test_readers_do_not_wait_for_a_writer(database: Database) -> None:
     async with database.transaction() as unit:
         await unit.connection.execute(insert(outbox).values(row("t")))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(BUSY_SECONDS):
             assert await count(database) == 0
 
 

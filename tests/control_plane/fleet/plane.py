@@ -82,7 +82,9 @@ class Desired:
     failures: list[Failure] = field(default_factory=list)
     asked: int = 0
 
-    async def assignments(self, host_id: str) -> AssignmentSnapshot:
+    async def assignments(
+        self, host_id: str, held: Mapping[str, agent_pb2.Assignment] | None = None
+    ) -> AssignmentSnapshot:
         self.asked += 1
         if self.failures:
             raise self.failures.pop(0)

@@ -25,6 +25,7 @@ from control_plane.fleet.certificates import backdating, requested_key
 from proto.agent.v1 import agent_pb2_grpc
 from tests.control_plane.fleet.edge import Edge, eventually
 from tests.control_plane.fleet.plane import TEMPO, Plane
+from tests.pace import BUSY_SECONDS
 
 MakeEdge = Callable[..., Edge]
 
@@ -59,7 +60,7 @@ async def _throw(address: str, data: bytes) -> None:
         writer.write(data)
         await writer.drain()
         writer.write_eof()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(BUSY_SECONDS):
             await reader.read()
     except OSError:  # also TimeoutError, and ENOTCONN where the listener has hung up already
         pass

@@ -23,6 +23,7 @@ from control_plane.fleet.certificates import new_authority
 from proto.enrolment.v1 import enrolment_pb2, enrolment_pb2_grpc
 from tests.control_plane.fleet.edge import Edge, eventually
 from tests.control_plane.fleet.plane import Plane
+from tests.pace import BUSY_SECONDS
 
 MakeEdge = Callable[..., Edge]
 
@@ -205,7 +206,7 @@ async def test_the_attach_listener_lets_nobody_in_without_a_certificate_of_ours(
     ):
         async with channel:
             with pytest.raises(grpc.aio.AioRpcError) as refusal:
-                await enrolment_pb2_grpc.RenewalStub(channel).Renew(request, timeout=5)
+                await enrolment_pb2_grpc.RenewalStub(channel).Renew(request, timeout=BUSY_SECONDS)
         assert refusal.value.code() == grpc.StatusCode.UNAVAILABLE
 
 

@@ -49,6 +49,7 @@ class Both:
         self.database = database
         self.clock = clock
         self.chance = chance
+        self.held: dict[str, Mapping[str, agent_pb2.Assignment]] = {}
 
     async def step(self, number: int) -> None:
         known = list(self.rows.instances.values())
@@ -74,7 +75,7 @@ class Both:
         if verb is None:
             self.rows.forget(instance)
             async with self.database.transaction() as unit:
-                await forget(unit, instance, self.swarm)
+                await forget(unit, instance.wish, self.swarm)
         elif instance.desired_state is not DesiredState.REMOVED:
             changed = verb(instance, self.clock.now())
             if changed != instance:
@@ -97,6 +98,12 @@ class Both:
         for host_id in HOSTS:
             simulated, real = await self.rows.assignments(host_id), await self.real.assignments(host_id)
             assert (simulated.generation, _shown(simulated)) == (real.generation, _shown(real))
+            # What is told after an earlier picture is the same, made of the earlier one where that still holds.
+            held = self.held.get(host_id, {})
+            after = await self.real.assignments(host_id, held)
+            assert after == real
+            assert all(after.assignments[key] is one for key, one in held.items() if real.assignments.get(key) == one)
+            self.held[host_id] = after.assignments
             async with self.database.reading() as connection:
                 found = await store.of_host(connection, host_id, list(self.rows.instances))
             statuses = {key: self.rows.statuses.get(key, Status()) for key in found}

@@ -130,7 +130,7 @@ def test_generations_only_grow_and_no_older_report_overwrites(steps: list[object
     for step in steps:
         generation, observed = wanted.generation, known.observed_generation
         if isinstance(step, Observation):
-            effect = effect_of(step, wanted, known)
+            effect = effect_of(step, wanted.wish, known)
             if effect is Effect.GONE:
                 assert wanted.desired_state is DesiredState.REMOVED
                 assert (step.generation, step.phase) == (wanted.generation, Phase.REMOVED)
@@ -152,8 +152,8 @@ def test_generations_only_grow_and_no_older_report_overwrites(steps: list[object
 def test_a_removal_that_an_older_generation_speaks_of_is_not_the_end() -> None:
     wanted = instance(DesiredState.REMOVED, generation=3)
     report = Observation("i", 2, Phase.REMOVED, Health.NONE)
-    assert effect_of(report, wanted, Status()) is Effect.CHANGED
+    assert effect_of(report, wanted.wish, Status()) is Effect.CHANGED
 
 
 def test_a_generation_that_was_never_given_out_is_not_believed() -> None:
-    assert effect_of(Observation("i", 2, Phase.RUNNING, Health.NONE), instance(), Status()) is Effect.NOTHING
+    assert effect_of(Observation("i", 2, Phase.RUNNING, Health.NONE), instance().wish, Status()) is Effect.NOTHING

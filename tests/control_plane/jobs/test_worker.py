@@ -19,6 +19,7 @@ from control_plane.jobs.running import RunningJob
 from control_plane.jobs.service import JobService
 from control_plane.jobs.worker import Worker, WorkerLimits
 from control_plane.queues import Queue
+from tests.pace import BUSY_SECONDS
 
 MakeWorker = Callable[..., Worker]
 QUICK = WorkerLimits(concurrency=3, lease_seconds=1.0, sweep_seconds=0.1, poll_seconds=0.2)
@@ -126,7 +127,7 @@ async def test_a_worker_that_lost_its_lease_writes_nothing_and_its_handler_is_st
         clock.tick(61)
         assert await make_worker({"work": succeed}).run_waiting() == 1
         going_on.set()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(BUSY_SECONDS):
             await late
     assert slow.was_cancelled
     assert (await jobs.get(job_id)).result == {"attempt": 2}

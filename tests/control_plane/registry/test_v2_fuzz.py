@@ -20,6 +20,7 @@ from control_plane.registry.service import RegistryService
 from control_plane.registry.v2 import Options
 from tests.control_plane.registry.people import ADA, Credentials, Directory, encode, image_manifest
 from tests.control_plane.registry.pushing import WEB, Image, push_image
+from tests.pace import BUSY_SECONDS
 
 DIGEST = Digest.of(b"x")
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "get", "", "A" * 1000)
@@ -154,7 +155,7 @@ class Lab:
             "server": ("registry.test", 80),
             "scheme": "http",
         }
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(BUSY_SECONDS):
             await self.application(scope, receive, send)
         answer = b"".join(each.get("body", b"") for each in sent[1:])
         for name, text in sent[0]["headers"]:

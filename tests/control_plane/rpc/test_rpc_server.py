@@ -21,6 +21,7 @@ from control_plane.fleet.certificates import Signer, new_authority, requested_ke
 from control_plane.rpc.peers import PeerIdentity, PeerUnknown, peer_of
 from control_plane.rpc.server import AddressMalformed, ListenerFailed, RpcListener, ServerIdentity
 from proto.enrolment.v1 import enrolment_pb2, enrolment_pb2_grpc
+from tests.pace import BUSY_SECONDS
 
 CLOCK = SystemClock()
 
@@ -78,7 +79,7 @@ async def listener(authority: Authority, register: Callable[[grpc.aio.Server], N
 async def call(channel: grpc.aio.Channel, csr_pem: bytes = b"") -> bytes:
     async with channel:
         stub = enrolment_pb2_grpc.RenewalStub(channel)
-        return (await stub.Renew(enrolment_pb2.RenewRequest(csr_pem=csr_pem), timeout=5)).certificate_pem
+        return (await stub.Renew(enrolment_pb2.RenewRequest(csr_pem=csr_pem), timeout=BUSY_SECONDS)).certificate_pem
 
 
 async def failure(channel: grpc.aio.Channel, csr_pem: bytes = b"") -> Any:

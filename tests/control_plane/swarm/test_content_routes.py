@@ -29,6 +29,7 @@ from control_plane.swarm.statements import Statements
 from control_plane.swarm.tokens import ContentTokens
 from control_plane.web.errors import install_error_handlers
 from tests.control_plane.swarm.parts import Shelf, revoke_host, to_describe
+from tests.pace import BUSY_SECONDS
 
 pytestmark = pytest.mark.usefixtures("fleet")
 
@@ -350,7 +351,7 @@ async def test_nothing_is_read_or_counted_for_a_client_that_left(
         "query_string": b"",
         "headers": [(b"authorization", bearer["Authorization"].encode())],
     }
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(BUSY_SECONDS):
         await build_app()(scope, receive, send)  # type: ignore[arg-type]
     # The second piece was on its way when the client left, the third was never asked for.
     assert chunks == 2

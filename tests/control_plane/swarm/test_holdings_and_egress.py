@@ -20,6 +20,7 @@ from control_plane.swarm.service import SwarmService
 from control_plane.web.paging import PageRequest
 from proto.agent.v1 import agent_pb2
 from proto.content.v1 import content_pb2
+from tests.pace import BUSY_SECONDS
 
 pytestmark = pytest.mark.usefixtures("fleet")
 
@@ -164,7 +165,7 @@ async def test_counts_are_flushed_each_period_and_at_the_end(
         running = group.create_task(egress.run())
         egress.add(key(), 5)
         await clock.advance(5)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(BUSY_SECONDS):
             while await totals(database) != {"east": 5}:  # noqa: ASYNC110  a row tells nobody that it is there
                 await asyncio.sleep(0.01)
         egress.add(key(), 6)

@@ -17,6 +17,7 @@ from common.digest import Digest
 from control_plane.blobs.filesystem import FilesystemBlobStore
 from control_plane.registry.serving import pieces_of, send_body, send_start
 from control_plane.web.zero_copy import EXTENSION, ZeroCopyProtocol
+from tests.pace import BUSY_SECONDS
 
 DATA = os.urandom(9 << 20) + b"the end"
 
@@ -145,7 +146,7 @@ async def test_a_client_that_goes_away_ends_the_request_and_leaks_no_descriptor(
         writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         await asyncio.sleep(0.1)
         writer.transport.abort()
-        await asyncio.wait_for(ended.wait(), 5)
+        await asyncio.wait_for(ended.wait(), BUSY_SECONDS)
         for _ in range(100):
             if len(os.listdir("/proc/self/fd")) <= before:
                 break

@@ -34,27 +34,27 @@ class Receiver:
     headers: dict[str, str] = field(default_factory=dict)
     hangs: bool = False
     received: list[Received] = field(default_factory=list)
-    at_once: int = 0
     most_at_once: int = 0
     released: asyncio.Event = field(default_factory=asyncio.Event)
+    _open: list[web.Request] = field(default_factory=list)
 
     async def take(self, request: web.Request) -> web.Response:
         self.received.append(Received(dict(request.headers), await request.read()))
-        self.at_once += 1
-        self.most_at_once = max(self.most_at_once, self.at_once)
-        try:
-            if self.hangs:
-                await self.released.wait()
-            return web.Response(status=self.status, headers=self.headers)
-        finally:
-            self.at_once -= 1
+        self._open.append(request)
+        # Whoever gave up has hung up.
+        self._open = [one for one in self._open if one.transport is not None and not one.transport.is_closing()]
+        self.most_at_once = max(self.most_at_once, len(self._open))
+        if self.hangs:
+            await self.released.wait()
+        self._open = [one for one in self._open if one is not request]
+        return web.Response(status=self.status, headers=self.headers)
 
     @property
     def events(self) -> list[dict[str, Any]]:
         return [each.event for each in self.received]
 
     async def until(self, count: int) -> None:
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(30):
             while len(self.received) < count:  # noqa: ASYNC110  the server has no condition to wait on
                 await asyncio.sleep(0.005)
 

@@ -24,6 +24,7 @@ from regional.dhcp.replies import Destination
 from regional.dhcp.server import DhcpServer
 from regional.dhcp.wire import Line, checksum, datagram
 from regional.watching import careful
+from tests.pace import BUSY_SECONDS
 
 from .packets import MAC, OTHER, book_of, discover, firmware, ip, request, subnet
 
@@ -63,7 +64,7 @@ class Neighbours:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(BUSY_SECONDS):
         while not condition():  # noqa: ASYNC110  what is awaited is in other objects' state
             await asyncio.sleep(0.001)
 

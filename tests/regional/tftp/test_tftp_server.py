@@ -26,6 +26,7 @@ from regional.tftp.server import TftpListenFailed, TftpServer, serving
 from regional.tftp.terms import Limits, ServerLimits
 from tests.engines.fixtures import running
 from tests.engines.processes import installed_program
+from tests.pace import BUSY_SECONDS
 
 from .firmware import Firmware
 
@@ -59,7 +60,7 @@ class Served:
         return self.registry.get_sample_value(f"longshore_regional_tftp_{name}", labels) or 0.0
 
     async def until(self, reached: Callable[[], bool]) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(BUSY_SECONDS):
             while not reached():  # noqa: ASYNC110  another side's state
                 await asyncio.sleep(0.005)
 

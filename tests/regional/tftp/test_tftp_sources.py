@@ -12,6 +12,7 @@ from common.errors import Failure
 from regional.tftp.boot_files import Directory, FirstOf
 from regional.tftp.sheets import Layout, Sheet
 from regional.tftp.sources import FileSource, FileUnreadable, Library, MemorySource, NetasciiSource, Source, as_netascii
+from tests.pace import BUSY_SECONDS
 
 LAYOUT = Layout(512)
 CONTENT = os.urandom(300_000)
@@ -22,7 +23,7 @@ async def sheet_of(source: Source, block: int, arrived: asyncio.Event) -> Sheet:
         arrived.clear()
         if (sheet := source.sheet(block)) is not None:
             return sheet
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(BUSY_SECONDS):
             await arrived.wait()
 
 
@@ -103,7 +104,7 @@ async def test_a_file_that_shrinks_breaks_its_transfers(tmp_path: Path) -> None:
     source = FileSource(library, library.adopt(library.look_up(path)), LAYOUT, told.put_nowait)
     os.truncate(path, 1000)
     assert source.sheet(1) is None
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(BUSY_SECONDS):
         failure = await told.get()
     assert failure is not None
     assert failure.code == "tftp_file_changed"

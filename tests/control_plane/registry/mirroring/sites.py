@@ -206,7 +206,7 @@ async def proxied(port: int) -> AsyncIterator[Proxy]:
             task.cancel()
 
 
-async def until(condition: Callable[[], bool], seconds: float = 10) -> None:
+async def until(condition: Callable[[], bool], seconds: float = 30) -> None:
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110  what is waited for is not ours
             await asyncio.sleep(0.005)

@@ -27,6 +27,7 @@ from control_plane.web.zero_copy import ZeroCopyProtocol
 from tests.control_plane.registry.people import Credentials
 from tests.control_plane.registry.quota.quotas import Ward, open_ward
 from tests.engines.skopeo import Skopeo
+from tests.pace import BUSY_SECONDS
 from tests.registry_clients.layouts import write_image
 
 LIMIT = 3_000_000
@@ -138,7 +139,7 @@ async def test_who_waits_for_100_continue_is_refused_without_having_sent_a_byte(
         f"POST /v2/acme/web/blobs/uploads/?digest={Digest.of(BODY)} HTTP/1.1\r\nHost: x\r\n"
         f"Authorization: Bearer ada\r\nContent-Length: {len(BODY)}\r\nExpect: 100-continue\r\n\r\n".encode()
     )
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(BUSY_SECONDS):
         assert await reader.readline() == b"HTTP/1.1 403 Forbidden\r\n"
     writer.close()
     await writer.wait_closed()
