@@ -90,7 +90,9 @@ class InstanceAssignments:
             if host_id not in found:
                 answers.append(_unknown(host_id))
                 continue
-            changed = tuple(loaded[one] for one in sorted(missing[host_id]) if one in loaded)
+            # One that has moved on since is no longer this host's, which its next generation says.
+            here = (loaded[one] for one in sorted(missing[host_id]) if one in loaded)
+            changed = tuple(instance for instance in here if instance.host_id == host_id)
             answers.append((AssignedSet(found[host_id].generation, found[host_id].idc, changed), kept[host_id]))
         return answers
 

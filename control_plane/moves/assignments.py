@@ -30,6 +30,8 @@ _MOST_SPEAKERS = 50
 _MOST_ADDRESSES = 8
 _ADDRESS = re.compile(r"[0-9a-zA-Z.:\[\]_-]{1,255}:[0-9]{1,5}")
 
+Held = Mapping[str, agent_pb2.Assignment]
+
 
 class MoveAssignments:
     """Implements `fleet.desired.AssignmentSource` around another one. `changed` is called after news of a move."""
@@ -44,16 +46,22 @@ class MoveAssignments:
         self._asking = Gathering(self._told)
         self._comparing = Gathering(self._known, _MOST_SPEAKERS)
         self.changed: Callable[[], None] = lambda: None
+        # By host: what it was last told in other words than its instance's. That is never taken for the instance's own.
+        self._reworded: dict[str, frozenset[str]] = {}
 
-    async def assignments(self, host_id: str) -> AssignmentSnapshot:
+    async def assignments(self, host_id: str, held: Held | None = None) -> AssignmentSnapshot:
         """Raises `HostUnknown`, and `Unavailable` if the host's instances change faster than they can be read."""
+        reworded = self._reworded.get(host_id, frozenset())
+        own = None if held is None else {key: one for key, one in held.items() if key not in reworded}
         for _ in range(_TRIES):
-            seen = await self._inner.assignments(host_id)
+            seen = await self._inner.assignments(host_id, own)
             told = await self._asking.ask(host_id)
             if told is None or told.generation != seen.generation:
                 continue
             if not told.moves:
+                self._reworded.pop(host_id, None)
                 return seen
+            self._reworded[host_id] = frozenset(instance.id for _, instance in told.moves)
             return AssignmentSnapshot(seen.generation, self._over(seen.assignments, host_id, told))
         raise Unavailable("the host's instances change while they are read", action="it is tried again")
 
@@ -119,8 +127,10 @@ class MoveAssignments:
             if not has_it:
                 mint = self._tokens.minting(f"host/{host_id}", told.idc, instance.tenant_id)
                 shown[instance.id] = wire.assignment_of(instance, mint)
-            # In place: an assignment is made for one snapshot alone.
-            self._wish(shown[instance.id], move, wish)
+            reworded = agent_pb2.Assignment()  # the instance's own may be what another snapshot holds
+            reworded.CopyFrom(shown[instance.id])
+            self._wish(reworded, move, wish)
+            shown[instance.id] = reworded
         return shown
 
     def _wish(self, assignment: agent_pb2.Assignment, move: Move, wish: Wish) -> None:

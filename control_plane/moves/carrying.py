@@ -131,7 +131,10 @@ class Carrying:
     async def _instance(self, unit: UnitOfWork, move: Move) -> tuple[Instance, Status] | None:
         hosts = [move.source_host_id, move.target_host_id]
         found = await instance_store.of_hosts(unit.connection, hosts, [move.instance_id], locked=True)
-        return next((one[move.instance_id] for one in found.values() if move.instance_id in one), None)
+        status = next((one[move.instance_id][1] for one in found.values() if move.instance_id in one), None)
+        if status is None:
+            return None
+        return (await instance_store.with_ids(unit.connection, [move.instance_id]))[move.instance_id], status
 
     async def _offers(self, unit: UnitOfWork, move: Move) -> list[Offer]:
         hosts = [move.source_host_id, move.target_host_id]

@@ -259,7 +259,7 @@ class MovesUnderFaults(RuleBasedStateMachine):
         host = self.hosts[name]
         assume(host.said and host.cut_off_since is None)
         said = host.said.pop(0)
-        if self.instance.host_id == name and effect_of(said, self.instance, self.status) is Effect.CHANGED:
+        if self.instance.host_id == name and effect_of(said, self.instance.wish, self.status) is Effect.CHANGED:
             self.status = status_after(said, self.now)
         if self.move.stage not in ENDED:
             self.move = heard(self.move, name, said, self.now)
