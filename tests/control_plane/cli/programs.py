@@ -1,11 +1,14 @@
 """`longshore` and the control plane as processes, and images as they lie on a disk."""
 
+import functools
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import tarfile
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -56,13 +59,12 @@ class Longshore:
         return self.home / "config" / "credentials.json"
 
     def __call__(self, *words: str | Path, stdin: str = "") -> Answer:
-        done = subprocess.run(
-            self.command(*words), env=self.variables(), input=stdin, capture_output=True, text=True, timeout=SECONDS
-        )
-        assert "Traceback" not in done.stderr, done.stderr
-        return Answer(done.returncode, done.stdout, done.stderr)
+        done = _forked(list(map(str, words)), self.variables(), stdin)
+        assert "Traceback" not in done.err, done.err
+        return done
 
     def command(self, *words: str | Path) -> list[str]:
+        """For tests that run the program itself; a call forks a process that has imported it (nursery.py)."""
         return [sys.executable, "-m", "control_plane.cli", *map(str, words)]
 
     def variables(self) -> dict[str, str]:
@@ -77,6 +79,38 @@ class Longshore:
 
     def with_environment(self, **variables: str) -> "Longshore":
         return replace(self, environment={**self.environment, **variables})
+
+
+@functools.cache
+def _nursery() -> tuple[str, subprocess.Popen[bytes]]:
+    """The name of its socket, in the kernel's table alone, and the process: it ends when its standard input does."""
+    name = f"\0longshore-tests-cli-{os.getpid()}"
+    root = str(Path(__file__).parents[3])
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.control_plane.cli.nursery", name[1:]],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=root,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": root},  # noqa: TID251
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"listening\n"
+    return name, process
+
+
+def _forked(arguments: list[str], environment: Mapping[str, str], stdin: str) -> Answer:
+    with tempfile.TemporaryDirectory() as directory, socket.socket(socket.AF_UNIX) as connection:
+        files = {name: Path(directory, name) for name in ("stdin", "stdout", "stderr")}
+        for name, path in files.items():
+            path.write_text(stdin if name == "stdin" else "")
+        connection.settimeout(SECONDS)
+        connection.connect(_nursery()[0])
+        order = {"arguments": arguments, "environment": dict(environment), "directory": str(Path.cwd())}
+        with connection.makefile("rw") as lines:
+            print(json.dumps(order | {name: str(path) for name, path in files.items()}), file=lines, flush=True)
+            status = int(lines.readline())
+        code = os.waitstatus_to_exitcode(status)
+        return Answer(code, files["stdout"].read_text(), files["stderr"].read_text())
 
 
 def started(directory: Path, *, prints_password: bool = True, environment: Mapping[str, str] | None = None) -> Plane:
