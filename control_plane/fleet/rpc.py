@@ -4,10 +4,13 @@ failures become status codes in `control_plane.rpc.errors`.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import grpc.aio
+from google.protobuf.message import DecodeError
 
 from common.errors import Denied
 from control_plane.fleet.dialects import AgentDialect, RegionalDialect
@@ -17,6 +20,8 @@ from control_plane.rpc.peers import peer_of
 from proto.agent.v1 import agent_pb2_grpc
 from proto.enrolment.v1 import enrolment_pb2, enrolment_pb2_grpc
 from proto.regional.v1 import regional_pb2_grpc
+
+_HEAR_SECONDS = 5.0
 
 
 class WrongService(Denied):
@@ -80,6 +85,10 @@ class RegionalService(regional_pb2_grpc.RegionalServicer):
 async def _serve(sessions: Sessions, dialect: AgentDialect | RegionalDialect, context: Any) -> None:
     peer = peer_of(context)
     if peer.name.kind != dialect.kind:
+        # Heard out first: a client that is still writing is never told why (common/rpc_failures.py).
+        with contextlib.suppress(TimeoutError, DecodeError):
+            async with asyncio.timeout(_HEAR_SECONDS):
+                await context.read()
         raise WrongService(f"{peer.name.uri()} called the service of {dialect.kind}s", action="call its own service")
     await sessions.serve(peer, dialect, context)
 
