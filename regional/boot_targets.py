@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-
 # The machine that `longshore-regional check` plays: locally administered, so nobody's, and enlisted nowhere.
 SELF_CHECK_MAC = "02:4c:53:43:48:4b"
 

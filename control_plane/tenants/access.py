@@ -43,9 +43,7 @@ class Permission(StrEnum):
     PLATFORM_MANAGE = "platform:manage"  # tenants, users, IDCs, join tokens
 
 
-_VIEWER = frozenset(
-    {Permission.TENANT_READ, Permission.IMAGE_PULL, Permission.INSTANCE_READ, Permission.MACHINE_READ}
-)
+_VIEWER = frozenset({Permission.TENANT_READ, Permission.IMAGE_PULL, Permission.INSTANCE_READ, Permission.MACHINE_READ})
 _OPERATOR = _VIEWER | {
     Permission.IMAGE_PUSH,
     Permission.INSTANCE_WRITE,
