@@ -59,7 +59,7 @@ fresh: setup
 
 test: setup ## every test; as root on Debian it installs the servers that it needs
 	$(BIN)/python -m tests.engines.install
-	# loadgroup (there are no groups) hands tests out one by one.
+	# loadgroup hands tests out one by one, but for the modules that share a server of their own.
 	$(SCRATCH) $(BOUNDED) $(BIN)/python -m pytest -n 3 --dist loadgroup --ignore tests/processes
 	# Whole fleets mostly wait, for heartbeats and shaped links: two fit beside each other. A file shares its fleet.
 	$(SCRATCH) $(BOUNDED) $(BIN)/python -m pytest -n 2 --dist loadfile tests/processes

@@ -9,6 +9,14 @@ from deploy.demo.sample import build_sample
 from tests.control_plane.cli.programs import Longshore, Plane, log_in, started
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A module shares its server, so it goes to one worker: handed out one by one, each of three workers started it."""
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.xdist_group(f"cli/{item.path.stem}"))
+
+
 @pytest.fixture(scope="module")
 def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plane]:
     running = started(tmp_path_factory.mktemp("plane") / "data")
