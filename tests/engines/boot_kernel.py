@@ -11,6 +11,7 @@ import subprocess
 import tarfile
 import tempfile
 from collections.abc import Callable, Mapping
+from fnmatch import fnmatch
 from pathlib import Path
 
 from tests.engines import EngineCannotRun
@@ -18,6 +19,9 @@ from tests.engines.processes import find_program
 
 STORE = Path("/var/cache/longshore-tests/netboot")
 KERNEL, SHIM, GRUB = STORE / "vmlinuz", STORE / "shimx64.efi", STORE / "grubx64.efi"
+# Of systems on disks: GRUB for UEFI, SYSLINUX and its first sector for BIOS.
+DISK_GRUB, SYSLINUX, MASTER_BOOT_RECORD = STORE / "disk-grubx64.efi", STORE / "syslinux", STORE / "mbr.bin"
+SYSLINUX_MODULE = STORE / "ldlinux.c32"
 MARK = "GUEST:"
 _META = "linux-image-cloud-amd64"
 # In the order in which they need each other.
@@ -25,9 +29,12 @@ _MODULES = (
     *("virtio_ring", "virtio", "virtio_pci_legacy_dev", "virtio_pci_modern_dev", "virtio_pci"),
     *("failover", "net_failover", "virtio_net", "virtio_blk"),
 )
-_KERNEL_FILES = {"vmlinuz-": "vmlinuz", **{f"{module}.ko": f"{module}.ko" for module in _MODULES}}
+_KERNEL_FILES = {"vmlinuz-*": "vmlinuz", **{f"{module}.ko": f"{module}.ko" for module in _MODULES}}
 _SHIM, _SHIM_FILES = "shim-signed", {"shimx64.efi.signed": "shimx64.efi"}
-_GRUB, _GRUB_FILES = "grub-efi-amd64-signed", {"grubnetx64.efi.signed": "grubx64.efi"}
+_GRUB = "grub-efi-amd64-signed"
+_GRUB_FILES = {"grubnetx64.efi.signed": "grubx64.efi", "grubx64.efi.signed": "disk-grubx64.efi"}
+_SYSLINUX, _SYSLINUX_FILES = "syslinux", {"bin/syslinux": "syslinux"}
+_MODULE, _MODULE_FILES = "syslinux-common", {"SYSLINUX/mbr.bin": "mbr.bin", "modules/bios/ldlinux.c32": "ldlinux.c32"}
 _DIRECTORY, _FILE = 0o040755, 0o100755
 _INIT = f"""#!/bin/busybox sh
 /bin/busybox mkdir -p /proc /sys /dev /tmp /etc
@@ -60,15 +67,19 @@ esac
 def install(apt_get: Callable[..., None]) -> None:
     """Blocking; needs the network. `apt_get(*arguments, cwd=...)` runs apt-get."""
     STORE.mkdir(parents=True, exist_ok=True)
-    for package, files in ((_SHIM, _SHIM_FILES), (_GRUB, _GRUB_FILES), (_newest_kernel(), _KERNEL_FILES)):
+    wanted = (
+        *((_SHIM, _SHIM_FILES), (_GRUB, _GRUB_FILES), (_SYSLINUX, _SYSLINUX_FILES), (_MODULE, _MODULE_FILES)),
+        (_newest_kernel(), _KERNEL_FILES),
+    )
+    for package, files in wanted:
         with tempfile.TemporaryDirectory() as folder:
             apt_get("-o", "APT::Sandbox::User=root", "download", package, cwd=folder)
             _keep(next(Path(folder).glob("*.deb")), files)
 
 
 def installed() -> bool:
-    names = (*_SHIM_FILES.values(), *_GRUB_FILES.values(), *_KERNEL_FILES.values())
-    return all((STORE / name).exists() for name in names)
+    every = (_SHIM_FILES, _GRUB_FILES, _SYSLINUX_FILES, _MODULE_FILES, _KERNEL_FILES)
+    return all((STORE / name).exists() for files in every for name in files.values())
 
 
 def _newest_kernel() -> str:
@@ -78,16 +89,17 @@ def _newest_kernel() -> str:
 
 
 def _keep(package: Path, wanted: Mapping[str, str]) -> None:
-    """`wanted`: the beginning of a file's name, and what it is called here."""
+    """`wanted`: how a file's path ends, as a pattern, and what it is called here."""
     with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", package], stdout=subprocess.PIPE) as unpacker:
         assert unpacker.stdout is not None
         with tarfile.open(fileobj=unpacker.stdout, mode="r|") as content:
             for member in content:
-                name = next((kept for begin, kept in wanted.items() if Path(member.name).name.startswith(begin)), None)
+                name = next((kept for end, kept in wanted.items() if fnmatch(member.name, f"*/{end}")), None)
                 data = content.extractfile(member) if name and member.isfile() else None
                 if name is not None and data is not None:
                     part = STORE / f"{name}.part"
                     part.write_bytes(data.read())
+                    part.chmod(member.mode)
                     part.rename(STORE / name)
 
 
