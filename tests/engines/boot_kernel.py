@@ -33,8 +33,8 @@ _KERNEL_FILES = {"vmlinuz-*": "vmlinuz", **{f"{module}.ko": f"{module}.ko" for m
 _SHIM, _SHIM_FILES = "shim-signed", {"shimx64.efi.signed": "shimx64.efi"}
 _GRUB = "grub-efi-amd64-signed"
 _GRUB_FILES = {"grubnetx64.efi.signed": "grubx64.efi", "grubx64.efi.signed": "disk-grubx64.efi"}
-_SYSLINUX, _SYSLINUX_FILES = "syslinux", {"bin/syslinux": "syslinux"}
-_MODULE, _MODULE_FILES = "syslinux-common", {"SYSLINUX/mbr.bin": "mbr.bin", "modules/bios/ldlinux.c32": "ldlinux.c32"}
+_SYSLINUX, _SYSLINUX_FILES = "syslinux", {"bin/syslinux": "syslinux", "SYSLINUX/mbr.bin": "mbr.bin"}
+_MODULE, _MODULE_FILES = "syslinux-common", {"modules/bios/ldlinux.c32": "ldlinux.c32"}
 _DIRECTORY, _FILE = 0o040755, 0o100755
 _INIT = f"""#!/bin/busybox sh
 /bin/busybox mkdir -p /proc /sys /dev /tmp /etc
