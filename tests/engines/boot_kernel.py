@@ -21,7 +21,6 @@ STORE = Path("/var/cache/longshore-tests/netboot")
 KERNEL, SHIM, GRUB = STORE / "vmlinuz", STORE / "shimx64.efi", STORE / "grubx64.efi"
 # Of systems on disks: GRUB for UEFI, SYSLINUX and its first sector for BIOS.
 DISK_GRUB, SYSLINUX, MASTER_BOOT_RECORD = STORE / "disk-grubx64.efi", STORE / "syslinux", STORE / "mbr.bin"
-SYSLINUX_MODULE = STORE / "ldlinux.c32"
 MARK = "GUEST:"
 _META = "linux-image-cloud-amd64"
 # In the order in which they need each other.
@@ -34,7 +33,6 @@ _SHIM, _SHIM_FILES = "shim-signed", {"shimx64.efi.signed": "shimx64.efi"}
 _GRUB = "grub-efi-amd64-signed"
 _GRUB_FILES = {"grubnetx64.efi.signed": "grubx64.efi", "grubx64.efi.signed": "disk-grubx64.efi"}
 _SYSLINUX, _SYSLINUX_FILES = "syslinux", {"bin/syslinux": "syslinux", "SYSLINUX/mbr.bin": "mbr.bin"}
-_MODULE, _MODULE_FILES = "syslinux-common", {"modules/bios/ldlinux.c32": "ldlinux.c32"}
 _DIRECTORY, _FILE = 0o040755, 0o100755
 _INIT = f"""#!/bin/busybox sh
 /bin/busybox mkdir -p /proc /sys /dev /tmp /etc
@@ -68,7 +66,7 @@ def install(apt_get: Callable[..., None]) -> None:
     """Blocking; needs the network. `apt_get(*arguments, cwd=...)` runs apt-get."""
     STORE.mkdir(parents=True, exist_ok=True)
     wanted = (
-        *((_SHIM, _SHIM_FILES), (_GRUB, _GRUB_FILES), (_SYSLINUX, _SYSLINUX_FILES), (_MODULE, _MODULE_FILES)),
+        *((_SHIM, _SHIM_FILES), (_GRUB, _GRUB_FILES), (_SYSLINUX, _SYSLINUX_FILES)),
         (_newest_kernel(), _KERNEL_FILES),
     )
     for package, files in wanted:
@@ -78,7 +76,7 @@ def install(apt_get: Callable[..., None]) -> None:
 
 
 def installed() -> bool:
-    every = (_SHIM_FILES, _GRUB_FILES, _SYSLINUX_FILES, _MODULE_FILES, _KERNEL_FILES)
+    every = (_SHIM_FILES, _GRUB_FILES, _SYSLINUX_FILES, _KERNEL_FILES)
     return all((STORE / name).exists() for files in every for name in files.values())
 
 

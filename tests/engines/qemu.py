@@ -57,6 +57,9 @@ class Bridge:
             ip(self.network, command)
         return tap
 
+    def unplug(self, number: int) -> None:
+        ip(self.network, f"link del tap{number}")
+
 
 @contextlib.contextmanager
 def bridge(network: Network, uplink: str) -> Iterator[Bridge]:
@@ -104,10 +107,11 @@ class Machine:
 @contextlib.contextmanager
 def machine(
     firmware: Firmware, on: Bridge, mac: str, directory: Path, *,
-    number: int = 0, serial: str = "", disk: Path | None = None, megabytes: int = 384,
+    number: int = 0, serial: str = "", disk: Path | None = None, disk_bytes_per_second: int = 0, megabytes: int = 384,
 ) -> Iterator[Machine]:  # fmt: skip
-    """Powered on; powered off at the end if it is not yet. `serial`: its serial number. With a `disk` (raw) it may boot
-    again; without, it ends instead. Raises `EngineCannotRun`.
+    """Powered on; at the end its power is cut if it is still on. `serial`: its serial number. With a `disk` (raw) it
+    may boot again; without, it ends instead. `disk_bytes_per_second`: how fast it writes, 0: at once. Raises
+    `EngineCannotRun`.
     """
     program = find_program("qemu-system-x86_64", "netboot")
     console = directory / f"serial-{mac.replace(':', '')}"
@@ -124,12 +128,15 @@ def machine(
     if disk is None:
         words.append("-no-reboot")
     else:
-        words += ["-drive", f"if=none,id=d0,format=raw,file={disk}", "-device", "virtio-blk-pci,drive=d0,bootindex=1"]
+        drive = f"if=none,id=d0,format=raw,file={disk},cache=unsafe"
+        drive += f",throttling.bps-write={disk_bytes_per_second}" if disk_bytes_per_second else ""
+        words += ["-drive", drive, "-device", "virtio-blk-pci,drive=d0,bootindex=1"]
     process = Process(words, directory / f"qemu-{number}.log", prefix=on.network.command_prefix)
     try:
         yield Machine(process, console)
     finally:
         process.kill()
+        on.unplug(number)
 
 
 def _board(firmware: Firmware, mac: str, directory: Path, number: int) -> Sequence[str]:
