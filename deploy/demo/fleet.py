@@ -55,9 +55,10 @@ class Fleet:
         server_arguments: Sequence[str] = (),
         server_environment: Mapping[str, str] = MappingProxyType({}),
         edge_arguments: Sequence[str] = (),
+        edge_environment: Mapping[str, str] = MappingProxyType({}),
         http_port: int = 0,
     ) -> None:
-        """`edge_arguments` are given to every regional and agent."""
+        """`edge_arguments` and `edge_environment` are given to every regional and agent."""
         self.root = root
         self.idcs = tuple(idcs)
         self._runtime = [f"--runtime={runtime}"]
@@ -65,6 +66,7 @@ class Fleet:
         self._runtime += [f"--docker-network={docker_network}"] if docker_network else []
         self._runtime += [f"--lxd-socket={lxd_socket}"] if lxd_socket else []
         self._edge_arguments = tuple(edge_arguments)
+        self._edge_environment = edge_environment
         self.password = ""
         self.services: dict[str, Service] = {}
         self.control_plane = self._add(
@@ -200,6 +202,6 @@ class Fleet:
 
     def _add(self, name: str, module: str, node: Node, arguments: list[str]) -> Service:
         data = self.root / name
-        service = Service(name, module, [*arguments, f"--data={data}"], data, node.prefix)
+        service = Service(name, module, [*arguments, f"--data={data}"], data, node.prefix, self._edge_environment)
         self.services[name] = service
         return service
