@@ -118,7 +118,14 @@ def regional_list(context: typer.Context, idc_name: Annotated[str | None, typer.
     session = session_of(context)
     session.output.rows(
         session.client.every("/api/v1/regionals", idc=idc_name),
-        {"name": "NAME", "idc": "IDC", "state": "STATE", "content_url": "CONTENT", "last_seen_at": "LAST SEEN"},
+        {
+            "name": "NAME",
+            "idc": "IDC",
+            "state": "STATE",
+            "content_url": "CONTENT",
+            "last_seen_at": "LAST SEEN",
+            "warnings": "WARNINGS",
+        },
     )
 
 

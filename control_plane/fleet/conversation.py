@@ -30,7 +30,7 @@ log = structlog.get_logger()
 # Batches of reports that wait for the database; a client sends one at a time and waits for its acknowledgement.
 _REPORTS_CAPACITY = 16
 _ACCEPT_SECONDS = 30.0
-_TAKEN_IN_TURN = frozenset({"reports", "facts", "sample", "machines"})
+_TAKEN_IN_TURN = frozenset({"reports", "facts", "sample", "machines", "condition"})
 _LAST_WRITE_SECONDS = 1.0
 
 

@@ -4,7 +4,7 @@ state.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -186,9 +186,11 @@ class RegionalDialect:
         content_url: str = "",
         smallest_swarm_bytes: int = SMALLEST_SWARM_BYTES,
         machines: MachineSource | None = None,
+        warned: Callable[[str, Sequence[str]], Awaitable[None]] | None = None,
     ) -> None:
         self._source = source
         self._machines = machines
+        self._warned = warned
         self._smallest_swarm_bytes = smallest_swarm_bytes
         self._content_url = content_url
         self.verifying_keys = verifying_keys
@@ -261,6 +263,10 @@ class RegionalDialect:
         assert isinstance(message, regional_pb2.RegionalMessage)  # noqa: S101  the servicer's stream carries no other
         if message.HasField("machines"):
             return await self._accept_machines(member, message.machines)
+        if message.HasField("condition"):
+            if self._warned is not None:
+                await self._warned(member.id, message.condition.warnings)
+            return None
         await self._source.accept_order_reports(member.id, message.reports.orders)
         return None
 

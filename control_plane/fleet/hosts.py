@@ -6,7 +6,7 @@ its live stream is ended by the message that commits with it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -19,10 +19,12 @@ from control_plane.database import Database
 from control_plane.fleet import store_certificates, store_members
 from control_plane.fleet.liveness import Horizon, state_of
 from control_plane.fleet.messages import HostLabelled, IdentityRevoked, RegionalsChanged
-from control_plane.fleet.model import HostUnknown, Member, RegionalUnknown, State, check_labels
+from control_plane.fleet.model import HostUnknown, Member, Regional, RegionalUnknown, State, check_labels
 from control_plane.web.paging import Page, PageRequest
 
 log = structlog.get_logger()
+
+_MOST_WARNINGS, _LONGEST_WARNING = 32, 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,16 @@ class Members:
             await store_members.change(unit.connection, "host", known.id, labels=dict(check_labels(labels)))
             await unit.announce(HostLabelled(known.id))
         return await self.get("host", known.id)
+
+    async def warned(self, regional_id: str, warnings: Sequence[str]) -> None:
+        """What is wrong where this regional is, as it says; instead of what it said before."""
+        said = [each.replace("\0", "")[:_LONGEST_WARNING] for each in warnings[:_MOST_WARNINGS]]
+        async with self._database.transaction() as unit:
+            found = await store_members.find_member(unit.connection, "regional", regional_id, locked=True)
+            if not isinstance(found, Regional) or list(found.warnings) == said:
+                return
+            await store_members.change(unit.connection, "regional", regional_id, warnings=said)
+        log.info("a regional warns" if said else "a regional warns no more", member=found.label, warnings=said)
 
     async def may_read(self, bearer: str) -> bool:
         """Whether `host/<id>` or `regional/<id>`, the bearer of a content token, exists and is not revoked."""

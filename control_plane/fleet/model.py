@@ -122,6 +122,7 @@ class Regional(Member):
     content_url: str = ""
     swarm_url: str = ""
     peer_address: str = ""
+    warnings: Sequence[str] = ()
 
 
 def check_name(name: str, what: str) -> str:

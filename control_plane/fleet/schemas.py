@@ -107,6 +107,7 @@ class RegionalView(MemberView):
     content_url: str
     swarm_url: str
     peer_address: str
+    warnings: Sequence[str] = Field(description="what it said last is wrong there: a second DHCP server, a full disk")
 
     @classmethod
     def of(cls, seen: Seen) -> RegionalView:
@@ -118,6 +119,7 @@ class RegionalView(MemberView):
             content_url=regional.content_url,
             swarm_url=regional.swarm_url,
             peer_address=regional.peer_address,
+            warnings=list(regional.warnings),
         )
 
 

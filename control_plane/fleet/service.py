@@ -127,7 +127,14 @@ class Fleet:
                 commands,
                 moves,
             ),
-            RegionalDialect(orders, verifying_keys, places.content_url, places.smallest_swarm_bytes, machines),
+            RegionalDialect(
+                orders,
+                verifying_keys,
+                places.content_url,
+                places.smallest_swarm_bytes,
+                machines,
+                self.members.warned,
+            ),
         )
         strangers = enrolment_services(self.enrolment)
         return (

@@ -32,7 +32,7 @@ _COMMON = (
 )
 _OWN = {
     "host": ("facts", "labels", "assignments_generation"),
-    "regional": ("addresses", "content_url", "swarm_url", "peer_address"),
+    "regional": ("addresses", "content_url", "swarm_url", "peer_address", "warnings"),
 }
 
 

@@ -59,6 +59,8 @@ regionals = Table(
     Column("content_url", String(255), nullable=False, default="", server_default=""),
     Column("swarm_url", String(255), nullable=False, default="", server_default=""),
     Column("peer_address", String(255), nullable=False, default="", server_default=""),
+    # What it said last is wrong there.
+    Column("warnings", Json, nullable=False, default=list, server_default="[]"),
 )
 
 join_tokens = Table(

@@ -1242,6 +1242,9 @@ def upgrade() -> None:
         sa.Column("content_url", sa.String(length=255), server_default="", nullable=False),
         sa.Column("swarm_url", sa.String(length=255), server_default="", nullable=False),
         sa.Column("peer_address", sa.String(length=255), server_default="", nullable=False),
+        sa.Column(
+            "warnings", sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), server_default="[]", nullable=False
+        ),
         sa.ForeignKeyConstraint(["idc_id"], ["idcs.id"], name=op.f("fk_regionals_idc_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_regionals")),
         sa.UniqueConstraint("idc_id", "name", name=op.f("uq_regionals_idc_id_name")),

@@ -56,6 +56,7 @@ class RegionalMessage(_message.Message):
     REPORTS_FIELD_NUMBER: _builtins.int
     PROBE_REPLY_FIELD_NUMBER: _builtins.int
     MACHINES_FIELD_NUMBER: _builtins.int
+    CONDITION_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hello(self) -> Global___Hello: ...
     @_builtins.property
@@ -68,6 +69,10 @@ class RegionalMessage(_message.Message):
     def machines(self) -> _machines_pb2.MachineReports:
         """sequences of their own; the next only after the last was acknowledged"""
 
+    @_builtins.property
+    def condition(self) -> Global___Condition:
+        """after Welcome, and whenever it changes"""
+
     def __init__(
         self,
         *,
@@ -76,12 +81,13 @@ class RegionalMessage(_message.Message):
         reports: Global___Reports | None = ...,
         probe_reply: Global___ProbeReply | None = ...,
         machines: _machines_pb2.MachineReports | None = ...,
+        condition: Global___Condition | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "heartbeat", b"heartbeat", "hello", b"hello", "machines", b"machines", "probe_reply", b"probe_reply", "reports", b"reports"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "condition", b"condition", "heartbeat", b"heartbeat", "hello", b"hello", "machines", b"machines", "probe_reply", b"probe_reply", "reports", b"reports"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "heartbeat", b"heartbeat", "hello", b"hello", "machines", b"machines", "probe_reply", b"probe_reply", "reports", b"reports"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "condition", b"condition", "heartbeat", b"heartbeat", "hello", b"hello", "machines", b"machines", "probe_reply", b"probe_reply", "reports", b"reports"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["hello", "heartbeat", "reports", "probe_reply", "machines"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["hello", "heartbeat", "reports", "probe_reply", "machines", "condition"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
@@ -210,6 +216,32 @@ class OrderReport(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___OrderReport: _TypeAlias = OrderReport  # noqa: Y015
+
+@_typing.final
+class Condition(_message.Message):
+    """What is wrong at this place now, for people: a second DHCP server, leases that find no disk. Replaces what was said
+    before; empty: nothing.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WARNINGS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """at most 32, of 500 characters"""
+
+    def __init__(
+        self,
+        *,
+        warnings: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["warnings", b"warnings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Condition: _TypeAlias = Condition  # noqa: Y015
 
 @_typing.final
 class ProbeReply(_message.Message):
