@@ -150,10 +150,9 @@ async def build(settings: Settings, clock: Clock, backing: Backing) -> ControlPl
     tenants, webhooks = tenancy.directory, _webhooks(settings, clock, backing, box, tenancy, auditing)
     metrics, pace, jobs = CollectorRegistry(), _pace(settings), JobService(database, backing.queue, clock)
     quota = _quota(settings, clock, backing, tenancy, metrics)
-    gate, pulls = SignatureGate(database, backing.blobs, tenancy.directory, clock), PullTimes(database, clock)
-    mirroring = open_mirroring(
-        database, tenancy.directory, box, backing.outbound, clock, backing.cache, settings.data / "spool"
-    )
+    mirroring = open_mirroring(database, tenants, box, backing.outbound, clock, backing.cache, settings.data / "spool")
+    gate = SignatureGate(database, backing.blobs, tenants, clock, mirroring.pull_through)
+    pulls = PullTimes(database, clock)
     participants = (Immutability(), quota.book, RegistryAuditing(auditing.trail), gate, pulls)
     takers = Hooks(participants=participants, meter=quota.meter, gate=gate, upstreams=mirroring.pull_through)
     hooks = hooked(takers, database, pace)

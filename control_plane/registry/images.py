@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -197,13 +198,19 @@ class ImageService:
         unit.after_commit(forget)
 
     async def tag_names(self, principal: Principal, repository: str, after: str, limit: int) -> list[str]:
-        """In byte order, from the one after `after`. Raises what `Rights.require` does, `RepositoryUnknown`."""
+        """In byte order, from the one after `after`; of a mirror with those that nobody pulled yet. Raises what
+        `Rights.require` does, `RepositoryUnknown`.
+        """
         await self._rights.require(principal, repository, PULL)
+        upstream = await self._hooks.upstreams.tag_names(repository)
         async with self._database.reading() as connection:
             found = await repository_store.find_repository(connection, repository)
             if found is None:
-                raise unknown_repository(repository)
-            return await manifest_store.tag_names(connection, found.repository_id, after, limit)
+                if not upstream:
+                    raise unknown_repository(repository)
+                return _page_of(upstream, after, limit)
+            here = await manifest_store.tag_names(connection, found.repository_id, after, limit)
+        return sorted({*here, *_page_of(upstream, after, limit)})[:limit] if upstream else here
 
     async def delete_tag(self, principal: Principal, repository: str, tag: str) -> None:
         """The manifest stays, and can be pulled by its digest. Raises `ManifestUnknown` if there is no such tag."""
@@ -270,6 +277,11 @@ class ImageService:
         if held is None:
             raise unknown_repository(repository)
         return held
+
+
+def _page_of(names: Sequence[str], after: str, limit: int) -> list[str]:
+    start = bisect_right(names, after)
+    return list(names[start : start + limit])
 
 
 def _can_exist(tag: str) -> bool:

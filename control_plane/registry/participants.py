@@ -143,6 +143,24 @@ class Upstreams(Protocol):
         """After it was not found: whether it is here now."""
         ...
 
+    async def tag_names(self, repository: str) -> Sequence[str]:
+        """What is tagged upstream, in byte order, pulled before or not; empty if it cannot be asked while the
+        repository is here. Raises `Unavailable` and the like only if it is not.
+        """
+        ...
+
+    async def bring_referrers(self, repository: str, subject: Digest) -> None:
+        """Before what refers to a manifest is listed: fetch the manifests of what does upstream. Raises `Unavailable`
+        and the like only if nothing that refers to it is here.
+        """
+        ...
+
+    async def bring_evidence(self, repository: str, image: Digest) -> bool:
+        """What upstream has of signatures of an image, with their blobs, under the tags that cosign gives them too.
+        Whether somebody was asked, so that looking again may find more. Raises `Unavailable` and the like.
+        """
+        ...
+
     async def blob_size(self, repository: str, digest: Digest) -> int | None:
         """Of a blob that the repository does not link; None if there is none upstream."""
         ...
@@ -185,6 +203,14 @@ class NoUpstreams:
     async def refresh_tag(self, repository: str, tag: str) -> None: ...
 
     async def fetch_manifest(self, repository: str, digest: Digest) -> bool:
+        return False
+
+    async def tag_names(self, repository: str) -> Sequence[str]:
+        return ()
+
+    async def bring_referrers(self, repository: str, subject: Digest) -> None: ...
+
+    async def bring_evidence(self, repository: str, image: Digest) -> bool:
         return False
 
     async def blob_size(self, repository: str, digest: Digest) -> int | None:

@@ -10,6 +10,7 @@ from common.digest import Digest
 from common.errors import Denied
 from control_plane.database import Database
 from control_plane.registry.failures import RepositoryUnknown
+from control_plane.registry.participants import Upstreams
 from control_plane.registry.referrer_store import Referrer, page_of_referrers
 from control_plane.registry.rights import Rights
 from control_plane.registry.scopes import PULL
@@ -26,9 +27,10 @@ class ReferrerPage:
 
 
 class ReferrerService:
-    def __init__(self, database: Database, rights: Rights) -> None:
+    def __init__(self, database: Database, rights: Rights, upstreams: Upstreams) -> None:
         self._database = database
         self._rights = rights
+        self._upstreams = upstreams
 
     async def page(
         self,
@@ -49,6 +51,7 @@ class ReferrerService:
             await self._rights.require(principal, repository, PULL)
         except RepositoryUnknown as failure:
             raise Denied(f"{principal.name} may not pull from {repository}", action=failure.action) from failure
+        await self._upstreams.bring_referrers(repository, subject)
         async with self._database.reading() as connection:
             found, more = await page_of_referrers(
                 connection,

@@ -65,7 +65,7 @@ class RegistryService:
         hooks = replace(hooks, participants=(*hooks.participants, Forgetting(self.rights)))
         self.uploads = UploadService(database, blobs, tenants, clock, hooks, self.rights, names)
         self.images = ImageService(database, tenants, clock, hooks, self.rights, incomplete, alone=alone)
-        self.referrers = ReferrerService(database, self.rights)
+        self.referrers = ReferrerService(database, self.rights, hooks.upstreams)
         self.contents = ContentService(database, blobs, clock, hooks, self.rights)
 
     async def resolve(

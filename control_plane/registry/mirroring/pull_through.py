@@ -10,15 +10,19 @@ import contextlib
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
+import structlog
+
 from common.clock import Clock
 from common.digest import Digest
 from common.errors import Failure, NotFound
 from common.lifecycle import Lifecycle
 from control_plane.database import Database
-from control_plane.registry import manifest_store
+from control_plane.registry import manifest_store, repository_store
 from control_plane.registry.completeness import Incomplete
-from control_plane.registry.failures import BlobUnknown, ManifestUnknown
+from control_plane.registry.failures import BlobUnknown, ManifestInvalid, ManifestUnknown
+from control_plane.registry.manifests import parse_manifest
 from control_plane.registry.mirroring.directory import MirrorDirectory, Mirrored
+from control_plane.registry.mirroring.discovery import Discovery
 from control_plane.registry.mirroring.failures import PushToMirror, UpstreamAway
 from control_plane.registry.mirroring.fetches import Fetch, Fetches
 from control_plane.registry.mirroring.freshness import Freshness
@@ -26,6 +30,7 @@ from control_plane.registry.mirroring.model import is_keeper
 from control_plane.registry.mirroring.troubles import translated
 from control_plane.registry.mirroring.turns import Turns
 from control_plane.registry.model import Manifest, Pushed
+from control_plane.registry.referrer_store import page_of_referrers
 from control_plane.registry.remote.model import RemoteManifest
 from control_plane.registry.service import RegistryService
 from control_plane.tenants.access import Principal
@@ -33,6 +38,10 @@ from control_plane.tenants.access import Principal
 # Who wants to run an image waits for it; in time for any client's patience.
 _BRING_SECONDS = 10.0
 _BROUGHT_AT_ONCE = 8
+# As many, and as large, as are looked at when signatures are verified.
+_MOST_EVIDENCE = 64
+_LARGEST_EVIDENCE = 1 << 20
+log = structlog.get_logger()
 
 
 class RegistryShelf:
@@ -70,6 +79,18 @@ class RegistryShelf:
         async with self._database.reading() as connection:
             return await manifest_store.find_by_digest(connection, repository, digest)
 
+    async def knows(self, repository: str) -> bool:
+        async with self._database.reading() as connection:
+            return await repository_store.find_repository(connection, repository) is not None
+
+    async def referring(self, repository: str, subject: Digest, most: int) -> list[Digest]:
+        """What refers to it here."""
+        async with self._database.reading() as connection:
+            found, _ = await page_of_referrers(
+                connection, repository, subject, artifact_type=None, after="", limit=most, max_bytes=0
+            )
+        return [each.digest for each in found]
+
     async def store(self, mirrored: Mirrored, manifest: RemoteManifest, tag: str | None) -> None:
         """Without its blobs and images, which come when somebody pulls them."""
         await self.registry.images.push(
@@ -97,6 +118,7 @@ class PullThrough:
         self._lifecycle = Lifecycle(stop_seconds=5)
         self._shelf = RegistryShelf(database)
         self._freshness = Freshness(self._shelf, clock, self._lifecycle)
+        self._discovery = Discovery(self._shelf, self._freshness, clock, self._lifecycle)
         self._fetches = Fetches(spools, self._shelf, self._lifecycle, turns)
 
     def attach(self, registry: RegistryService) -> None:
@@ -126,6 +148,44 @@ class PullThrough:
     async def fetch_manifest(self, repository: str, digest: Digest) -> bool:
         mirrored = await self._directory.find(repository)
         return mirrored is not None and await self._freshness.manifest(mirrored, digest)
+
+    async def tag_names(self, repository: str) -> Sequence[str]:
+        mirrored = await self._directory.find(repository)
+        if mirrored is None:
+            return ()
+        try:
+            return await self._discovery.tags(mirrored)
+        except Failure as failure:
+            if not await self._shelf.knows(repository):
+                raise
+            log.warning("only tags that are here are listed", repository=repository, failure=str(failure))
+            return ()
+
+    async def bring_referrers(self, repository: str, subject: Digest) -> None:
+        mirrored = await self._directory.find(repository)
+        if mirrored is None:
+            return
+        try:
+            await self._discovery.referrers(mirrored, subject)
+        except Failure as failure:
+            if not await self._shelf.referring(repository, subject, 1):
+                raise
+            log.warning("only referrers that are here are listed", repository=repository, failure=str(failure))
+
+    async def bring_evidence(self, repository: str, image: Digest) -> bool:
+        mirrored = await self._directory.find(repository)
+        if mirrored is None:
+            return False
+        await self._discovery.referrers(mirrored, image)
+        tag = f"{image.algorithm}-{image.hex}.sig"
+        await self._freshness.tag(mirrored, tag)
+        tagged = await self._shelf.tagged(repository, tag)
+        attached = [] if tagged is None else [tagged.payload]
+        for digest in await self._shelf.referring(repository, image, _MOST_EVIDENCE):
+            found = await self._shelf.held(repository, digest)
+            attached += [] if found is None else [found.payload]
+        await self.bring(repository, _evidence_in(attached))
+        return True
 
     async def blob_size(self, repository: str, digest: Digest) -> int | None:
         mirrored = await self._asked(repository, digest)
@@ -192,3 +252,13 @@ class PullThrough:
         failure = translated(error, mirrored)
         self._freshness.note_failure(mirrored, failure)
         return failure
+
+
+def _evidence_in(payloads: Sequence[bytes]) -> list[Digest]:
+    """The blobs of these manifests that are small enough to be signatures."""
+    found: dict[Digest, None] = {}
+    for payload in payloads:
+        with contextlib.suppress(ManifestInvalid):
+            blobs = parse_manifest(payload, None).blobs
+            found |= {each.digest: None for each in blobs if 0 < each.size <= _LARGEST_EVIDENCE}
+    return list(found)[:_MOST_EVIDENCE]

@@ -30,6 +30,7 @@ from control_plane.web.outbound import Outbound
 ACCEPT = ", ".join((OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST))
 _MAX_LISTING = 8 << 20
 _MAX_PAGES = 10_000
+_MAX_PAGES_OF_REFERRERS = 100
 # Specification, "Pulling manifests": the grammar of `<name>`.
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _REPOSITORY = re.compile(rf"(?=.{{1,255}}\Z){_COMPONENT}(?:/{_COMPONENT})*")
@@ -152,21 +153,36 @@ class RegistryClient:
         """
         query = "?" + urlencode({"artifactType": artifact_type}) if artifact_type else ""
         path = f"/v2/{repository}/referrers/{digest}{query}"
-        try:
-            async with self._transport.exchange(
-                "GET", path, _pull(repository), headers={"Accept": OCI_INDEX}
-            ) as answer:
-                payload = await read_body(answer, _MAX_LISTING, self.host)
-        except RemoteMissing:
+        found: list[Descriptor] = []
+        for _ in range(_MAX_PAGES_OF_REFERRERS):
             try:
-                payload = (await self.manifest(repository, f"{digest.algorithm[:32]}-{digest.hex[:64]}")).payload
-            except NotFound:
-                return []
+                async with self._transport.exchange(
+                    "GET", path, _pull(repository), headers={"Accept": OCI_INDEX}
+                ) as answer:
+                    payload = await read_body(answer, _MAX_LISTING, self.host)
+            except RemoteMissing:
+                return await self._tagged_referrers(repository, digest)
+            entries = self._referrers_in(payload, digest)
+            found += entries
+            link = _NEXT.search(answer.headers.get("Link", ""))
+            if link is None or not entries:
+                return found
+            path = link[1]
+        raise self._untrue(f"its list of referrers of {digest} does not end")
+
+    async def _tagged_referrers(self, repository: str, digest: Digest) -> list[Descriptor]:
+        try:
+            payload = (await self.manifest(repository, f"{digest.algorithm[:32]}-{digest.hex[:64]}")).payload
+        except NotFound:
+            return []
+        return self._referrers_in(payload, digest)
+
+    def _referrers_in(self, payload: bytes, subject: Digest) -> list[Descriptor]:
         entries = as_json(payload, self.host).get("manifests")
         try:
             return [descriptor_of(entry, "manifests") for entry in (entries if isinstance(entries, list) else [])]
         except ManifestInvalid as failure:
-            raise self._untrue(f"its list of referrers of {digest} is malformed: {failure.detail}") from failure
+            raise self._untrue(f"its list of referrers of {subject} is malformed: {failure.detail}") from failure
 
     async def delete(self, repository: str, kind: str, reference: str | Digest) -> bool:
         """`kind` is `manifests` or `blobs`. Whether there was one. Raises `RemoteRejected` where it is not allowed."""

@@ -22,7 +22,7 @@ from control_plane.registry import repository_store
 from control_plane.registry.collaborators import TenantDirectory
 from control_plane.registry.manifests import ParsedManifest
 from control_plane.registry.model import Manifest, Repository
-from control_plane.registry.participants import Participant
+from control_plane.registry.participants import NoUpstreams, Participant, Upstreams
 from control_plane.registry.recent import Recent
 from control_plane.registry.rights import Rights
 from control_plane.registry.scopes import PUSH
@@ -53,8 +53,17 @@ class _Known:
 class SignatureGate(Participant):
     """The `PullGate`, and the participant that drops verdicts when their ground changes."""
 
-    def __init__(self, database: Database, blobs: BlobStore, tenants: TenantDirectory, clock: Clock) -> None:
+    def __init__(
+        self,
+        database: Database,
+        blobs: BlobStore,
+        tenants: TenantDirectory,
+        clock: Clock,
+        upstreams: Upstreams | None = None,
+    ) -> None:
+        """`upstreams` are asked for signatures of what they brought, where those that are here do not suffice."""
         self._database = database
+        self._upstreams = upstreams or NoUpstreams()
         self._clock = clock
         self._rights = Rights(database, tenants, clock)
         self._known: Recent[str, _Known] = Recent(clock, _REMEMBERED)
@@ -120,11 +129,18 @@ class SignatureGate(Participant):
         """The first policy that none of the candidates satisfies by itself."""
         left = list(known.policies)
         for digest in candidates:
-            if not left:
-                break
-            proofs: Sequence[Proof] = await self.evidence.proofs(known.repository_id, digest, known.keys)
-            left = [policy for policy in left if not satisfied(policy, repository, proofs)]
+            if left:
+                left = await self._unsatisfied(left, repository, known, digest)
+        for digest in candidates:
+            if left and await self._upstreams.bring_evidence(repository, digest):
+                left = await self._unsatisfied(left, repository, known, digest)
         return left[0] if left else None
+
+    async def _unsatisfied(
+        self, policies: Sequence[SignaturePolicy], repository: str, known: _Known, digest: Digest
+    ) -> list[SignaturePolicy]:
+        proofs: Sequence[Proof] = await self.evidence.proofs(known.repository_id, digest, known.keys)
+        return [policy for policy in policies if not satisfied(policy, repository, proofs)]
 
     async def _with_indexes(self, known: _Known, digest: Digest) -> list[Digest]:
         """The image, and the indexes whose signature covers it."""

@@ -26,6 +26,8 @@ from control_plane.registry.participants import Hooks
 from control_plane.registry.remote.model import Patience
 from control_plane.registry.routes import build_routes
 from control_plane.registry.service import RegistryService
+from control_plane.registry.signatures.gate import SignatureGate
+from control_plane.registry.signatures.service import SignatureService
 from control_plane.registry.v2 import Options
 from control_plane.sealing import SealedBox
 from control_plane.sealing.keyring import KeyRing
@@ -60,6 +62,7 @@ class Site:
     blobs: BlobStore
     registry: RegistryService
     mirroring: Mirroring
+    signatures: SignatureService
     address: str
     http: aiohttp.ClientSession
 
@@ -97,7 +100,11 @@ async def open_site(
     shared = cache or MemoryCache(clock)
     chance = random.Random(3).random
     mirroring = open_mirroring(database, tenants, box, outbound, clock, shared, root / "spools", chance, HASTY)
-    registry = RegistryService(database, store, tenants, clock, Hooks(upstreams=mirroring.pull_through))
+    gate = SignatureGate(database, store, tenants, clock, mirroring.pull_through)
+    registry = RegistryService(
+        database, store, tenants, clock, Hooks((gate,), gate=gate, upstreams=mirroring.pull_through)
+    )
+    signatures = SignatureService(database, tenants, registry.rights, gate, clock)
     mirroring.pull_through.attach(registry)
     application = Starlette(routes=build_routes(registry, people, people, people, Options()))
     async with contextlib.AsyncExitStack() as stack:
@@ -110,7 +117,7 @@ async def open_site(
         http = await stack.enter_async_context(
             aiohttp.ClientSession(headers=headers, connector=aiohttp.TCPConnector(limit=0), auto_decompress=False)
         )
-        yield Site(root, clock, database, store, registry, mirroring, address, http)
+        yield Site(root, clock, database, store, registry, mirroring, signatures, address, http)
 
 
 @contextlib.asynccontextmanager
