@@ -1,7 +1,8 @@
 """What TFTP serves of machines: GRUB's configurations, iPXE's first script, and the files of one boot by its token.
 
-Debian's signed GRUB knows no HTTP, so under Secure Boot kernel and initrd go this way as well. Invariant: as by HTTP, a
-file is given only for the token of its boot, and a configuration by address and lease.
+Debian's signed GRUB knows no HTTP, so under Secure Boot kernel and initrd go this way as well, and it names no machine:
+that is known by the address that our DHCP gave it. Invariant: as by HTTP, a file is given only for the token of its
+boot, and a configuration by address and lease.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _GRUB = re.compile(rf"(?:.*/)?grub\.cfg-01-{_MAC}")
 _PLAIN_GRUB = re.compile(r"(?:.*/)?grub/grub\.cfg")
 _SCRIPT = re.compile(rf"boot/{_MAC}\.ipxe")
 _FILE = re.compile(r"boot/s/([A-Za-z0-9_-]{16,256})/([a-z0-9-]{1,40})")
-# A GRUB that was built to read one configuration only: from there to the machine's own.
+# A GRUB that reads one configuration only, on an address that is not ours: from there to the machine's own.
 _LEAD_ON = b"configfile /boot/grub.cfg-01-$net_default_mac\nexit\n"
 
 
@@ -54,7 +55,7 @@ class MachineFiles:
     async def find(self, name: str, client: str) -> bytes | Path | None:
         plain = "/".join(part for part in name.replace("\\", "/").split("/") if part not in ("", "."))
         if found := _GRUB.fullmatch(plain):
-            return await self._grub(found[1], client)
+            return await self._grub(mac_of(found[1]), client)
         if found := _SCRIPT.fullmatch(plain):
             mac = mac_of(found[1])
             if mac is None:
@@ -64,11 +65,10 @@ class MachineFiles:
         if found := _FILE.fullmatch(plain):
             return await asyncio.to_thread(self._file, found[1], found[2])
         if _PLAIN_GRUB.fullmatch(plain) and not await asyncio.to_thread((self._static_root / plain).is_file):
-            return _LEAD_ON
+            return await self._grub(self._timeline.lessee(client), client) or _LEAD_ON
         return None
 
-    async def _grub(self, text: str, client: str) -> bytes | None:
-        mac = mac_of(text)
+    async def _grub(self, mac: str | None, client: str) -> bytes | None:
         if mac is None:
             return None
         ask = Ask(mac, None, address=client, leased=self._timeline.leased(mac))

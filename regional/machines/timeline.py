@@ -41,6 +41,7 @@ class Timeline:
         self._verdicts: dict[str, str] = {}
         self._macs: OrderedDict[str, str] = OrderedDict()
         self._leased: OrderedDict[str, str] = OrderedDict()
+        self._lessees: OrderedDict[str, str] = OrderedDict()
 
     # ---- what is told ----
 
@@ -60,10 +61,7 @@ class Timeline:
     def located(self, mac: str, address: str) -> None:
         """What comes from there is this machine's."""
         with self._lock:
-            self._macs[address] = mac
-            self._macs.move_to_end(address)
-            if len(self._macs) > _MACHINES:
-                self._macs.popitem(last=False)
+            _remember(self._macs, address, mac)
 
     def told(self, told: Told) -> None:
         """By the ledger."""
@@ -78,14 +76,14 @@ class Timeline:
         if seen.address is not None and seen.verdict == "ack":
             self.located(seen.mac, seen.address)
             with self._lock:
-                self._leased[seen.mac] = seen.address
-                self._leased.move_to_end(seen.mac)
-                if len(self._leased) > _MACHINES:
-                    self._leased.popitem(last=False)
+                _remember(self._leased, seen.mac, seen.address)
+                _remember(self._lessees, seen.address, seen.mac)
         if not seen.boots:
             return
         where = f" at {seen.address}" if seen.address else ""
         detail = f"{seen.verdict}{where}" + (f": {seen.file}" if seen.file else "")
+        if seen.server is not None:
+            detail = f"took the offer of another server, {seen.server}"
         trouble = _DHCP_TROUBLE.get(seen.verdict)
         kind = trouble or _kind_of(seen)
         self.note(seen.mac, "dhcp", detail, trouble=trouble is not None, kind=kind)
@@ -124,6 +122,11 @@ class Timeline:
         """The address that our DHCP gave it last; empty: none."""
         return self._leased.get(mac, "")
 
+    def lessee(self, address: str) -> str | None:
+        """The machine that our DHCP gave it to last, unless that has another one by now."""
+        mac = self._lessees.get(address)
+        return mac if mac is not None and self._leased.get(mac) == address else None
+
     def events(self, mac: str) -> list[Event]:
         with self._lock:
             return list(self._events.get(mac, ()))
@@ -152,12 +155,21 @@ class Timeline:
                 self.note(mac, "verdict", said, trouble=True)
 
 
+def _remember(table: OrderedDict[str, str], name: str, value: str) -> None:
+    table[name] = value
+    table.move_to_end(name)
+    if len(table) > _MACHINES:
+        table.popitem(last=False)
+
+
 def _repeats(last: Event, event: Event) -> bool:
     same = (last.stage, last.detail, last.kind) == (event.stage, event.detail, event.kind)
     return same and 0 <= event.at - last.at < _REPEATED_SECONDS
 
 
 def _kind_of(seen: DhcpSeen) -> str:
+    if seen.server is not None:
+        return Kind.TAKEN
     if seen.verdict not in ("offer", "ack", "proxy offer", "proxy ack"):
         return ""
     if seen.verdict == "offer":

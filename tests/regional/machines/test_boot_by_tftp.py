@@ -9,6 +9,7 @@ import pytest
 
 from common.errors import NotFound
 from regional.boot_targets import Asker, BootMap
+from regional.dhcp.events import DhcpSeen
 from regional.machines.choosing import MachineBoots
 from regional.machines.model import Target
 from regional.machines.words import target_of
@@ -56,6 +57,33 @@ async def test_a_serial_number_that_grub_cannot_say_is_said_by_our_installer_or_
         found = await site.machines.boot_files.find(NAME, CLIENT)
         assert isinstance(found, bytes)
         assert b"longshore.token=" in found
+
+
+async def test_a_grub_that_names_no_machine_is_known_by_the_address_that_dhcp_gave_it(tmp_path: Path) -> None:
+    async with running_site(tmp_path) as site:
+        intent = script_only()
+        await site.approve(target(intent))
+        find, timeline = site.machines.boot_files.find, site.machines.timeline
+        # Whoever merely said that it is there, is not; then GRUB says itself who it is.
+        timeline.located(MAC, CLIENT)
+        assert await find("grub/grub.cfg", CLIENT) == b"configfile /boot/grub.cfg-01-$net_default_mac\nexit\n"
+        timeline.dhcp(DhcpSeen(MAC, "ack", "eth0", CLIENT, boots=True))
+        found = await find("/grub/grub.cfg", CLIENT)
+        assert isinstance(found, bytes)
+        assert b"longshore.token=" in found
+        timeline.dhcp(DhcpSeen("52:54:00:00:00:02", "ack", "eth0", CLIENT, boots=True))
+        stranger = await find("grub/grub.cfg", CLIENT)
+        assert isinstance(stranger, bytes)
+        assert b"chainloader" in stranger
+
+
+async def test_an_address_that_was_given_up_is_nobodys(tmp_path: Path) -> None:
+    async with running_site(tmp_path) as site:
+        timeline = site.machines.timeline
+        for address in (CLIENT, "127.0.0.2"):
+            timeline.dhcp(DhcpSeen(MAC, "ack", "eth0", address, boots=True))
+        assert timeline.lessee(CLIENT) is None
+        assert timeline.lessee("127.0.0.2") == MAC
 
 
 async def test_other_names_are_left_to_the_directory(tmp_path: Path) -> None:
