@@ -278,13 +278,13 @@ class _Regional:
         """The open listener: files and health always, `routes` besides."""
         settings, machines = self._settings, self._machines
         self._metrics.gauge("attached", "1 while the centre is attached", lambda: float(attached()))
-        everything = [*routes, *machines.routes(), *Health(self._metrics, attached).routes()]
+        everything = [*routes, *machines.routes(), *Health(self._metrics, attached, machines.alarms.present).routes()]
         port, self._boot["https"] = await open_front(
             settings, self._lifecycle, self._clock, self._random, self._metrics, everything, machines.watching.http
         )
         machines.serve_at(f"http://{settings.url_host}:{port}")
         told, choose = machines.watching.dhcp, machines.choose
-        await start_dhcp(settings, self._lifecycle, self._clock, self._metrics, port, told, choose)
+        await start_dhcp(settings, self._lifecycle, self._clock, self._metrics, port, told, choose, machines.alarms)
         return port
 
     async def _serve(self, routes: list[web.RouteDef], port: int, tls: ssl.SSLContext | None = None) -> int:

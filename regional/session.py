@@ -91,6 +91,9 @@ class Session:
         self.returning: Callable[[edge_pb2.ReturnContent], None] = lambda _: None
         self._holdings = holdings
         self.machines: MachineReports | None = None
+        # What is wrong here now; `alarmed` when it changed.
+        self.alarms: Callable[[], tuple[str, ...]] = tuple
+        self._told_alarms: tuple[str, ...] | None = None
         book.changed = self._order_changed
         if holdings is not None:
             holdings.changed = self._order_changed
@@ -124,7 +127,7 @@ class Session:
         self._edge.retry_now()
         unordered = self._holdings.keys() if self._holdings is not None else []
         self._reports.begin_round([*self._book.keys(), *unordered])
-        self._sender = sender
+        self._sender, self._told_alarms = sender, None
         self._due.set()
         if self.machines is not None:
             self.machines.begin_round(sender)
@@ -168,6 +171,8 @@ class Session:
         while True:
             await self._due.wait()
             self._due.clear()
+            if self._sender is not None:
+                self._tell_alarms(self._sender)
             if self._sender is None or not self._reports.due:
                 continue
             await self._send(self._sender)
@@ -182,6 +187,19 @@ class Session:
             sender.send(regional_pb2.RegionalMessage(reports=reports))
         except (RoundEnded, OutboxOverflow):
             self._sender = None  # The next round begins with everything.
+
+    def alarmed(self) -> None:
+        self._due.set()
+
+    def _tell_alarms(self, sender: Sender[regional_pb2.RegionalMessage]) -> None:
+        said = self.alarms()
+        if said == self._told_alarms:
+            return
+        try:
+            sender.send(regional_pb2.RegionalMessage(condition=regional_pb2.Condition(warnings=said)))
+            self._told_alarms = said
+        except (RoundEnded, OutboxOverflow):
+            self._sender = None  # The next round says it again.
 
     def _state(self, key: ContentKey) -> OrderState | None:
         state = self._book.state(key)

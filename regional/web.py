@@ -72,17 +72,22 @@ class SwarmWeb:
 
 
 class Health:
-    """`/healthz` and `/metrics`. `attached`: whether the centre is there; a regional is healthy without it."""
+    """`/healthz` and `/metrics`. `attached`: whether the centre is there; a regional is healthy without it, and with
+    `alarms` that are not of its own making.
+    """
 
-    def __init__(self, metrics: Metrics, attached: Callable[[], bool]) -> None:
+    def __init__(
+        self, metrics: Metrics, attached: Callable[[], bool], alarms: Callable[[], tuple[str, ...]] = tuple
+    ) -> None:
         self._metrics = metrics
         self._attached = attached
+        self._alarms = alarms
 
     def routes(self) -> list[web.RouteDef]:
         return [web.get("/healthz", self.healthz), web.get("/metrics", self.metrics)]
 
     async def healthz(self, _: web.Request) -> web.Response:
-        return web.json_response({"status": "ok", "attached": self._attached()})
+        return web.json_response({"status": "ok", "attached": self._attached(), "alarms": self._alarms()})
 
     async def metrics(self, _: web.Request) -> web.Response:
         return web.Response(body=self._metrics.exposition(), headers={"Content-Type": "text/plain; version=0.0.4"})

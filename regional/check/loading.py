@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import re
 from urllib.parse import urljoin
 
@@ -122,6 +123,8 @@ class Loading:
                     "what was approved goes on; for new approvals see its log, and --server",
                 )
             )
+        action = "see docs/operations/dhcp.md"
+        findings += [warning(step, f"it says: {alarm}", action) for alarm in _alarms(answer.start)]
         listing = await self._asked("GET", step, f"{base}/api/v1/files/static?limit=1")
         findings.append(listing if isinstance(listing, Finding) else ok(step, "the static root can be listed"))
         return findings
@@ -154,6 +157,16 @@ def _loads(base: str, script: str) -> list[tuple[str, str]]:
             if target is not None:
                 found[words[0], urljoin(base, _VARIABLE.sub("", target))] = None
     return list(found)
+
+
+def _alarms(health: bytes) -> list[str]:
+    """What a regional says is wrong; nothing if it is none of ours that answers."""
+    try:
+        said = json.loads(health)
+    except ValueError:
+        return []
+    alarms = said.get("alarms") if isinstance(said, dict) else None
+    return [str(each) for each in alarms] if isinstance(alarms, list) else []
 
 
 class _Answer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -13,17 +14,20 @@ import structlog
 
 from common.clock import Clock
 from common.lifecycle import Lifecycle
+from regional.alarms import Alarms
 from regional.boot_targets import BootMap
 from regional.dhcp.advertising import advertise, open_advertiser
 from regional.dhcp.choosing import Boots
 from regional.dhcp.committing import Committer
 from regional.dhcp.configuration import DhcpConfigurationInvalid, DhcpFile, load_file, proxy_on
-from regional.dhcp.events import Watch, nobody_watches
+from regional.dhcp.events import DhcpSeen, Watch, nobody_watches
 from regional.dhcp.handler import Handler
 from regional.dhcp.lease_store import LeaseStore
 from regional.dhcp.leases import LeaseBook
+from regional.dhcp.overhearing import Ear, open_ear, overhear, told
 from regional.dhcp.probing import NetworkProbe
 from regional.dhcp.replies import PROXY_PORT, SERVER_PORT
+from regional.dhcp.rivals import Rivals
 from regional.dhcp.server import DhcpServer, Spawn
 from regional.dhcp.wire import Line, open_line
 from regional.metrics import Metrics
@@ -43,12 +47,15 @@ async def start_dhcp(
     api_port: int,
     watch: Watch = nobody_watches,
     choose: Choose = lambda said: said,
+    alarms: Alarms | None = None,
 ) -> None:
-    """If it is enabled. `watch` is told what was answered to whom; it must neither wait nor raise. Raises
-    `DhcpConfigurationInvalid`, `DhcpPortUnusable`, `LeasesNotStored`.
+    """If it is enabled. `watch` is told what was answered to whom; it must neither wait nor raise. `alarms` are told of
+    other servers, and of leases that find no disk. Raises `DhcpConfigurationInvalid`, `DhcpPortUnusable`,
+    `LeasesNotStored`.
     """
     if settings.enable_dhcp:
-        await lifecycle.enter(_serving(settings, clock, lifecycle.spawn, metrics, api_port, watch, choose))
+        serving = _serving(settings, clock, lifecycle.spawn, metrics, api_port, watch, choose, alarms or Alarms())
+        await lifecycle.enter(serving)
 
 
 @asynccontextmanager
@@ -60,6 +67,7 @@ async def _serving(
     api_port: int,
     watch: Watch,
     choose: Choose,
+    alarms: Alarms,
 ) -> AsyncIterator[None]:
     file = await _file(settings)
     subnets = file.subnet_set(_own_address(settings))
@@ -69,14 +77,23 @@ async def _serving(
     running = book.restore(loaded.leases, clock.monotonic())
     boot = choose(file.boot_map(f"http://{settings.server_ip}:{api_port}"))
     handler = Handler(subnets, book, boot, file.limits.of_newcomers)
+    committer, rivals = Committer(store), Rivals(subnets, file.ask_for_others_seconds)
+
+    def seen(event: DhcpSeen) -> None:
+        if event.server is not None:
+            told(rivals.chosen(event.interface, int(IPv4Address(event.server)), clock.monotonic()))
+        watch(event)
+
     server = DhcpServer(
-        handler, book, Committer(store), NetworkProbe(), clock, spawn,
+        handler, book, committer, NetworkProbe(), clock, spawn,
         lambda verdict: metrics.dhcp.labels(verdict).inc(), file.limits.of_client, file.limits.of_interface,
-        watch,
+        seen,
     )  # fmt: skip
     metrics.gauge("dhcp_leases", "Addresses that are offered, leased or in quarantine", lambda: float(len(book)))
+    _alarm(alarms, metrics, committer, rivals, clock)
     lines: list[Line] = []
     advertisers: list[socket.socket] = []
+    ears: list[Ear] = []
     try:
         for interface in subnets.interfaces or (settings.interface,):
             lines += [open_line(interface, port) for port in (SERVER_PORT, PROXY_PORT)]
@@ -84,6 +101,9 @@ async def _serving(
         advertisers = [found for interface in quiet if (found := open_advertiser(interface)) is not None]
         spawn("dhcp", server.serve(lines))
         spawn("dhcp ipv6", advertise(advertisers, clock))
+        ears = [ear for each in dict.fromkeys(line.interface for line in lines) if (ear := open_ear(each)) is not None]
+        asked = overhear(ears, rivals, file.ask_for_others_seconds, clock, random.SystemRandom().random)
+        spawn("dhcp rivals", asked)
         log.info("dhcp listening", interfaces=subnets.interfaces, subnets=len(subnets.every), leases=running)
         yield
     finally:
@@ -91,7 +111,20 @@ async def _serving(
             line.close()
         for each in advertisers:
             each.close()
+        for ear in ears:
+            ear.frames.close()
         await asyncio.to_thread(store.close)
+
+
+def _alarm(alarms: Alarms, metrics: Metrics, committer: Committer, rivals: Rivals, clock: Clock) -> None:
+    def others() -> list[str]:
+        return [rival.words for rival in rivals.present(clock.monotonic())]
+
+    alarms.watch(others)
+    alarms.watch(lambda: [f"no lease is granted: {committer.trouble}"] if committer.trouble else [])
+    metrics.gauge(
+        "dhcp_rivals", "Other DHCP servers that were heard and that nobody named", lambda: float(len(others()))
+    )
 
 
 def _own_address(settings: RegionalSettings) -> IPv4Address:

@@ -21,11 +21,13 @@ Done = Callable[[bool], None]
 
 
 class Committer:
+    """`trouble`: why nothing is stored at this moment; empty: it is."""
+
     def __init__(self, store: LeaseStore) -> None:
         self._store = store
         self._waiting: list[tuple[Lease, Done]] = []
         self._some = asyncio.Event()
-        self._failing = False
+        self.trouble = ""
 
     def submit(self, lease: Lease, done: Done) -> bool:
         """False: the queue is full, and `done` is not called."""
@@ -48,11 +50,11 @@ class Committer:
         try:
             await asyncio.to_thread(self._store.append, leases)
         except LeasesNotStored as failure:
-            if not self._failing:
+            if not self.trouble:
                 log.error("no lease is granted until leases can be stored", error=str(failure))
-            self._failing = True
+            self.trouble = failure.detail
             return False
-        if self._failing:
+        if self.trouble:
             log.info("leases are stored again")
-        self._failing = False
+        self.trouble = ""
         return True

@@ -99,6 +99,7 @@ class SubnetEntry(_Entry):
     probe: bool | None = None
     circuit_limit: int = Field(default=0, ge=0)
     answer_ipv6: bool = False
+    other_servers: list[IPv4Address] = []
 
     @model_validator(mode="after")
     def _fits(self) -> SubnetEntry:
@@ -148,6 +149,7 @@ class SubnetEntry(_Entry):
             size <= _PROBED_POOL if self.probe is None else self.probe,
             self.circuit_limit,
             self.answer_ipv6,
+            frozenset(int(each) for each in self.other_servers),
         )
 
 
@@ -187,9 +189,12 @@ class LimitsEntry(_Entry):
 
 
 class DhcpFile(_Entry):
+    """`ask_for_others_seconds`: how often it is asked whether another DHCP server answers; 0: only listened."""
+
     subnets: list[SubnetEntry] = []
     boot: BootEntry = BootEntry()
     limits: LimitsEntry = LimitsEntry()
+    ask_for_others_seconds: float = Field(default=300, ge=0, le=86400)
 
     @model_validator(mode="after")
     def _apart(self) -> DhcpFile:

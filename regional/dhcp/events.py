@@ -13,8 +13,9 @@ from regional.dhcp.handler import Outcome
 @dataclass(frozen=True, slots=True)
 class DhcpSeen:
     """One answer that left, or a request that got none. `verdict`: as in the metrics (offer, ack, nak, proxy offer,
-    proxy ack, inform, declined, no address free, too many newcomers, nothing to boot, ...). `boots`: it is firmware or
-    iPXE that wants a boot file; `file`: the one it was given. `address`: the one it was promised.
+    proxy ack, inform, declined, no address free, too many newcomers, nothing to boot, another server's, ...). `boots`:
+    it is firmware or iPXE that wants a boot file; `file`: the one it was given. `address`: the one it was promised.
+    `server`: another one, whose offer it took, and that nobody told us of.
     """
 
     mac: str
@@ -27,6 +28,7 @@ class DhcpSeen:
     http: bool = False
     architectures: tuple[int, ...] = ()
     file: str | None = None
+    server: str | None = None
 
 
 Watch = Callable[[DhcpSeen], None]
@@ -53,4 +55,5 @@ def seen(outcome: Outcome, interface: str) -> DhcpSeen | None:
         asker.http if asker else False,
         asker.architectures if asker else (),
         outcome.boot.name if outcome.boot else None,
+        str(IPv4Address(outcome.chosen)) if outcome.chosen else None,
     )

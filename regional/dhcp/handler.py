@@ -45,7 +45,8 @@ class Arrival:
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """`verdict` in a word or two, for metrics. `answer` goes to `to` once `lease` is durable; `before` is what held for
-    its address until now. `ask`: find out first whether anybody uses this address.
+    its address until now. `ask`: find out first whether anybody uses this address. `chosen`: a server that is not ours,
+    whose offer the client took.
     """
 
     verdict: str
@@ -59,6 +60,7 @@ class Outcome:
     lease: Lease | None = None
     before: Lease | None = None
     ask: int = 0
+    chosen: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +169,8 @@ class Handler:
         if case.chosen:
             if case.chosen != case.server_id:
                 book.withdraw(subnet, case.client.key, case.now)
-                return Outcome("another server's")
+                chosen = case.chosen if case.chosen not in subnet.others else 0
+                return Outcome("another server's", subnet=subnet, client=case.client, chosen=chosen)
             return self._grant(case, case.wish.requested or packet.ciaddr, said_no=True)
         address = packet.ciaddr or case.wish.requested
         if not address:

@@ -47,7 +47,7 @@ class Subnet:
     ready to send, without the lease's own. Seconds: `firmware_seconds` for stages that boot, `lease_seconds` else.
     `proxy`: another server gives addresses here, we only boot files. `probe`: ask the network before an address is
     offered. `circuit_limit`: leases of one relay port; 0: any. `answer_ipv6`: tell who asks that there
-    is no IPv6 router.
+    is no IPv6 router. `others`: DHCP servers that may be there besides.
     """
 
     network: IPv4Network
@@ -64,6 +64,7 @@ class Subnet:
     probe: bool = False
     circuit_limit: int = 0
     answer_ipv6: bool = False
+    others: frozenset[int] = frozenset()
 
     def __contains__(self, address: object) -> bool:
         return isinstance(address, int) and (address & self._mask) == self._base

@@ -77,11 +77,11 @@ def _frames() -> socket.socket | None:
     return found
 
 
-def datagram(data: bytes, source: int, target: int) -> bytes:
-    """IP and UDP around `data`, from the server's port to the client's (RFC 791, RFC 768)."""
+def datagram(data: bytes, source: int, target: int, ports: tuple[int, int] = (SERVER_PORT, CLIENT_PORT)) -> bytes:
+    """IP and UDP around `data`; `ports`: from and to (RFC 791, RFC 768)."""
     size = 8 + len(data)
-    pseudo = struct.pack("!IIBBHHHHH", source, target, 0, _UDP, size, SERVER_PORT, CLIENT_PORT, size, 0)
-    udp = struct.pack("!HHHH", SERVER_PORT, CLIENT_PORT, size, checksum(pseudo + data) or 0xFFFF)
+    pseudo = struct.pack("!IIBBHHHHH", source, target, 0, _UDP, size, *ports, size, 0)
+    udp = struct.pack("!HHHH", *ports, size, checksum(pseudo + data) or 0xFFFF)
     head = struct.pack("!BBHHHBBHII", 0x45, 0x10, 20 + size, 0, 0, 64, _UDP, 0, source, target)
     return head[:10] + struct.pack("!H", checksum(head)) + head[12:] + udp + data
 

@@ -16,6 +16,7 @@ from common.identifiers import new_id
 from common.lifecycle import Lifecycle
 from proto.regional.v1 import machines_pb2 as pb
 from proto.regional.v1 import regional_pb2
+from regional.alarms import Alarms
 from regional.boot_targets import BootMap
 from regional.cache import Cache
 from regional.machines.boot_files import BootFilesOf, Environment
@@ -48,6 +49,7 @@ class Machines:
     def __init__(self, settings: RegionalSettings, clock: Clock) -> None:
         self._clock = clock
         self._cache: Cache | None = None
+        self.alarms = Alarms()
         static_root = settings.static_root
         self.store = Store(settings.data / "machines" / "machines.db")
         writer = Writer(lambda: new_id(clock))
@@ -75,6 +77,7 @@ class Machines:
         await asyncio.to_thread(self.ledger.open, self._clock.now().timestamp())
         lifecycle.spawn("machines seen", self.watching.run())
         lifecycle.spawn("machine reports", self._delivery.run())
+        lifecycle.spawn("alarms", self.alarms.run(self._clock))
         metrics.gauge("machines", "Boot targets", lambda: float(len(self.ledger.targets())))
         metrics.gauge(
             "machines_installing",
@@ -100,6 +103,7 @@ class Machines:
         """Targets come with the orders, reports go with the session."""
         self.use(cache)
         book.machines = session.machines = self
+        session.alarms, self.alarms.changed = self.alarms.present, session.alarmed
 
     def use(self, cache: Cache) -> None:
         """Kernels, initrds and images come from there."""

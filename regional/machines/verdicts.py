@@ -13,6 +13,7 @@ from regional.machines.model import Event
 
 
 class Kind(StrEnum):
+    TAKEN = "taken"  # the address of another DHCP server
     OFFERED = "offered"  # an address, to firmware that boots
     GIVEN = "given"  # the address and the name of its loader
     NO_ADDRESS = "no-address"
@@ -27,6 +28,7 @@ class Kind(StrEnum):
 
 
 _PATIENCE = {
+    Kind.TAKEN: 30.0,
     Kind.OFFERED: 30.0,
     Kind.GIVEN: 30.0,
     Kind.NO_ADDRESS: 0.0,
@@ -57,6 +59,8 @@ def _said(kind: Kind, last: Event, steps: Sequence[Event]) -> str:
     if kind is Kind.LOADER:
         return _never_ran(last, steps)
     return {
+        Kind.TAKEN: f"it {last.detail}, and never came back: stop that server, or let it give the addresses and be a "
+        "proxy beside it",
         Kind.OFFERED: "it was offered an address and never took it: another DHCP server was faster, or our answers do "
         "not reach it (relay, VLAN, spanning tree)",
         Kind.GIVEN: f"it asked for DHCP and never fetched its loader ({last.detail}): is TFTP (UDP 69) or HTTP of this "

@@ -236,7 +236,7 @@ async def test_it_starts_and_serves_while_the_centre_is_away(
         url = f"https://127.0.0.1:{it.ready['content']}"
         assert await content(url, plane, signer, LARGE, tmp_path) == LARGE.data
         async with aiohttp.ClientSession() as http, http.get(f"{it.api}/healthz") as answer:
-            assert await answer.json() == {"status": "ok", "attached": False}
+            assert await answer.json() == {"status": "ok", "attached": False, "alarms": []}
     assert len(centre.gets) == before
 
 

@@ -154,7 +154,7 @@ async def test_a_libtorrent_leecher_gets_what_was_held_before_a_restart(
 async def test_health_and_metrics_are_shown_and_hold_no_token(site: Site) -> None:
     await site.announce(site.rig.token(LARGE), LARGE.metainfo().info_hash)
     async with site.http.get(f"{site.url}/healthz") as answer:
-        assert await answer.json() == {"status": "ok", "attached": False}
+        assert await answer.json() == {"status": "ok", "attached": False, "alarms": []}
     async with site.http.get(f"{site.url}/metrics") as answer:
         text = await answer.text()
     assert 'longshore_regional_announces_total{outcome="answered"} 1.0' in text
