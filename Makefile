@@ -11,7 +11,7 @@ SCRATCH := $(shell [ "$$(df --output=avail -k /dev/shm 2>/dev/null | tail -n 1)"
 CODE := common control_plane agent regional deploy benchmarks tests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup proto lock format check lint types contracts fresh test demo bench-registry bench-spread bench-swarm soak-swarm soak-fleet descriptor bench-delta bench-boot bench-fleet migration clean
+.PHONY: help setup proto lock format check lint types contracts fresh test demo bench-registry bench-spread bench-swarm soak-swarm soak-fleet descriptor bench-delta bench-boot bench-fleet installer migration clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -66,6 +66,9 @@ test: setup ## every test; as root on Debian it installs the servers that it nee
 
 demo: setup ## push an image and watch it spread to two data centres: IMAGE=... DEMO_EXIT=1
 	$(BIN)/python -m deploy.demo
+
+installer: setup ## kernel and initramfs that install machines, from Debian's packages: OUTPUT=/tftpboot/static REFRESH=1
+	$(BIN)/python -m deploy.installer $(or $(OUTPUT),installer) --packages $(or $(PACKAGES),installer-packages) $(if $(REFRESH),--refresh)
 
 bench-registry: setup ## the registry against Debian's docker-registry and nginx (wrk, PostgreSQL, Ceph)
 	@$(BIN)/python -m benchmarks.registry

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.engines import boot_kernel, cloud_init_schema
+from tests.engines import boot_kernel, cloud_init_schema, installer_environment
 
 GROUPS: dict[str, tuple[str, ...]] = {
     "answers": ("debconf", "busybox-static"),
@@ -34,10 +34,11 @@ GROUPS: dict[str, tuple[str, ...]] = {
         *("qemu-system-x86", "ipxe-qemu", "ipxe", "ovmf", "seabios", "busybox-static", "iproute2", "util-linux"),
         *("dosfstools", "mtools"),
     ),
+    "installer": ("busybox-static",),
     "tftp": ("iproute2", "curl", "atftp", "dnsmasq-base", "tftpd-hpa"),
 }
 # Groups that also unpack what must not be installed.
-_UNPACKED = {"netboot": boot_kernel, "answers": cloud_init_schema}
+_UNPACKED = {"netboot": boot_kernel, "answers": cloud_init_schema, "installer": installer_environment}
 # Another run of apt on the same machine is waited for, in seconds, instead of failing.
 _LOCK_SECONDS = 900
 

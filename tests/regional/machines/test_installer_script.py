@@ -19,7 +19,7 @@ from ..conftest import FakeCentre, Rigs, sample, until
 from .boots import Site, running_site
 from .rack import MAC, content, image_intent, target
 
-SCRIPT = Path(__file__).parents[3] / "regional/installer/longshore-install.sh"
+SCRIPT = Path(__file__).parents[3] / "deploy/installer/environment/longshore/install"
 IMAGE = sample(3 << 20, seed=10)
 SECONDS = 60 + BUSY_SECONDS
 
