@@ -179,6 +179,20 @@ def installation(root: Path, environment: Mapping[str, str] | None = None) -> It
         nursery.stdout.close()
 
 
+@contextlib.contextmanager
+def replica_of(server: Installation, root: Path) -> Iterator[Installation]:
+    """Another process of the same installation, whose environment names the database, the blobs and the secrets."""
+    root.mkdir(parents=True, exist_ok=True)
+    made = Installation(root, server.environment, server.nursery, _password=server.password)
+    try:
+        made.start()
+        yield made
+        made.stop()
+    finally:
+        with contextlib.suppress(AssertionError):
+            made.kill()
+
+
 @dataclass
 class Push:
     """One image being pushed, and what the server acknowledged of it. `go_on` may be called again after any failure:
