@@ -12,8 +12,9 @@ import aiohttp
 import tftpy
 from tftpy import TftpPacketTypes, TftpShared  # noqa: F401  its submodules are found only once imported
 
+from regional.check import secure_boot
 from regional.check.clients import Kind
-from regional.check.model import Finding, Load, ok, warning, wrong
+from regional.check.model import Finding, Level, Load, ok, warning, wrong
 
 _BLOCK_BYTES = 1468
 _MOST_BYTES = 64 << 20
@@ -21,6 +22,8 @@ _TRIES = 3
 _VARIABLE = re.compile(r"\$\{[^}]*\}")
 _COMMANDS = frozenset({"kernel", "initrd", "imgfetch", "module", "chain"})
 _MOST_FOLLOWED = 10
+_SECURED = (Kind.UEFI, Kind.UEFI_ARM)
+_GRUB_READS = "grub/grub.cfg"
 _MOST_SCRIPTS = 3
 
 
@@ -35,22 +38,50 @@ class Loading:
         self._http = http
         self._seconds = seconds
         self._tftp_port = tftp_port
+        # Hosts that did not answer TFTP: they are not waited for again where the answer would add nothing.
+        self._silent: set[str] = set()
 
     async def loader(self, kind: Kind, load: Load) -> list[Finding]:
-        """The first file of `kind`."""
+        """The first file of `kind`, and what of Secure Boot lies beside it."""
         if kind is Kind.IPXE:
             return await self._script(load)
         if load.by_http:
             return await self._by_http(f"http {kind}", load.name)
-        return [await asyncio.to_thread(self._by_tftp, kind, load)]
+        first = await asyncio.to_thread(self._by_tftp, kind, load)
+        return [first, *(await self._secured(kind, load) if kind in _SECURED else [])]
+
+    async def _secured(self, kind: Kind, load: Load) -> list[Finding]:
+        """Shim and GRUB beside the first file of `kind`, and what GRUB reads; nothing where TFTP is silent."""
+        suffix = "aa64" if kind is Kind.UEFI_ARM else "x64"
+        folder, _, name = load.name.rpartition("/")
+        shim = name if name.startswith("shim") else f"shim{suffix}.efi"
+        names = [f"{folder}/{each}".lstrip("/") for each in (shim, f"grub{suffix}.efi")]
+        found: list[bytes | None] = []
+        for each in names:
+            data = await asyncio.to_thread(self._got, secure_boot.STEP, Load(load.host, each))
+            if load.host in self._silent:
+                return []
+            found.append(data if isinstance(data, bytes) else None)
+        findings = secure_boot.judged(names[0], found[0], names[1], found[1])
+        if findings[-1].level is Level.OK:
+            read = await asyncio.to_thread(self._got, secure_boot.STEP, Load(load.host, _GRUB_READS))
+            findings.append(ok(secure_boot.STEP, f"GRUB finds {_GRUB_READS}") if isinstance(read, bytes) else read)
+        return findings
 
     def _by_tftp(self, kind: Kind, load: Load) -> Finding:
-        step, said = f"tftp {kind}", io.BytesIO()
+        step = f"tftp {kind}"
+        data = self._got(step, load)
+        return _fit(step, kind, load.name, data) if isinstance(data, bytes) else data
+
+    def _got(self, step: str, load: Load) -> bytes | Finding:
+        """A file by TFTP. Blocking."""
+        said = io.BytesIO()
         try:
             self._fetch(load, said)
         except tftpy.TftpFileNotFoundError:
             return wrong(step, f"{load.host} has no {load.name}", _where_from(load.name))
         except tftpy.TftpTimeout:
+            self._silent.add(load.host)
             return wrong(
                 step,
                 f"{load.host} did not answer TFTP for {load.name}",
@@ -62,7 +93,7 @@ class Loading:
         except (tftpy.TftpException, OSError) as error:
             action = "see the regional's log; /static/ must be readable by it"
             return wrong(step, f"{load.host} refused {load.name}: {error}", action)
-        return _fit(step, kind, load.name, said.getvalue())
+        return said.getvalue()
 
     def _fetch(self, load: Load, into: io.BytesIO) -> None:
         client = tftpy.TftpClient(load.host, self._tftp_port, options={"blksize": _BLOCK_BYTES}, flock=False)

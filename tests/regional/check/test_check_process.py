@@ -62,6 +62,7 @@ async def test_a_real_rack_is_checked_whole_then_without_a_loader_then_without_a
         found = await check(network, whole=True)
         levels = {step: {level for level, _ in findings} for step, findings in found.items()}
         assert levels.pop("http regional") == {"ok", "warning"}  # there is no centre here
+        assert levels.pop("secure boot") == {"warning"}
         steps = ("dhcp bios", "tftp bios", "dhcp uefi", "tftp uefi", "dhcp uefi-http", "http uefi-http")
         assert levels == {step: {"ok"} for step in (*steps, "dhcp ipxe", "http ipxe")}
         assert found["dhcp bios"] == [("ok", "10.77.0.1 says: load static/undionly.kpxe")]

@@ -94,6 +94,8 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
 
 async def test_a_rack_that_boots_has_nothing_wrong(site: Site) -> None:
     found = await site.findings()
+    # Not every rack has machines with Secure Boot.
+    assert [finding.level for finding in found.pop("secure boot")] == [Level.WARNING]
     assert {finding.level for findings in found.values() for finding in findings} == {Level.OK}
     assert set(found) == {"tftp bios", "tftp uefi", "http uefi-http", "http ipxe", "http regional"}
     words = " ".join(finding.words for finding in found["http ipxe"])
