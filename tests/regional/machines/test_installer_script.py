@@ -29,7 +29,8 @@ def tools(directory: Path, shell: str) -> list[str]:
     if shell == "dash":
         return ["dash"]
     directory.mkdir()
-    names = "sh wget sed tr head tail od sort dd sha256sum wc cut cat grep mkdir sleep rm sync uname timeout"
+    names = "sh wget sed tr head tail od sort dd sha256sum wc cut cat grep mkdir sleep rm sync uname timeout awk cp"
+    names += " readlink mkfifo tee zcat xzcat truncate"
     for name in names.split():
         (directory / name).symlink_to(shutil.which("busybox") or "busybox")
     return [str(directory / "sh")]
