@@ -71,7 +71,8 @@ def open_backing(settings: Settings, clock: Clock) -> Backing:
 def _blobs(settings: Settings, clock: Clock) -> StoreSet:
     def member(name: str, tier: str, location: str, directory: Path, s3: S3Settings) -> Member:
         if s3.bucket is None:
-            return Member(name, FilesystemBlobStore(directory), Tier(tier), location, directory)
+            local = FilesystemBlobStore(directory, hash_cold=settings.blobs.hash_cold_reads)
+            return Member(name, local, Tier(tier), location, directory)
         store = open_s3(s3, clock, random.random, settings.data / "spool")
         return Member(name, store, Tier(tier), location, redirects=s3.redirect)
 

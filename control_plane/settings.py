@@ -71,7 +71,9 @@ class DatabaseSettings(Part):
 class RedisSettings(Part):
     """One Redis for cache, queue and events; absent: memory, which is right for a single process."""
 
-    url: SecretStr | None = Field(default=None, description="redis://host:port/database")
+    url: SecretStr | None = Field(
+        default=None, description="redis://host:port/database; the database is this installation's alone"
+    )
 
 
 class EtcdSettings(Part):

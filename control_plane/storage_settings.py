@@ -48,6 +48,9 @@ class BlobSettings(Part):
 
     directory: Path | None = Field(default=None, description="default: `registry` in `data`")
     location: str = Field(default="", max_length=64, description="site of this store, where there are several")
+    hash_cold_reads: bool = Field(
+        default=True, description="hash whole blobs that come from the disk while they are sent (0.5 CPU s/GB of those)"
+    )
     s3: S3Settings = S3Settings()
 
 

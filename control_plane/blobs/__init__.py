@@ -62,6 +62,14 @@ class BlobDamaged(Internal):
     code = "blob_damaged"
 
 
+class BlobUntrue(Internal):
+    """What the disk gave is not what the digest names, and all but the end of it was handed out: nobody may go on with
+    another copy, for what came before is wrong.
+    """
+
+    code = "blob_untrue"
+
+
 class DiskFull(Unavailable):
     """No room for the bytes. What arrived is kept and the upload can be resumed once there is room."""
 

@@ -47,10 +47,18 @@ log = structlog.get_logger()
 
 
 class FilesystemBlobStore:
-    """`reserve_bytes`: appends are refused when less than this would be free. `threads` bounds concurrent disk work."""
+    """`reserve_bytes`: appends are refused when less than this would be free. `threads` bounds concurrent disk work.
+    `hash_cold`: whole blobs that come from the disk and are sent by the kernel are hashed on the way.
+    """
 
     def __init__(
-        self, root: Path, *, reserve_bytes: int = 64 << 20, threads: int = 16, disk: Disk | None = None
+        self,
+        root: Path,
+        *,
+        reserve_bytes: int = 64 << 20,
+        threads: int = 16,
+        disk: Disk | None = None,
+        hash_cold: bool = True,
     ) -> None:
         self._root = root
         self._uploads = root / "uploads"
@@ -60,6 +68,7 @@ class FilesystemBlobStore:
         self._states = HashStates()
         self._threads = BlobThreads(threads)
         self._open_files = OpenFiles()
+        self._wrong = self._set_aside if hash_cold else None
         with translated("making the store's directories"):
             for directory in (self._uploads, self._damaged, root / "blobs"):
                 self._disk.make_directory(directory)
@@ -113,12 +122,12 @@ class FilesystemBlobStore:
     async def open(self, digest: Digest, size: int) -> AsyncIterator[FileReader]:
         with self._open_files.read_again(digest, size) as known:
             if known is not None:
-                yield FileReader(known, size, digest, self._threads.run)
+                yield FileReader(known, size, digest, self._threads.run, self._wrong)
                 return
         begun = self._open_files.begin()
         opened = await self._threads.run(self._open_whole, digest, size, undo=os.close)
         with self._open_files.reading(digest, opened, begun) as descriptor:
-            yield FileReader(descriptor, size, digest, self._threads.run)
+            yield FileReader(descriptor, size, digest, self._threads.run, self._wrong)
 
     async def local_path(self, digest: Digest, size: int) -> Path | None:
         async with self.open(digest, size):
