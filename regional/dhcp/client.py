@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from regional.boot_targets import Asker
+from regional.boot_targets import RASPBERRY_PI, RASPBERRY_PI_CARDS, Asker
 from regional.dhcp import options as o
 from regional.dhcp.packet import Packet
 
@@ -76,5 +76,7 @@ def _boot(packet: Packet, mac: str) -> tuple[Asker | None, bytes]:
     # Some ARM firmware sends 0 (or no 93) and the truth in its class.
     if said and (not numbers or numbers == (0,)):
         numbers = (int(said[1]),)
+    if numbers in ((), (0,)) and mac[:8] in RASPBERRY_PI_CARDS:
+        numbers = (RASPBERRY_PI,)
     able = not ipxe_facts or o.IPXE_HTTP in (known := o.inside(ipxe_facts)) or not known
     return Asker(mac, numbers, word == _HTTP, ipxe, able), word

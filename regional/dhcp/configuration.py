@@ -98,6 +98,7 @@ class SubnetEntry(_Entry):
     proxy: bool = False
     probe: bool | None = None
     circuit_limit: int = Field(default=0, ge=0)
+    keep_percent: int = Field(default=10, ge=0, le=100)
     answer_ipv6: bool = False
     other_servers: list[IPv4Address] = []
 
@@ -150,6 +151,7 @@ class SubnetEntry(_Entry):
             self.circuit_limit,
             self.answer_ipv6,
             frozenset(int(each) for each in self.other_servers),
+            self.keep_percent,
         )
 
 
@@ -158,6 +160,13 @@ class BootEntry(_Entry):
     script: str = ""
     loaders: dict[Firmware, str] = {}
     machines: dict[str, dict[Firmware, str]] = {}
+    makers: dict[str, dict[Firmware, str]] = Field(default={}, description="by the first three bytes of a MAC")
+    architectures: dict[int, str] = Field(default={}, description="by number of option 93")
+
+    @field_validator("makers")
+    @classmethod
+    def _are_makers(cls, value: dict[str, dict[Firmware, str]]) -> dict[str, dict[Firmware, str]]:
+        return {_mac(f"{begin}-00-00-00".replace(":", "-"))[:8]: loaders for begin, loaders in value.items()}
 
     @field_validator("machines")
     @classmethod
@@ -223,6 +232,8 @@ class DhcpFile(_Entry):
             boot.script or f"{base}/boot/{{mac}}.ipxe",
             loaders={**LOADERS, **boot.loaders},
             machines=boot.machines,
+            makers=boot.makers,
+            numbers=boot.architectures,
         )
 
 

@@ -97,6 +97,10 @@ class Handler:
         self._options = Options()
         self._newcomers = RateLimit(newcomers)
 
+    def knows(self, mac: str) -> bool:
+        """Whether it is a machine of ours, whatever its packet says."""
+        return self._boot.knows(mac) or any(subnet.reserves(mac) for subnet in self._subnets.every)
+
     def handle(self, packet: Packet, arrival: Arrival, now: float) -> Outcome:
         kind = packet.options.get(o.MESSAGE_TYPE, b"")
         if packet.op != REQUEST or len(kind) != 1:
@@ -156,11 +160,12 @@ class Handler:
         book, subnet = self._book, case.subnet
         known = book.of(subnet, case.client.key, case.now)
         place = (case.packet.giaddr or id(subnet)).to_bytes(8, "big") + case.client.circuit
-        if known is None and case.reservation is None and not self._newcomers.allows(place, case.now):
+        if known is None and not case.wish.known and not self._newcomers.allows(place, case.now):
             return Outcome("too many newcomers", subnet=subnet, client=case.client)
         lease = book.offer(subnet, case.wish, case.now)
         if lease is None:
-            return Outcome("no address free", subnet=subnet, client=case.client)
+            verdict = "kept for known machines" if book.crowded(subnet, case.wish) else "no address free"
+            return Outcome(verdict, subnet=subnet, client=case.client)
         ask = lease.address if subnet.probe and lease is not known else 0
         return self._promise(case, o.OFFER, "offer", lease.address, ask=ask)
 

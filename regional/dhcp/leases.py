@@ -1,8 +1,8 @@
 """Which address belongs to whom, in memory; pure, time is an argument (monotonic seconds, so clock steps do nothing).
 
 Invariant: an address has one holder at a time; a reserved one only its owner; a declined one nobody until its
-quarantine ends. An offer is a short lease that no disk knows; `grant` makes it a lease that the caller makes durable
-before it tells the client.
+quarantine ends; what is kept for known machines no client that somebody invented. An offer is a short lease that no
+disk knows; `grant` makes it a lease that the caller makes durable before it tells the client.
 """
 
 from __future__ import annotations
@@ -62,6 +62,8 @@ class LeaseBook:
         # Addresses whose lease is over and who had them, longest ago first.
         self._freed: dict[Subnet, OrderedDict[int, bytes]] = {subnet: OrderedDict() for subnet in subnets.every}
         self._circuits: Counter[tuple[Subnet, bytes]] = Counter()
+        # Addresses in use of those that anybody may have.
+        self._open: Counter[Subnet] = Counter()
         for subnet in subnets.every:
             for pool in subnet.pools:
                 self._fresh[pool] = iter(range(pool.first, pool.last + 1))
@@ -108,7 +110,13 @@ class LeaseBook:
         self.expire(now)
         if not self.may_hold(subnet, wish, address, now):
             return None
+        if self.at(address, now) is None and address != wish.reserved and self.crowded(subnet, wish):
+            return None
         return self._put(subnet, Lease(address, wish.client, State.LEASED, now + seconds, seconds, wish.circuit))
+
+    def crowded(self, subnet: Subnet, wish: Wish) -> bool:
+        """Whether what is left is kept for others than this client."""
+        return bool(subnet.keep_percent) and not wish.known and self._open[subnet] >= subnet.for_strangers
 
     def undo(self, subnet: Subnet, lease: Lease, before: Lease | None, now: float) -> None:
         """`lease` could not be made durable: what was before holds again, or a short offer to the same client."""
@@ -160,10 +168,10 @@ class LeaseBook:
         had = self._last.get((subnet, wish.client), 0)
         for address in (wish.reserved, had, wish.requested):
             if address and self.may_hold(subnet, wish, address, now):
-                if self.at(address, now) is None and self._circuit_full(subnet, wish):
+                if self.at(address, now) is None and self._refused(subnet, wish):
                     return None
                 return address
-        if self._circuit_full(subnet, wish):
+        if self._refused(subnet, wish):
             return None
         return self._unused(subnet, wish, now) or self._longest_free(subnet, wish, now)
 
@@ -183,13 +191,17 @@ class LeaseBook:
         pool = subnet.pool_of(address)
         return pool is not None and subnet.offerable(address) and (wish.known or not pool.known_only)
 
-    def _circuit_full(self, subnet: Subnet, wish: Wish) -> bool:
+    def _refused(self, subnet: Subnet, wish: Wish) -> bool:
+        """Whether it gets no further address: its relay's port has too many, or the rest is kept for others."""
         limit = subnet.circuit_limit
-        return bool(limit and wish.circuit and self._circuits[subnet, wish.circuit] >= limit)
+        full = limit and wish.circuit and self._circuits[subnet, wish.circuit] >= limit
+        return bool(full) or self.crowded(subnet, wish)
 
     def _put(self, subnet: Subnet, lease: Lease) -> Lease:
         if (before := self._by_address.get(lease.address)) is not None:
             self._uncount(subnet, before)
+        elif subnet.is_open(lease.address):
+            self._open[subnet] += 1
         if lease.client:
             self._move(subnet, lease)
         self._by_address[lease.address] = lease
@@ -219,6 +231,8 @@ class LeaseBook:
         del self._by_address[lease.address]
         if (subnet := self._subnets.holding(lease.address)) is not None:
             self._uncount(subnet, lease)
+            if subnet.is_open(lease.address):
+                self._open[subnet] -= 1
             self._freed[subnet][lease.address] = lease.client
 
     def _uncount(self, subnet: Subnet, lease: Lease) -> None:

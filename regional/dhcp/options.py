@@ -29,6 +29,13 @@ _DISCOVERY_CONTROL, _TAKE_THIS_FILE = 6, 8
 IPXE_HTTP, _IPXE_NO_PROXY = 19, 176
 
 PXE_VENDOR = bytes((_DISCOVERY_CONTROL, 1, _TAKE_THIS_FILE, END))
+# Its boot ROM takes an answer only with this menu in it (raspberrypi.com's documentation, "PXE_OPTION43").
+_PI_MENU, _PI_PROMPT = b"\0\0\x11Raspberry Pi Boot", b"\0PXE"
+RASPBERRY_PI_VENDOR = (
+    PXE_VENDOR[:-1]
+    + b"".join(bytes((code, len(value))) + value for code, value in ((9, _PI_MENU), (10, _PI_PROMPT)))
+    + bytes((END,))
+)
 IPXE_NO_PROXY = bytes((_IPXE_NO_PROXY, 1, 1))
 _LONGEST_LABEL, _LONGEST_NAME = 63, 253
 

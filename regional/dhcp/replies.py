@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
-from regional.boot_targets import BootFile
+from regional.boot_targets import RASPBERRY_PI, BootFile
 from regional.dhcp import options as o
 from regional.dhcp.client import Client
 from regional.dhcp.packet import BROADCAST_FLAG, LEAST_LIMIT, REPLY, Packet
@@ -107,6 +107,8 @@ def boot_options(request: Packet, client: Client, server: int, boot: BootFile | 
     elif client.word == b"PXEClient" and client.boot.architectures in ((), (0,)):
         # Old ROMs look for boot servers unless they are told not to; UEFI firmware takes any 43 for a menu.
         found[o.VENDOR] = o.PXE_VENDOR
+    elif client.boot.architectures == (RASPBERRY_PI,):
+        found[o.VENDOR] = o.RASPBERRY_PI_VENDOR
     return found
 
 

@@ -100,7 +100,8 @@ class DhcpServer:
 
     def _received(self, line: Line, data: bytes, source: tuple[str, int]) -> str:
         now = self._clock.monotonic()
-        if not self._interfaces.allows(line.interface.encode(), now):
+        # In a flood of invented clients those we know are still heard; each has its own limit.
+        if not self._interfaces.allows(line.interface.encode(), now) and not self._handler.knows(data[28:34].hex(":")):
             return "interface limit"
         try:
             packet = decode(data)
@@ -168,7 +169,13 @@ class DhcpServer:
         client = outcome.client
         if client is None:
             return
-        loud = outcome.verdict in ("nak", "declined", "no address free", "too many newcomers")
+        loud = outcome.verdict in (
+            "nak",
+            "declined",
+            "no address free",
+            "kept for known machines",
+            "too many newcomers",
+        )
         if not loud and not client.is_firmware:
             return
         if not self._log_lines.allows(outcome.verdict.encode(), self._clock.monotonic()):

@@ -48,6 +48,7 @@ class Subnet:
     `proxy`: another server gives addresses here, we only boot files. `probe`: ask the network before an address is
     offered. `circuit_limit`: leases of one relay port; 0: any. `answer_ipv6`: tell who asks that there
     is no IPv6 router. `others`: DHCP servers that may be there besides.
+    `keep_percent`: of the addresses that anybody may have, how many are kept for machines that are known.
     """
 
     network: IPv4Network
@@ -65,6 +66,7 @@ class Subnet:
     circuit_limit: int = 0
     answer_ipv6: bool = False
     others: frozenset[int] = frozenset()
+    keep_percent: int = 0
 
     def __contains__(self, address: object) -> bool:
         return isinstance(address, int) and (address & self._mask) == self._base
@@ -80,12 +82,27 @@ class Subnet:
             found = self._by_client_id.get(identifier)
         return found
 
+    def reserves(self, mac: str) -> bool:
+        return mac in self._by_mac
+
     def offerable(self, address: int) -> bool:
         """By anybody's pool: inside one, and nobody's own."""
         return address not in self._taken and any(address in pool for pool in self.pools)
 
     def pool_of(self, address: int) -> Pool | None:
         return next((pool for pool in self.pools if address in pool), None)
+
+    def is_open(self, address: int) -> bool:
+        """Whether machines that nobody knows may have it."""
+        pool = self.pool_of(address)
+        return pool is not None and not pool.known_only and address not in self._taken
+
+    @cached_property
+    def for_strangers(self) -> int:
+        """How many addresses they may have together."""
+        every = sum(len(pool) for pool in self.pools if not pool.known_only)
+        every -= sum(each in pool for each in self._taken for pool in self.pools if not pool.known_only)
+        return every - every * self.keep_percent // 100
 
     @cached_property
     def never(self) -> frozenset[int]:

@@ -23,6 +23,7 @@ _EVENTS = 200
 _REPEATED_SECONDS = 60.0
 _DHCP_TROUBLE = {
     "no address free": Kind.NO_ADDRESS,
+    "kept for known machines": Kind.NO_ADDRESS,
     "too many newcomers": Kind.NO_ADDRESS,
     "nothing to boot": Kind.NO_LOADER,
 }

@@ -21,8 +21,11 @@ WHOLE = """
 [boot]
 script = "https://boot.example/{mac}"
 loaders = { uefi-x64 = "shimx64.efi" }
+architectures = { 7 = "by-number.efi", 36 = "sunway" }
 [boot.machines."52-54-00-12-34-56"]
 bios = "pxelinux.0"
+[boot.makers."52-54-00"]
+uefi-x64 = "qemu.efi"
 
 [[subnets]]
 network = "10.77.0.0/24"
@@ -61,7 +64,10 @@ def test_a_whole_file(tmp_path: Path) -> None:
     assert subnets.interfaces == ("eth1",)
     boot = file.boot_map("http://10.77.0.1:8081")
     mac = "52:54:00:12:34:56"
-    assert boot.file_for(Asker(mac, (7,))) == BootFile("shimx64.efi")
+    assert boot.file_for(Asker(mac, (7,))) == BootFile("qemu.efi")
+    assert boot.file_for(Asker("02:00:00:00:00:01", (7,))) == BootFile("by-number.efi")
+    assert boot.file_for(Asker("02:00:00:00:00:01", (9,))) == BootFile("shimx64.efi")
+    assert boot.file_for(Asker("02:00:00:00:00:01", (36,))) == BootFile("sunway")
     assert boot.file_for(Asker(mac, (0,))) == BootFile("pxelinux.0")
     assert boot.file_for(Asker("", (16,), http=True)) == BootFile("http://10.77.0.1:8081/shimx64.efi", url=True)
     assert boot.file_for(Asker(mac, (0,), ipxe=True)) == BootFile("https://boot.example/52-54-00-12-34-56", url=True)
@@ -103,6 +109,9 @@ NET = '[[subnets]]\nnetwork = "10.0.0.0/24"\n'
         (NET + NET, "overlap"),
         (NET + "lease_seconds = 1", "lease_seconds"),
         (NET + '[boot.machines."x"]\nbios = "y"', "no MAC"),
+        (NET + '[boot.makers."525400"]\nbios = "y"', "no MAC"),
+        (NET + "other_servers = ['x']", "other_servers"),
+        (NET + "keep_percent = 101", "keep_percent"),
         (NET + "[boot.loaders]\nzx81 = 'y'", "loaders"),
     ],
 )

@@ -192,6 +192,18 @@ async def test_no_datagram_ends_it_and_one_client_cannot_flood(bench: Bench) -> 
     assert bench.verdicts["failed"] == 0
 
 
+async def test_a_known_machine_gets_its_address_in_a_flood_of_invented_ones(bench: Bench) -> None:
+    for start in range(0, 3000, 100):  # as many as the socket's buffer holds
+        for number in range(start, start + 100):
+            bench.tell(discover(b"\x02" + number.to_bytes(5, "big"), xid=number))
+        await bench.until(lambda: sum(bench.verdicts.values()) >= start + 100)  # noqa: B023
+    assert bench.verdicts["interface limit"] > 0
+    bench.tell(discover(RESERVED))
+    await bench.until(lambda: any(answer.chaddr == RESERVED for answer, _ in bench.line.sent))
+    assert len(bench.book) <= 4
+    assert bench.verdicts["failed"] == 0
+
+
 async def test_groups_are_stored_once_and_a_full_queue_takes_no_more(tmp_path: Path) -> None:
     groups: list[int] = []
 

@@ -7,7 +7,7 @@ import pytest
 from regional.boot_targets import BootMap, Firmware
 from regional.dhcp import options as o
 from regional.dhcp.handler import Arrival, Handler
-from regional.dhcp.leases import State
+from regional.dhcp.leases import LeaseBook, State
 from regional.dhcp.packet import BROADCAST_FLAG, encode
 from regional.dhcp.rates import Rate
 from regional.dhcp.replies import EVERYBODY, Destination
@@ -130,7 +130,17 @@ def test_all_stages_of_a_machine_are_one_client() -> None:
 
 @pytest.mark.parametrize(
     ("architecture", "file"),
-    [(0, "undionly.kpxe"), (7, "ipxe.efi"), (9, "ipxe.efi"), (11, "ipxe-arm64.efi"), (6, "ipxe-ia32.efi")],
+    [
+        (0, "undionly.kpxe"),
+        (6, "ipxe-ia32.efi"),
+        (7, "ipxe.efi"),
+        (9, "ipxe.efi"),
+        (10, "ipxe-arm32.efi"),
+        (11, "ipxe-arm64.efi"),
+        (25, "ipxe-riscv32.efi"),
+        (27, "ipxe-riscv64.efi"),
+        (39, "ipxe-loongarch64.efi"),
+    ],
 )
 def test_firmware_gets_the_loader_of_its_architecture(architecture: int, file: str) -> None:
     _, handler = book_of()
@@ -143,7 +153,19 @@ def test_firmware_gets_the_loader_of_its_architecture(architecture: int, file: s
     assert answer.options.get(43) == (b"\x06\x01\x08\xff" if architecture == 0 else None)
 
 
-@pytest.mark.parametrize(("architecture", "file"), [(16, "ipxe.efi"), (19, "ipxe-arm64.efi")])
+@pytest.mark.parametrize(
+    ("architecture", "file"),
+    [
+        (15, "ipxe-ia32.efi"),
+        (16, "ipxe.efi"),
+        (18, "ipxe-arm32.efi"),
+        (19, "ipxe-arm64.efi"),
+        (20, "undionly.kpxe"),
+        (26, "ipxe-riscv32.efi"),
+        (28, "ipxe-riscv64.efi"),
+        (40, "ipxe-loongarch64.efi"),
+    ],
+)
 def test_firmware_that_boots_over_http_gets_a_url(architecture: int, file: str) -> None:
     _, handler = book_of()
     answer = handler.handle(discover(options=firmware(architecture, "HTTPClient")), HERE, 0).answer
@@ -151,6 +173,34 @@ def test_firmware_that_boots_over_http_gets_a_url(architecture: int, file: str) 
     assert answer.options[60] == b"HTTPClient"
     assert answer.options[67] == f"http://10.77.0.1:8081/static/{file}".encode()
     assert 66 not in answer.options
+
+
+@pytest.mark.parametrize("said", [(41, "PXEClient"), (0, "PXEClient")])
+def test_a_raspberry_pi_gets_the_menu_that_its_rom_wants(said: tuple[int, str]) -> None:
+    _, handler = book_of()
+    mac = bytes.fromhex("dca632000001")
+    answer = handler.handle(discover(mac, options=firmware(*said)), HERE, 0).answer
+    assert answer is not None
+    assert b"Raspberry Pi Boot" in answer.options[43]
+    assert o.inside(answer.options[43]) == {6: b"\x08", 9: b"\0\0\x11Raspberry Pi Boot", 10: b"\0PXE"}
+    assert (answer.siaddr, answer.options[66]) == (SERVER, b"10.77.0.1")
+    # With UEFI in it, it is what it says it is.
+    uefi = handler.handle(discover(mac, options=firmware(11)), HERE, 0).answer
+    assert uefi is not None
+    assert (uefi.file, uefi.options.get(43)) == (b"static/ipxe-arm64.efi", None)
+
+
+@pytest.mark.parametrize("architecture", [12, 22, 29, 33, 37, 65535])
+def test_an_architecture_without_a_loader_is_given_an_address_and_what_the_file_names(architecture: int) -> None:
+    _, handler = book_of()
+    answer = handler.handle(discover(options=firmware(architecture)), HERE, 0).answer
+    assert answer is not None
+    assert (answer.yiaddr, answer.file, 67 in answer.options) == (FIRST, b"", False)
+    every = Subnets([subnet()])
+    boot = BootMap("", "", numbers={architecture: "static/it"})
+    named = Handler(every, LeaseBook(every), boot).handle(discover(options=firmware(architecture)), HERE, 0).answer
+    assert named is not None
+    assert named.file == b"static/it"
 
 
 def test_ipxe_gets_its_script_and_never_a_loader_again() -> None:

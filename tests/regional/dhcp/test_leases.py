@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import IPv4Network
 
 import hypothesis.strategies as st
@@ -110,9 +111,28 @@ class Book(RuleBasedStateMachine):
             assert held is not None
             assert held.client == client
 
+    @invariant()
+    def some_are_kept_for_known_machines(self) -> None:
+        used = [each for each in self.book.every() if self.subnet.is_open(each.address)]
+        assert self.book._open[self.subnet] == len(used)
+        if self.subnet.keep_percent:
+            strangers = [each for each in used if each.client not in (OWNER, b"")]
+            assert len(strangers) <= self.subnet.for_strangers == 2
+
+
+class CrowdedBook(Book):
+    """Of three addresses that anybody may have, one is kept."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.subnet = replace(self.subnet, keep_percent=40)
+        self.book = LeaseBook(Subnets([self.subnet]))
+
 
 TestBook = Book.TestCase
 TestBook.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
+TestCrowdedBook = CrowdedBook.TestCase
+TestCrowdedBook.settings = settings(max_examples=30, stateful_step_count=40, deadline=None)
 
 
 def test_addresses_go_round_and_come_back_to_who_had_them() -> None:
@@ -135,6 +155,19 @@ def test_one_relay_port_cannot_take_everything() -> None:
     assert book.offer(area, Wish(b"z", circuit=b"other"), 0) is not None
     assert book.release(area, b"\0", 0, 0) is None
     assert book.offer(area, Wish(b"\x02", circuit=b"port"), OFFER_SECONDS + 1) is not None
+
+
+def test_whoever_invents_clients_leaves_addresses_for_machines_that_are_known() -> None:
+    area = subnet(pools=[Pool(ip("10.77.0.10"), ip("10.77.0.109"))], keep_percent=10)
+    book = LeaseBook(Subnets([area]))
+    strangers = [Wish(number.to_bytes(6, "big")) for number in range(10_000)]
+    offered = [book.offer(area, each, 0) for each in strangers]
+    assert sum(each is not None for each in offered) == 90  # one of a hundred is reserved, and nine are kept
+    assert book.grant(area, strangers[5000], ip("10.77.0.109"), 100, 0) is None  # nor without asking first
+    assert book.grant(area, strangers[0], (offered[0] or _none()).address, 100, 0) is not None
+    known = [book.offer(area, Wish(bytes((number,)), known=True), 0) for number in range(10)]
+    assert sum(each is not None for each in known) == 9
+    assert (book.offer(area, strangers[0], 50) or _none()).state is State.LEASED
 
 
 def test_a_flood_of_invented_clients_leaves_nothing_behind() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from uuid import UUID
 
 import pytest
@@ -57,6 +58,18 @@ def test_each_place_where_a_boot_stands_still_has_its_verdict() -> None:
     assert [event.stage for event in line.events(MAC)].count("verdict") == len(steps)
     line.told(Told(MAC, "step", "wipe started"))
     clock.tick(5000)
+    assert line.verdict(MAC) is None
+
+
+def test_who_took_the_address_of_another_server_is_said_to_have() -> None:
+    clock = ManualClock()
+    line = Timeline(clock)
+    line.dhcp(replace(seen("another server's", file=None), server="10.0.0.9", address=None))
+    clock.tick(60)
+    assert "it took the offer of another server, 10.0.0.9, and never came back" in (line.verdict(MAC) or "")
+    # A proxy beside that server: it loads from us all the same.
+    line.dhcp(seen("proxy ack"))
+    clock.tick(10)
     assert line.verdict(MAC) is None
 
 
