@@ -10,7 +10,16 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
 from control_plane.machines import rules
-from control_plane.machines.model import Disk, Firmware, Inventory, Machine, MachineInvalid, Nic, WithoutIntent
+from control_plane.machines.model import (
+    Disk,
+    Firmware,
+    Inventory,
+    Machine,
+    MachineInvalid,
+    MachineState,
+    Nic,
+    WithoutIntent,
+)
 from control_plane.machines.tasks_model import StepPhase
 from control_plane.machines.transitions import Said
 from proto.regional.v1 import machines_pb2 as wire
@@ -59,8 +68,16 @@ def target(machine: Machine, intent: wire.InstallIntent | None) -> wire.BootTarg
         loader=boot.loader,
         loader_arguments=boot.arguments,
         intent=intent,
-        without_intent=_WITHOUT[boot.without_intent],
+        without_intent=_without_intent(machine),
     )
+
+
+def _without_intent(machine: Machine) -> wire.WithoutIntent.ValueType:
+    chosen = machine.boot.without_intent
+    # Slow firmware is enlisted by what DHCP saw of it, before it asks what to boot: it must still be looked at.
+    if chosen is WithoutIntent.REGIONAL and machine.state is MachineState.PENDING:
+        return wire.WITHOUT_INTENT_AS_STRANGER
+    return _WITHOUT[chosen]
 
 
 def moment(occurred_ms: int, now: datetime) -> datetime:

@@ -134,7 +134,8 @@ class Doorway:
         return Wait(f"place {place.number} in the queue, about {minutes} min", RETRY_SECONDS)
 
     def _otherwise(self, ask: Ask, target: Target, why: LocalDisk, now: float) -> Answer:
-        if target.otherwise is Otherwise.DISCOVERY:
+        stranger = target.otherwise is Otherwise.AS_STRANGER and self._rules.discover_strangers
+        if stranger or target.otherwise is Otherwise.DISCOVERY:
             return replace(self._look_around(ask, target, now), why=why.why)
         return why
 

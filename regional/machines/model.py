@@ -126,6 +126,7 @@ class Otherwise(StrEnum):
     SETTING = "setting"
     LOCAL_DISK = "local-disk"
     DISCOVERY = "discovery"
+    AS_STRANGER = "as-stranger"  # nobody accepted it yet
 
 
 @dataclass(frozen=True, slots=True)

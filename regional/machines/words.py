@@ -34,6 +34,7 @@ log = structlog.get_logger()
 _OTHERWISE: dict[int, Otherwise] = {
     pb.WITHOUT_INTENT_LOCAL_DISK: Otherwise.LOCAL_DISK,
     pb.WITHOUT_INTENT_DISCOVERY: Otherwise.DISCOVERY,
+    pb.WITHOUT_INTENT_AS_STRANGER: Otherwise.AS_STRANGER,
 }
 
 # As DHCP option 93 would say it (boot_targets.py).

@@ -59,6 +59,8 @@ class _WithoutIntentEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Without
     WITHOUT_INTENT_LOCAL_DISK: _WithoutIntent.ValueType  # 10
     WITHOUT_INTENT_DISCOVERY: _WithoutIntent.ValueType  # 20
     """the installer environment, which reports an inventory and changes nothing"""
+    WITHOUT_INTENT_AS_STRANGER: _WithoutIntent.ValueType  # 30
+    """nobody accepted it yet: what the regional's setting says of machines unknown"""
 
 class WithoutIntent(_WithoutIntent, metaclass=_WithoutIntentEnumTypeWrapper):
     """What a machine boots that has no intent, or whose intent was consumed."""
@@ -68,7 +70,59 @@ WITHOUT_INTENT_UNSPECIFIED: WithoutIntent.ValueType  # 0
 WITHOUT_INTENT_LOCAL_DISK: WithoutIntent.ValueType  # 10
 WITHOUT_INTENT_DISCOVERY: WithoutIntent.ValueType  # 20
 """the installer environment, which reports an inventory and changes nothing"""
+WITHOUT_INTENT_AS_STRANGER: WithoutIntent.ValueType  # 30
+"""nobody accepted it yet: what the regional's setting says of machines unknown"""
 Global___WithoutIntent: _TypeAlias = WithoutIntent  # noqa: Y015
+
+class _PowerDeed:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PowerDeedEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PowerDeed.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    POWER_DEED_UNSPECIFIED: _PowerDeed.ValueType  # 0
+    POWER_DEED_LOOK: _PowerDeed.ValueType  # 10
+    POWER_DEED_ON: _PowerDeed.ValueType  # 20
+    POWER_DEED_OFF: _PowerDeed.ValueType  # 30
+    """the plug"""
+    POWER_DEED_SHUTDOWN: _PowerDeed.ValueType  # 40
+    """asks the system"""
+    POWER_DEED_CYCLE: _PowerDeed.ValueType  # 50
+    """off, then on"""
+    POWER_DEED_NETWORK: _PowerDeed.ValueType  # 60
+    """the same, and it boots from the network this once"""
+
+class PowerDeed(_PowerDeed, metaclass=_PowerDeedEnumTypeWrapper): ...
+
+POWER_DEED_UNSPECIFIED: PowerDeed.ValueType  # 0
+POWER_DEED_LOOK: PowerDeed.ValueType  # 10
+POWER_DEED_ON: PowerDeed.ValueType  # 20
+POWER_DEED_OFF: PowerDeed.ValueType  # 30
+"""the plug"""
+POWER_DEED_SHUTDOWN: PowerDeed.ValueType  # 40
+"""asks the system"""
+POWER_DEED_CYCLE: PowerDeed.ValueType  # 50
+"""off, then on"""
+POWER_DEED_NETWORK: PowerDeed.ValueType  # 60
+"""the same, and it boots from the network this once"""
+Global___PowerDeed: _TypeAlias = PowerDeed  # noqa: Y015
+
+class _BmcProtocol:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _BmcProtocolEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_BmcProtocol.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    BMC_PROTOCOL_UNSPECIFIED: _BmcProtocol.ValueType  # 0
+    BMC_PROTOCOL_REDFISH: _BmcProtocol.ValueType  # 10
+    BMC_PROTOCOL_IPMI: _BmcProtocol.ValueType  # 20
+
+class BmcProtocol(_BmcProtocol, metaclass=_BmcProtocolEnumTypeWrapper): ...
+
+BMC_PROTOCOL_UNSPECIFIED: BmcProtocol.ValueType  # 0
+BMC_PROTOCOL_REDFISH: BmcProtocol.ValueType  # 10
+BMC_PROTOCOL_IPMI: BmcProtocol.ValueType  # 20
+Global___BmcProtocol: _TypeAlias = BmcProtocol  # noqa: Y015
 
 class _InstallPhase:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -126,6 +180,54 @@ OPERATION_PHASE_COMPLETE: OperationPhase.ValueType  # 40
 OPERATION_PHASE_FAILED: OperationPhase.ValueType  # 50
 Global___OperationPhase: _TypeAlias = OperationPhase  # noqa: Y015
 
+class _PowerPhase:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PowerPhaseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PowerPhase.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    POWER_PHASE_UNSPECIFIED: _PowerPhase.ValueType  # 0
+    POWER_PHASE_STARTED: _PowerPhase.ValueType  # 10
+    POWER_PHASE_DONE: _PowerPhase.ValueType  # 20
+    """looked at afterwards"""
+    POWER_PHASE_FAILED: _PowerPhase.ValueType  # 30
+    POWER_PHASE_UNCERTAIN: _PowerPhase.ValueType  # 40
+    """begun, and then the regional was gone; it is not done again"""
+    POWER_PHASE_DECLINED: _PowerPhase.ValueType  # 50
+    """nothing was done: this regional does not reach that BMC"""
+
+class PowerPhase(_PowerPhase, metaclass=_PowerPhaseEnumTypeWrapper): ...
+
+POWER_PHASE_UNSPECIFIED: PowerPhase.ValueType  # 0
+POWER_PHASE_STARTED: PowerPhase.ValueType  # 10
+POWER_PHASE_DONE: PowerPhase.ValueType  # 20
+"""looked at afterwards"""
+POWER_PHASE_FAILED: PowerPhase.ValueType  # 30
+POWER_PHASE_UNCERTAIN: PowerPhase.ValueType  # 40
+"""begun, and then the regional was gone; it is not done again"""
+POWER_PHASE_DECLINED: PowerPhase.ValueType  # 50
+"""nothing was done: this regional does not reach that BMC"""
+Global___PowerPhase: _TypeAlias = PowerPhase  # noqa: Y015
+
+class _PowerState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PowerStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PowerState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    POWER_STATE_UNSPECIFIED: _PowerState.ValueType  # 0
+    """not known"""
+    POWER_STATE_ON: _PowerState.ValueType  # 10
+    POWER_STATE_OFF: _PowerState.ValueType  # 20
+
+class PowerState(_PowerState, metaclass=_PowerStateEnumTypeWrapper): ...
+
+POWER_STATE_UNSPECIFIED: PowerState.ValueType  # 0
+"""not known"""
+POWER_STATE_ON: PowerState.ValueType  # 10
+POWER_STATE_OFF: PowerState.ValueType  # 20
+Global___PowerState: _TypeAlias = PowerState  # noqa: Y015
+
 @_typing.final
 class BootTarget(_message.Message):
     """---- down ----
@@ -144,6 +246,7 @@ class BootTarget(_message.Message):
     LOADER_ARGUMENTS_FIELD_NUMBER: _builtins.int
     INTENT_FIELD_NUMBER: _builtins.int
     WITHOUT_INTENT_FIELD_NUMBER: _builtins.int
+    POWER_FIELD_NUMBER: _builtins.int
     machine_id: _builtins.str
     serial: _builtins.str
     """as SMBIOS says; empty: not known. Where it is known, serial and MAC must both match"""
@@ -164,6 +267,10 @@ class BootTarget(_message.Message):
     def intent(self) -> Global___InstallIntent:
         """absent: it may install nothing"""
 
+    @_builtins.property
+    def power(self) -> Global___PowerOrder:
+        """absent: nothing is to be done with its power, or another regional does it"""
+
     def __init__(
         self,
         *,
@@ -176,10 +283,11 @@ class BootTarget(_message.Message):
         loader_arguments: _builtins.str = ...,
         intent: Global___InstallIntent | None = ...,
         without_intent: Global___WithoutIntent.ValueType = ...,
+        power: Global___PowerOrder | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["intent", b"intent"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["intent", b"intent", "power", b"power"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["firmware", b"firmware", "intent", b"intent", "loader", b"loader", "loader_arguments", b"loader_arguments", "machine_id", b"machine_id", "macs", b"macs", "name", b"name", "serial", b"serial", "without_intent", b"without_intent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["firmware", b"firmware", "intent", b"intent", "loader", b"loader", "loader_arguments", b"loader_arguments", "machine_id", b"machine_id", "macs", b"macs", "name", b"name", "power", b"power", "serial", b"serial", "without_intent", b"without_intent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -583,6 +691,91 @@ class Complete(_message.Message):
 Global___Complete: _TypeAlias = Complete  # noqa: Y015
 
 @_typing.final
+class PowerOrder(_message.Message):
+    """One thing to do with the power of a machine, by this one regional. It is begun at most once where doing it again would
+    restart a machine again; an order that disappears before it is begun is withdrawn. What it holds of a BMC is kept in
+    memory: a regional that has lost it asks for everything anew.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    DEED_FIELD_NUMBER: _builtins.int
+    NOT_AFTER_MS_FIELD_NUMBER: _builtins.int
+    BMC_FIELD_NUMBER: _builtins.int
+    UEFI_FIELD_NUMBER: _builtins.int
+    HTTP_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    deed: Global___PowerDeed.ValueType
+    not_after_ms: _builtins.int
+    """not begun by then: never"""
+    uefi: _builtins.bool
+    """how it boots, for BMCs that want to know"""
+    http: _builtins.bool
+    """by UEFI HTTP boot"""
+    @_builtins.property
+    def bmc(self) -> Global___Bmc: ...
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        deed: Global___PowerDeed.ValueType = ...,
+        not_after_ms: _builtins.int = ...,
+        bmc: Global___Bmc | None = ...,
+        uefi: _builtins.bool = ...,
+        http: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["bmc", b"bmc"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bmc", b"bmc", "deed", b"deed", "http", b"http", "id", b"id", "not_after_ms", b"not_after_ms", "uefi", b"uefi"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PowerOrder: _TypeAlias = PowerOrder  # noqa: Y015
+
+@_typing.final
+class Bmc(_message.Message):
+    """A management controller."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROTOCOL_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    PORT_FIELD_NUMBER: _builtins.int
+    USERNAME_FIELD_NUMBER: _builtins.int
+    PASSWORD_FIELD_NUMBER: _builtins.int
+    FINGERPRINT_FIELD_NUMBER: _builtins.int
+    SYSTEM_FIELD_NUMBER: _builtins.int
+    protocol: Global___BmcProtocol.ValueType
+    address: _builtins.str
+    """an IP address"""
+    port: _builtins.int
+    username: _builtins.str
+    password: _builtins.str
+    fingerprint: _builtins.str
+    """SHA-256 of its certificate, 64 hex digits; empty: the certificate must verify"""
+    system: _builtins.str
+    """Redfish: which of its systems; empty: the only one"""
+    def __init__(
+        self,
+        *,
+        protocol: Global___BmcProtocol.ValueType = ...,
+        address: _builtins.str = ...,
+        port: _builtins.int = ...,
+        username: _builtins.str = ...,
+        password: _builtins.str = ...,
+        fingerprint: _builtins.str = ...,
+        system: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "fingerprint", b"fingerprint", "password", b"password", "port", b"port", "protocol", b"protocol", "system", b"system", "username", b"username"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Bmc: _TypeAlias = Bmc  # noqa: Y015
+
+@_typing.final
 class MachineReports(_message.Message):
     """---- up ----
 
@@ -624,6 +817,7 @@ class MachineReport(_message.Message):
     EVENT_FIELD_NUMBER: _builtins.int
     OPERATION_FIELD_NUMBER: _builtins.int
     INSTALL_FIELD_NUMBER: _builtins.int
+    POWER_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """made where it happened, kept over restarts"""
     machine_id: _builtins.str
@@ -639,6 +833,8 @@ class MachineReport(_message.Message):
     def operation(self) -> Global___OperationReport: ...
     @_builtins.property
     def install(self) -> Global___InstallReport: ...
+    @_builtins.property
+    def power(self) -> Global___PowerReport: ...
     def __init__(
         self,
         *,
@@ -650,12 +846,13 @@ class MachineReport(_message.Message):
         event: Global___BootEvent | None = ...,
         operation: Global___OperationReport | None = ...,
         install: Global___InstallReport | None = ...,
+        power: Global___PowerReport | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "event", b"event", "install", b"install", "inventory", b"inventory", "operation", b"operation", "sighting", b"sighting"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "event", b"event", "install", b"install", "inventory", b"inventory", "operation", b"operation", "power", b"power", "sighting", b"sighting"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "event", b"event", "id", b"id", "install", b"install", "inventory", b"inventory", "machine_id", b"machine_id", "occurred_ms", b"occurred_ms", "operation", b"operation", "sighting", b"sighting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "event", b"event", "id", b"id", "install", b"install", "inventory", b"inventory", "machine_id", b"machine_id", "occurred_ms", b"occurred_ms", "operation", b"operation", "power", b"power", "sighting", b"sighting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["sighting", "inventory", "event", "operation", "install"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["sighting", "inventory", "event", "operation", "install", "power"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
@@ -963,6 +1160,34 @@ class OperationReport(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___OperationReport: _TypeAlias = OperationReport  # noqa: Y015
+
+@_typing.final
+class PowerReport(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORDER_ID_FIELD_NUMBER: _builtins.int
+    PHASE_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
+    order_id: _builtins.str
+    phase: Global___PowerPhase.ValueType
+    state: Global___PowerState.ValueType
+    detail: _builtins.str
+    def __init__(
+        self,
+        *,
+        order_id: _builtins.str = ...,
+        phase: Global___PowerPhase.ValueType = ...,
+        state: Global___PowerState.ValueType = ...,
+        detail: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "order_id", b"order_id", "phase", b"phase", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PowerReport: _TypeAlias = PowerReport  # noqa: Y015
 
 @_typing.final
 class MachineReportsAck(_message.Message):

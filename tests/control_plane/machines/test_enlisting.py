@@ -32,9 +32,11 @@ async def test_a_stranger_is_enlisted_once_and_waits(rack: Rack) -> None:
         ("52:54:00:ab:cd:ef",),
     )
     assert (machine.serial, machine.address, machine.architecture) == ("ABC123", "10.0.0.9", "uefi-x64")
-    assert (await rack.target(machine)).serial == "ABC123"
+    told = await rack.target(machine)
+    assert (told.serial, told.without_intent) == ("ABC123", wire.WITHOUT_INTENT_AS_STRANGER)
     accepted = await rack.machines.service.accept(ADMIN, machine.id)
     assert accepted.state is MachineState.READY
+    assert (await rack.target(accepted)).without_intent == wire.WITHOUT_INTENT_UNSPECIFIED
 
 
 async def test_the_same_serial_number_with_another_address_is_the_same_machine(rack: Rack) -> None:

@@ -62,6 +62,20 @@ async def test_strangers_may_boot_the_installer_environment_and_report_what_they
         assert (await site.say("getNextOperation", token, attempt="1"))[0] == 409
 
 
+async def test_whom_nobody_accepted_yet_boots_as_a_stranger(tmp_path: Path) -> None:
+    said = target(serial="SN-1")
+    said.without_intent = pb.WITHOUT_INTENT_AS_STRANGER
+    async with running_site(tmp_path / "local") as site:
+        await site.approve(said)
+        assert not installs(await site.script(serial="SN-1"))
+    async with running_site(tmp_path / "discover", boot_strangers="discover") as site:
+        await site.approve(said)
+        assert (await site.say("isInInstallQueue", await site.token(serial="SN-1"), sn="SN-1"))[1]["result"] is False
+        said.without_intent = pb.WITHOUT_INTENT_UNSPECIFIED
+        await site.approve(said)
+        assert not installs(await site.script(serial="SN-1"))
+
+
 async def test_an_image_goes_from_the_edge_cache_to_the_disk_once(tmp_path: Path, rigs: Rigs, centre: object) -> None:
     async with rigs() as rig, running_site(tmp_path, rig.cache) as site:
         rig.centre.base_url = centre.url  # type: ignore[attr-defined]
