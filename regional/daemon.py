@@ -53,6 +53,7 @@ from regional.offences import OffenceRoutes
 from regional.offenders import Offenders
 from regional.orders import OrderBook
 from regional.part_routes import PartRoutes
+from regional.power.children import Children
 from regional.registrar import stay_registered
 from regional.serving import listening, watch
 from regional.session import Session, dialect
@@ -84,7 +85,7 @@ class _Regional:
         self._version = _version()
         self._metrics = Metrics()
         self._metrics.host(lambda: look(settings.data, self._clock.monotonic()))
-        self._machines = Machines(settings, self._clock)
+        self._machines = Machines(settings, self._clock, Children(settings.bmc_at_once, settings.bmc_ca_file))
         self._boot: dict[str, int | None] = {}
 
     async def start(self) -> None:
@@ -148,7 +149,6 @@ class _Regional:
         swarm = SwarmWeb(tracker, verifier, cache.metainfos, cache.edge, self._metrics)
         api = await self._listen(swarm.routes(), lambda: session.attached)
         self._metrics.counter("attachments", "Streams to the centre that began", lambda: session.rounds)
-
         identity = await identity_of(self._applicant(server), http, self._clock, self._random)
         tls = server_context(settings.identity_dir)
         desks = LeaseDesks(self._clock, cache.edge.links.lease_budget)

@@ -141,6 +141,15 @@ class RegionalSettings(BaseSettings):
         default="initramfs/longshore-installer.gz", description="its initramfs, below `/static`; empty: none"
     )
     installer_arguments: str = Field(default="", description="further arguments for its kernel, such as a console")
+    bmc_network: str = Field(
+        default="",
+        description="networks of machines' management controllers (BMC), `10.20.0.0/24`, several separated by commas; "
+        "default: none, nobody's power is touched",
+    )
+    bmc_ca_file: Path | None = Field(
+        default=None, description="authorities of BMCs' certificates that are not pinned; default: this system's"
+    )
+    bmc_at_once: int = Field(default=8, ge=1, le=64, description="most BMCs spoken with at once, a process each")
     cache_limit_bytes: int = Field(
         default=0, ge=0, description="most bytes of contents to hold; 0: as much as the disk takes"
     )

@@ -27,6 +27,7 @@ from regional.machines.device_routes import DeviceRoutes
 from regional.machines.doorway import Doorway, Rules
 from regional.machines.ledger import Ledger
 from regional.machines.links import Links
+from regional.machines.powering import PowerDesk
 from regional.machines.reports import Writer
 from regional.machines.routes import BootRoutes
 from regional.machines.scripts import Scripts
@@ -37,6 +38,9 @@ from regional.machines.timeline_routes import TimelineRoutes
 from regional.machines.watching import Watching
 from regional.metrics import Metrics
 from regional.orders import OrderBook
+from regional.power import BmcPort
+from regional.power.deeds import Deeds
+from regional.power.networks import networks_of
 from regional.session import Session
 from regional.settings import RegionalSettings
 
@@ -46,7 +50,7 @@ class Machines:
     by what is there.
     """
 
-    def __init__(self, settings: RegionalSettings, clock: Clock) -> None:
+    def __init__(self, settings: RegionalSettings, clock: Clock, bmcs: BmcPort) -> None:
         self._clock = clock
         self._cache: Cache | None = None
         self.alarms = Alarms()
@@ -71,10 +75,15 @@ class Machines:
         self._delivery = Delivery(self.store, clock)
         self.ledger.tell = self.timeline.told
         self.ledger.reported = self._delivery.wake
+        self.power = PowerDesk(
+            settings.data / "machines" / "power.json", networks_of(settings.bmc_network), bmcs, Deeds(clock), writer,
+            clock, self.store.write, self._delivery.wake,
+        )  # fmt: skip
 
     async def start(self, lifecycle: Lifecycle, metrics: Metrics) -> None:
         """Raises `MachinesNotStored`."""
         await asyncio.to_thread(self.ledger.open, self._clock.now().timestamp())
+        await asyncio.to_thread(self.power.open, lifecycle.spawn)
         lifecycle.spawn("machines seen", self.watching.run())
         lifecycle.spawn("machine reports", self._delivery.run())
         lifecycle.spawn("alarms", self.alarms.run(self._clock))
@@ -88,6 +97,8 @@ class Machines:
             "machines_waiting", "Machines that wait for their turn", lambda: float(self.doorway.queue.waiting)
         )
         metrics.gauge("machine_reports", "Reports that the centre has yet to take", self._unsent)
+
+        metrics.gauge("power_orders", "Orders of power that are not done", lambda: float(self.power.open_orders))
 
     def _unsent(self) -> float:
         return float(self.store.count_reports())
@@ -118,13 +129,15 @@ class Machines:
     @property
     def fresh(self) -> bool:
         """Nothing is known here, so the centre must say everything again."""
-        return self.ledger.fresh
+        return self.ledger.fresh or self.power.fresh
 
     async def replace(self, targets: Sequence[pb.BootTarget]) -> None:
+        await self.power.take(targets, whole=True)
         await asyncio.to_thread(self._change, list(targets), (), whole=True)
 
     async def change(self, targets: Sequence[pb.BootTarget], removed: Sequence[str]) -> None:
         if targets or removed:
+            await self.power.take(targets, removed, whole=False)
             await asyncio.to_thread(self._change, list(targets), tuple(removed), whole=False)
 
     def _change(self, targets: list[pb.BootTarget], removed: tuple[str, ...], *, whole: bool) -> None:

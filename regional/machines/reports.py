@@ -6,7 +6,9 @@ from collections.abc import Callable
 
 from proto.regional.v1 import machines_pb2 as pb
 from regional.machines.model import Event, Phase, PhaseSaid, Said, Sighting, StepPhase
+from regional.machines.power_words import STATES
 from regional.machines.store import Report
+from regional.power import PowerState
 
 _PHASES = {
     Phase.BOOTING: pb.INSTALL_PHASE_BOOTING,
@@ -59,6 +61,13 @@ class Writer:
     def inventory(self, machine_id: str, inventory: pb.Inventory, mac: str, now: float) -> Report:
         report = pb.MachineReport(inventory=inventory)
         return self._report(report, machine_id, now, f"inventory/{machine_id or mac}")
+
+    def power(
+        self, machine_id: str, order_id: str, phase: pb.PowerPhase.ValueType, state: PowerState, detail: str, now: float
+    ) -> Report:
+        body = pb.PowerReport(order_id=order_id, phase=phase, state=STATES[state], detail=detail[:1000])
+        stream = f"power/{order_id}" if phase == pb.POWER_PHASE_STARTED else ""
+        return self._report(pb.MachineReport(power=body), machine_id, now, stream)
 
     def event(self, machine_id: str, mac: str, event: Event) -> Report:
         body = pb.BootEvent(mac=mac, stage=event.stage, detail=event.detail, trouble=event.trouble)

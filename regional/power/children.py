@@ -11,7 +11,6 @@ import json
 import sys
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import asdict
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +27,9 @@ from regional.power import (
     Protocols,
     Turn,
 )
+from regional.power.libraries import require
 
 _MODULES = {Protocols.REDFISH: "regional.power.redfish", Protocols.IPMI: "regional.power.ipmi"}
-_LIBRARIES = {Protocols.REDFISH: "sushy", Protocols.IPMI: "pyghmi"}
 # Importing either took 0.7 s; a busy machine may have no processor for a while.
 _START_SECONDS = 60.0
 _END_SECONDS = 2.0
@@ -53,12 +52,7 @@ class Children:
 
     @contextlib.asynccontextmanager
     async def session(self, bmc: Bmc) -> AsyncIterator[ChildSession]:
-        library = _LIBRARIES[bmc.protocol]
-        if find_spec(library) is None:
-            raise PowerNotInstalled(
-                f"this regional has no {library}, which speaks {bmc.protocol.value}",
-                action="install it with its extra: `pip install longshore[power]`",
-            )
+        require(bmc.protocol)
         async with self._turns:
             session = ChildSession(bmc, self._ca_file, self._word_seconds)
             try:

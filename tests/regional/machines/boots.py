@@ -17,6 +17,7 @@ from proto.regional.v1 import machines_pb2 as pb
 from regional.cache import Cache
 from regional.machines.assembly import Machines
 from regional.metrics import Metrics
+from regional.power.memory import MemoryBmcs
 from regional.serving import listening, watch
 from regional.settings import RegionalSettings
 
@@ -83,7 +84,7 @@ async def running_site(tmp_path: Path, cache: Cache | None = None, **options: An
         idc="east", data=tmp_path / "data", static_root=tmp_path / "root", settle_seconds=0, **options
     )
     clock = ManualClock()
-    machines, metrics = Machines(settings, clock), Metrics()
+    machines, metrics = Machines(settings, clock, MemoryBmcs()), Metrics()
     machines.ledger.open(clock.now().timestamp())
     if cache is not None:
         machines.use(cache)
