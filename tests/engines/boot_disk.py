@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 
 from tests.engines.boot_kernel import (
+    ARGUMENTS,
     DISK_GRUB,
     KERNEL,
     MASTER_BOOT_RECORD,
@@ -31,7 +32,7 @@ _FOLDERS = ("EFI", "EFI/BOOT", "EFI/debian")
 
 def system_disk(path: Path, name: str) -> None:
     """`name`: the system says it as `guest.system=`. Blocking. Raises `EngineCannotRun`."""
-    arguments = f"console=ttyS0 quiet guest.system={name}"
+    arguments = f"{ARGUMENTS} guest.system={name}"
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         partition = Path(folder) / "partition"
         with partition.open("wb") as file:

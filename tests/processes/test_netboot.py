@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tests.engines.boot_kernel import GRUB, KERNEL, SHIM, initial_file_system
+from tests.engines.boot_kernel import ARGUMENTS, GRUB, KERNEL, SHIM, initial_file_system
 from tests.engines.fixtures import running
 from tests.engines.processes import Process, find_program
 from tests.engines.qemu import Bridge, Firmware, bridge, ip, machine
@@ -42,9 +42,9 @@ script = "{BASE}/{{mac}}.ipxe"
 [boot.machines."{MACS[Firmware.UEFI_SECURE]}"]
 uefi-x64 = "static/shimx64.efi"
 """
-ARGUMENTS = f"console=ttyS0 quiet fetch={BASE}/word"
+WORDS = f"{ARGUMENTS} fetch={BASE}/word"
 SCRIPT = f"""#!ipxe
-kernel {BASE}/kernels/vmlinuz initrd=initrd {ARGUMENTS} guest.via=${{platform}}-${{net0/chip}}
+kernel {BASE}/kernels/vmlinuz initrd=initrd {WORDS} guest.via=${{platform}}-${{net0/chip}}
 initrd --name initrd {BASE}/initrds/initrd
 boot
 """
@@ -55,7 +55,7 @@ BIOS_SCRIPT = SCRIPT.replace(
 )
 GRUB_CONFIGURATION = f"""
 set timeout=0
-linux /static/kernels/vmlinuz {ARGUMENTS} guest.via=grub
+linux /static/kernels/vmlinuz {WORDS} guest.via=grub
 initrd /static/initrds/initrd
 boot
 """
