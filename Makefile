@@ -68,7 +68,8 @@ demo: setup ## push an image and watch it spread to two data centres: IMAGE=... 
 	$(BIN)/python -m deploy.demo
 
 installer: setup ## kernel and initramfs that install machines, from Debian's packages: OUTPUT=/tftpboot/static REFRESH=1
-	$(BIN)/python -m deploy.installer $(or $(OUTPUT),installer) --packages $(or $(PACKAGES),installer-packages) $(if $(REFRESH),--refresh)
+	$(BIN)/python -m deploy.installer $(or $(OUTPUT),installer) --packages $(or $(PACKAGES),installer-packages) \
+	  $(if $(REFRESH),--refresh) $(if $(FIRMWARE),--firmware $(FIRMWARE)) $(if $(LAYOUT),--layout $(LAYOUT))
 
 bench-registry: setup ## the registry against Debian's docker-registry and nginx (wrk, PostgreSQL, Ceph)
 	@$(BIN)/python -m benchmarks.registry

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from common.errors import Failure
-from deploy.installer.building import build
+from deploy.installer.building import Options, build
 from deploy.installer.recipe import RECIPES
 
 
@@ -19,14 +19,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words.add_argument("--refresh", action="store_true", help="fetch today's packages")
     words.add_argument("--architecture", choices=sorted(RECIPES), default="amd64")
     words.add_argument("--firmware", type=Path, help="folder whose files go to /lib/firmware")
+    words.add_argument("--layout", type=Path, help="folder for an OCI image layout of both, to be pushed")
     said = words.parse_args(arguments)
     try:
         made = build(
             said.output,
             cache=said.packages,
             recipe=RECIPES[said.architecture],
-            refresh=said.refresh,
-            firmware=said.firmware,
+            options=Options(refresh=said.refresh, firmware=said.firmware, layout=said.layout),
         )
     except (Failure, OSError) as failure:
         print(f"installer: {failure}", file=sys.stderr)

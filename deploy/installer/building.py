@@ -17,6 +17,7 @@ from common.durable import write_file
 from deploy.installer import libraries, modules, packages
 from deploy.installer.archive import Entry, initial_file_system
 from deploy.installer.errors import PackageIncomplete
+from deploy.installer.layout import write_layout
 from deploy.installer.packages import Package
 from deploy.installer.recipe import AMD64, Recipe
 
@@ -31,6 +32,17 @@ class Installer:
     kernel: Path
     initrd: Path
     manifest: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """`refresh`: today's packages; `firmware`: a folder of files for cards that need some; `layout`: where to write an
+    OCI image layout as well.
+    """
+
+    refresh: bool = False
+    firmware: Path | None = None
+    layout: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,18 +67,20 @@ class _Found:
         self.modules: list[modules.Module] = []
 
 
-def build(
-    directory: Path, *, cache: Path, recipe: Recipe = AMD64, refresh: bool = False, firmware: Path | None = None
-) -> Installer:
-    """Into `directory`, which may be the `/static` of a regional. `cache`: where packages lie; `firmware`: a folder of
-    files for cards that need some. Raises `PackagesUnavailable`, `PackageIncomplete` and `OSError`.
+def build(directory: Path, *, cache: Path, recipe: Recipe = AMD64, options: Options | None = None) -> Installer:
+    """Into `directory`, which may be the `/static` of a regional. `cache`: where packages lie. Raises
+    `PackagesUnavailable`, `PackageIncomplete` and `OSError`.
     """
-    made = make(recipe, packages.fetch(recipe, cache, refresh=refresh), firmware)
+    chosen = options or Options()
+    made = make(recipe, packages.fetch(recipe, cache, refresh=chosen.refresh), chosen.firmware)
     found = Installer(directory / KERNEL, directory / INITRD, directory / MANIFEST)
     for path, content in ((found.kernel, made.kernel), (found.initrd, made.initrd)):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_file(path, content, mode=0o644)
     write_file(found.manifest, manifest(recipe, made), mode=0o644)
+    if chosen.layout is not None:
+        notes = {"longshore.kernel-release": made.release, "longshore.architecture": recipe.architecture}
+        write_layout(chosen.layout, [(KERNEL, made.kernel), (INITRD, made.initrd)], notes)
     return found
 
 

@@ -14,6 +14,7 @@ from typing import TypeVar
 
 import pytest
 
+from deploy.installer.building import Installer
 from tests.engines import SKIPPED, EngineCannotRun
 from tests.engines.ceph import CephEngine, S3Bucket, ceph_engine
 from tests.engines.docker_registry import DockerRegistry, server_tls
@@ -22,6 +23,7 @@ from tests.engines.dockerd import DockerEngine
 from tests.engines.dockerd import docker_engine as running_docker
 from tests.engines.dockerd import docker_host_engine as running_host_docker
 from tests.engines.etcd import EtcdEngine, etcd_engine
+from tests.engines.installer_environment import installer_engine
 from tests.engines.lxd import LxdEngine
 from tests.engines.lxd import lxd_engine as running_lxd
 from tests.engines.podman import Podman, podman_client
@@ -44,6 +46,13 @@ def running(name: str, engine: AbstractContextManager[T]) -> Iterator[T]:
                 pytest.fail(f"{SKIPPED}{name} cannot run: {error}", pytrace=False)
             pytest.skip(f"{SKIPPED}{name}: {error}")
         yield started
+
+
+@pytest.fixture(scope="session")
+def installer() -> Iterator[Installer]:
+    """The kernel and the initial file system of the installer environment."""
+    with running("installer", installer_engine()) as made:
+        yield made
 
 
 @pytest.fixture(scope="session")

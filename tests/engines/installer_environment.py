@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import deploy.installer
@@ -28,6 +30,12 @@ def installed() -> bool:
     return (PACKAGES / "packages.json").exists()
 
 
+@contextlib.contextmanager
+def installer_engine() -> Iterator[Installer]:
+    """As the other engines: raises `EngineCannotRun` when it is entered."""
+    yield installer()
+
+
 def installer() -> Installer:
     """Blocking: some 20 s if it was not made yet. Raises `EngineCannotRun`."""
     if not installed():
@@ -39,8 +47,16 @@ def installer() -> Installer:
         fcntl.flock(lock, fcntl.LOCK_EX)
         found = Installer(made / building.KERNEL, made / building.INITRD, made / building.MANIFEST)
         if not found.manifest.exists():
+            _forget_old_ones()
             try:
                 building.build(made, cache=PACKAGES)
             except (Failure, OSError) as failure:
                 raise EngineCannotRun(f"the installer cannot be made: {failure}") from failure
     return found
+
+
+def _forget_old_ones() -> None:
+    """All but the newest few: another run may still use the one before this."""
+    made = sorted(STORE.glob("made-*"), key=lambda path: path.stat().st_mtime)
+    for path in made[:-3]:
+        shutil.rmtree(path, ignore_errors=True)

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.engines.installer_environment import installer
+from deploy.installer.building import Installer
 from tests.pace import BUSY_SECONDS
 
 from .boots import Site
@@ -51,10 +51,10 @@ def of_busybox(directory: Path) -> Tools:
     return Tools(str(directory / "sh"), str(directory))
 
 
-def of_the_environment(directory: Path) -> Tools:
-    """The programs of the real installer environment with its own libraries. Raises `EngineCannotRun`."""
+def of_the_environment(directory: Path, made: Installer) -> Tools:
+    """The programs of the real installer environment with its own libraries."""
     root, tools = directory / "root", directory / "tools"
-    entries = unpacked(gzip.decompress(installer().initrd.read_bytes()))
+    entries = unpacked(gzip.decompress(made.initrd.read_bytes()))
     for name, (mode, content) in entries.items():
         if mode & 0o170000 == _FILE and name.startswith(("bin/", "lib/lib", "lib/ld-")):
             (root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -64,7 +64,7 @@ def of_the_environment(directory: Path) -> Tools:
     for name in _APPLETS.split():
         (tools / name).symlink_to(root / "bin/busybox")
     loader = next((root / "lib").glob("ld-*"))
-    programs = {"sfdisk": "bin/sfdisk", "qemu-img": "bin/qemu-img", "zstd": "bin/zstd"}
+    programs = {"sfdisk": "bin/sfdisk", "qemu-img": "bin/qemu-img", "zstd": "bin/zstd", "perl": "bin/perl"}
     programs |= dict.fromkeys(_MTOOLS, "bin/mtools")
     for name, program in programs.items():
         words = f"exec {loader} --argv0 {name} --library-path {root}/lib {root / program}"
@@ -106,6 +106,7 @@ def machine(root: Path, site: Site, token: str, disk_bytes: int = 4 << 20) -> Pa
         "sys/class/net/eth0/address": f"{MAC}\n",
         "sys/class/net/eth0/carrier": "1\n",
         "sys/class/net/eth0/speed": "-1\n",
+        "sys/class/net/eth0/ifindex": "1\n",
         "sys/block/sda/size": f"{disk_bytes // 512}\n",
         "sys/block/sda/device/model": "DISK\n",
         "sys/block/sda/device/wwid": "naa.5000C500A1B2C3D4\n",

@@ -9,14 +9,13 @@ import contextlib
 import gzip
 import lzma
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from common.digest import Digest
+from deploy.installer.building import Installer
 from proto.regional.v1 import machines_pb2 as pb
-from tests.engines.fixtures import running as engine
 
 from ..conftest import FakeCentre, Rigs, Sample, sample
 from .boots import Site, running_site
@@ -32,9 +31,8 @@ DOCUMENTS = {"user-data": b"#cloud-config\nhostname: web-1\n", "meta-data": b"in
 
 
 @pytest.fixture(scope="module")
-def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tools]:
-    with engine("installer", contextlib.nullcontext(of_the_environment)) as make:
-        yield make(tmp_path_factory.mktemp("environment"))
+def environment(tmp_path_factory: pytest.TempPathFactory, installer: Installer) -> Tools:
+    return of_the_environment(tmp_path_factory.mktemp("environment"), installer)
 
 
 def said_by(tools: Tools, *words: str, given: str = "") -> str:
