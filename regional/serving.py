@@ -5,12 +5,15 @@ Invariant: no log line holds a token: queries are left out, and paths that carry
 
 from __future__ import annotations
 
+import logging
+import re
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import structlog
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Middleware
 
 from common.clock import Clock
@@ -22,6 +25,7 @@ from regional.sending import SENT_BYTES
 log = structlog.get_logger()
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+_LONG_WORD = re.compile(r"[A-Za-z0-9_-]{40,}")
 _KEEPALIVE_SECONDS = 75.0
 _SHUTDOWN_SECONDS = 3.0
 # Routes that many clients call all the time: counted, and logged only for those who debug.
@@ -57,7 +61,7 @@ def watch(clock: Clock, metrics: Metrics, served: Served = nobody_asks) -> Middl
         write(
             "request served",
             method=request.method,
-            path=route if "token" in request.match_info else request.rel_url.raw_path[:300],
+            path=_shown(request, route)[:300],
             status=response.status,
             bytes=sent,
             milliseconds=round((clock.monotonic() - began) * 1000, 1),
@@ -70,7 +74,7 @@ def watch(clock: Clock, metrics: Metrics, served: Served = nobody_asks) -> Middl
 
 
 async def _answered(request: web.Request, handler: _Handler, route: str) -> web.StreamResponse:
-    path = route if "token" in request.match_info else request.rel_url.raw_path
+    path = _shown(request, route)
     try:
         return await handler(request)
     except Failure as failure:
@@ -94,13 +98,42 @@ def _route(request: web.Request) -> str:
     return resource.canonical if resource is not None else "unknown"
 
 
+def _shown(request: web.Request, route: str) -> str:
+    """Its path, without the token that may stand in it; where no route knows the path, any word that could be one."""
+    if "token" in request.match_info:
+        return route
+    path = request.rel_url.raw_path
+    return path if request.match_info.route.resource is not None else _LONG_WORD.sub("...", path)
+
+
+class _Relayed(logging.Handler):
+    """What aiohttp itself says. Bytes that are no HTTP are nobody's failure: who debugs sees them, without a trace."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        failure = record.exc_info[1] if record.exc_info else None
+        if isinstance(failure, HttpProcessingError):
+            log.debug("not HTTP", error=str(failure)[:200])
+        else:
+            log.error("the HTTP server failed", said=record.getMessage()[:200], exc_info=failure)
+
+
+def _server_log() -> logging.Logger:
+    found = logging.Logger("aiohttp.server", logging.INFO)
+    found.addHandler(_Relayed())
+    return found
+
+
 @asynccontextmanager
 async def listening(
     app: web.Application, host: str, port: int, tls: ssl.SSLContext | None = None
 ) -> AsyncIterator[int]:
     """Serve until the context is left; gives the port. Raises `ListenFailed`."""
     runner = web.AppRunner(
-        app, access_log=None, keepalive_timeout=_KEEPALIVE_SECONDS, shutdown_timeout=_SHUTDOWN_SECONDS
+        app,
+        access_log=None,
+        keepalive_timeout=_KEEPALIVE_SECONDS,
+        shutdown_timeout=_SHUTDOWN_SECONDS,
+        logger=_server_log(),
     )
     await runner.setup()
     try:

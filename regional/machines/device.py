@@ -145,7 +145,7 @@ class Device:
         """`{"operation", "percent", "text"}`; without a percentage only lines for people."""
         self._known(token, body)
         percent = body.get("percent", -1)
-        if not isinstance(percent, int | float) or isinstance(percent, bool) or not percent <= 100:
+        if not isinstance(percent, int | float) or isinstance(percent, bool) or not -1 <= percent <= 100:
             raise WordsInvalid("`percent` is no number up to 100", action="send 0 to 100, or leave it out")
         operation, text = _text(body, "operation"), self._bounded(token, _text(body, "text") or _text(body, "message"))
         self._act(token, lambda a, b: course.progresses(a, b, operation, int(percent), text, self._now()))

@@ -45,6 +45,7 @@ class Plane(enrolment_pb2_grpc.EnrolmentServicer, regional_pb2_grpc.RegionalServ
         self.targets: list[machines_pb2.BootTarget] = []
         self.machine_reports: list[machines_pb2.MachineReport] = []
         self.forgets = 0
+        self.conditions: list[list[str]] = []
 
     @property
     def join_token(self) -> str:
@@ -87,6 +88,8 @@ class Plane(enrolment_pb2_grpc.EnrolmentServicer, regional_pb2_grpc.RegionalServ
                     self.phases[report.digest] = report.phase
                 ack = regional_pb2.ReportsAck(sequence=message.reports.sequence)
                 yield regional_pb2.PlaneMessage(reports_ack=ack)
+            if message.HasField("condition"):
+                self.conditions.append(list(message.condition.warnings))
             if message.HasField("machines"):
                 self.machine_reports += message.machines.reports
                 if self.forgets:

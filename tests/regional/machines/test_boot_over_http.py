@@ -287,6 +287,21 @@ async def test_bad_words_change_nothing(tmp_path: Path, body: bytes, status: int
             assert answer.status == 404
 
 
+@pytest.mark.parametrize(
+    "percent", ["-Infinity", "Infinity", "NaN", "1e400", "-2", "101", "true", "null", str(-(2**70))]
+)
+async def test_a_percentage_is_one(tmp_path: Path, percent: str) -> None:
+    async with running_site(tmp_path) as site:
+        await site.approve(target(script_only()))
+        token = await site.token()
+        await site.say("getNextOperation", token, attempt="1")
+        before = site.reports()
+        body = f'{{"operation": "raid", "percent": {percent}}}'.encode()
+        async with site.http.post(f"{site.base}/api/v1/device/{token}/progress", data=body) as answer:
+            assert (answer.status, (await answer.json())["code"]) == (400, "device_words_invalid")
+        assert site.reports() == before
+
+
 async def test_what_a_machine_says_for_people_is_bounded(tmp_path: Path) -> None:
     async with running_site(tmp_path) as site:
         await site.approve(target(script_only()))
