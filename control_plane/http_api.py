@@ -44,6 +44,8 @@ from control_plane.moves.routes import build_router as moves_router
 from control_plane.preheats.routes import build_router as preheats_router
 from control_plane.registry.access_routes import build_router as access_router
 from control_plane.registry.collection.routes import build_router as collection_router
+from control_plane.registry.emptying import Emptying
+from control_plane.registry.emptying_routes import build_router as emptying_router
 from control_plane.registry.granting import GrantService
 from control_plane.registry.mirroring.routes import build_router as mirrors_router
 from control_plane.registry.patterns import compile_patterns
@@ -108,6 +110,7 @@ def build_http(plane: ControlPlane, enrolment: Callable[[], str], attach: Callab
     api.include_router(limits_router(LimitService(plane.backing.database, plane.tenancy.directory)))
     api.include_router(catalogue_router(plane.registry))
     api.include_router(access_router(_grants(plane)))
+    api.include_router(emptying_router(_emptying(plane)))
     api.include_router(collection_router(plane.collection))
     api.include_router(stores_router(plane.stores.service))
     api.include_router(quota_router(plane.quota.service))
@@ -145,6 +148,11 @@ def _add_workloads(api: FastAPI, plane: ControlPlane, looks: HostLooks, refused:
 
 def _grants(plane: ControlPlane) -> GrantService:
     return GrantService(plane.backing.database, plane.registry.rights, plane.tenancy.directory, plane.auditing.trail)
+
+
+def _emptying(plane: ControlPlane) -> Emptying:
+    registry = plane.registry
+    return Emptying(plane.backing.database, registry.images, registry.rights, plane.auditing.trail)
 
 
 def _registry(plane: ControlPlane, refused: Refusals) -> ASGIApp:

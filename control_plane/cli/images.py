@@ -1,4 +1,4 @@
-"""`longshore image push|pull|list|rm`."""
+"""`longshore image push|pull|copy|list|rm`."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import typer
 from rich.progress import Progress
 
 from common.digest import Digest
-from common.reference import Reference
-from control_plane.cli.context import session_of
+from common.reference import Reference, check_repository_name
+from control_plane.cli.context import Session, session_of
+from control_plane.cli.copying import Copying
 from control_plane.cli.docker_engine import save_image
 from control_plane.cli.failures import failure_of
 from control_plane.cli.image_source import open_image
@@ -61,6 +62,22 @@ def image_pull(
     session.output.item({"reference": str(source), "digest": str(digest)}, f"{source} pulled to {directory}: {digest}")
 
 
+@image.command("copy")
+def image_copy(
+    context: typer.Context,
+    source: Annotated[str, typer.Argument(help="tenant/repository[:tag][@digest]")],
+    target: Annotated[str, typer.Argument(help="tenant/repository:tag; the same repository: another tag")],
+    attached: Annotated[bool, typer.Option(help="With signatures, SBOMs and whatever else refers to it.")] = True,
+) -> None:
+    """Copy an image within the registry, without moving its layers."""
+    session = session_of(context)
+    origin, destination = Reference.parse(source), Reference.parse(target)
+    copying = Copying(session.client, origin.repository, destination.repository, attached)
+    digest = copying.copy(origin, destination.tag or "")
+    row = {"source": str(origin), "target": str(destination), "digest": str(digest)}
+    session.output.item({**row, "manifests": len(copying.manifests)}, f"{origin} copied to {destination}: {digest}")
+
+
 @image.command("list")
 def image_list(
     context: typer.Context,
@@ -83,15 +100,32 @@ def image_list(
 
 
 @image.command("rm")
-def image_rm(context: typer.Context, reference: Annotated[str, typer.Argument(help="tenant/repository:tag")]) -> None:
-    """Remove a tag, or a manifest when a digest is given."""
+def image_rm(
+    context: typer.Context,
+    reference: Annotated[str, typer.Argument(help="tenant/repository:tag")],
+    every: Annotated[bool, typer.Option("--all", help="All images of the repository, and what it grants.")] = False,
+) -> None:
+    """Remove a tag, or a manifest when a digest is given; all of a repository with --all."""
     session = session_of(context)
+    if every:
+        _remove_all(session, check_repository_name(reference))
+        return
     target = Reference.parse(reference)
     name = str(target.digest or target.tag)
     answer = session.client.raw("DELETE", f"/v2/{target.repository}/manifests/{name}")
     if answer.status != 202:
         raise failure_of(answer.status, answer.data, f"removing {target}")
     session.output.item({"reference": str(target), "removed": True}, f"{target} removed.")
+
+
+def _remove_all(session: Session, repository: str) -> None:
+    removed, done = 0, False
+    while not done:
+        answer = session.client.call("DELETE", f"/api/v1/repositories/{repository}/-/images")["data"]
+        removed, done = removed + answer["removed"], answer["finished"] or not answer["removed"]
+    row = {"repository": repository, "removed": removed, "kept": answer["kept"]}
+    kept = "".join(f"\n{each['digest']} stays: {each['reason']}" for each in answer["kept"])
+    session.output.item(row, f"{repository}: {removed} images removed.{kept}")
 
 
 def bars(progress: Progress, sizes: dict[Digest, int]) -> Callable[[Digest, int], None]:

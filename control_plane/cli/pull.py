@@ -29,7 +29,7 @@ _TRIES = 6
 # What is lost of a connection that breaks: urllib3 gives a chunk when it is whole. With 1 MiB, connections that broke
 # sooner never got anywhere.
 _CHUNK_BYTES = 64 << 10
-_MANIFEST_TYPES = ", ".join(
+MANIFEST_TYPES = ", ".join(
     (
         OCI_MANIFEST,
         OCI_INDEX,
@@ -58,7 +58,7 @@ def pull(client: Client, reference: Reference, directory: Path, advance: Advance
 def _pull_manifest(
     client: Client, repository: str, name: str, directory: Path, advance: Advance
 ) -> tuple[Digest, str, bytes]:
-    answer = client.raw("GET", f"/v2/{repository}/manifests/{name}", headers={"Accept": _MANIFEST_TYPES})
+    answer = client.raw("GET", f"/v2/{repository}/manifests/{name}", headers={"Accept": MANIFEST_TYPES})
     if answer.status != 200:
         raise failure_of(answer.status, answer.data, f"pulling {repository}:{name}")
     digest = Digest.of(answer.data)

@@ -124,6 +124,10 @@ async def delete_grant(connection: AsyncConnection, repository_id: str, kind: Gr
     return (await connection.execute(gone)).rowcount > 0
 
 
+async def delete_grants(connection: AsyncConnection, repository_id: str) -> None:
+    await connection.execute(delete(repository_grants).where(repository_grants.c.repository_id == repository_id))
+
+
 async def forget_expired(connection: AsyncConnection, repository_id: str, now: datetime) -> None:
     mine = repository_grants.c.repository_id == repository_id
     await connection.execute(delete(repository_grants).where(mine, repository_grants.c.expires_at <= now))

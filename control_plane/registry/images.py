@@ -235,11 +235,13 @@ class ImageService:
             await self._remove(unit, await self._held(unit, repository), digest, principal)
         self._recent.forget((repository, digest))
 
-    async def remove_manifest(self, unit: UnitOfWork, held: Repository, digest: Digest) -> None:
-        """For periodic jobs, which hold the repository alone and have made their own check. Raises `ManifestUnknown`,
-        and whatever a participant refuses it with.
+    async def remove_manifest(
+        self, unit: UnitOfWork, held: Repository, digest: Digest, by: Principal | None = None
+    ) -> None:
+        """For who holds the repository alone and has made the check. Raises `ManifestUnknown`, and whatever a
+        participant refuses it with.
         """
-        await self._remove(unit, held, digest, None)
+        await self._remove(unit, held, digest, by)
 
         async def forget() -> None:
             self._recent.forget((held.name, digest))

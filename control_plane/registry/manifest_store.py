@@ -88,6 +88,13 @@ async def held_manifests(
     return found
 
 
+async def digests_in(connection: AsyncConnection, repository_id: str, after: str, limit: int) -> list[Digest]:
+    """Of all manifests of a repository, from the one after the digest `after`."""
+    query = select(manifests.c.digest).where(manifests.c.repository_id == repository_id, manifests.c.digest > after)
+    rows = await connection.execute(query.order_by(manifests.c.digest).limit(limit))
+    return [Digest.parse(digest) for digest in rows.scalars()]
+
+
 async def add_manifest(
     connection: AsyncConnection,
     repository_id: str,

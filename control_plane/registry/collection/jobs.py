@@ -1,4 +1,5 @@
-"""Periodic work of the collection: what is due every minute, the store once a week, old records once a day."""
+"""Periodic work of the collection: what is due every minute, empty repositories once an hour, the store once
+a week, old records once a day."""
 
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ from control_plane.registry.collection.model import Run, Tally
 from control_plane.registry.collection.service import REVIEW_KIND, SWEEP_KIND, CollectionService
 
 FORGET_KIND = "registry.forget_collections"
+END_KIND = "registry.end_repositories"
 
 
 def schedules(sweep_every: timedelta) -> Sequence[Schedule]:
@@ -20,6 +22,7 @@ def schedules(sweep_every: timedelta) -> Sequence[Schedule]:
         Schedule(REVIEW_KIND, REVIEW_KIND, timedelta(minutes=1)),
         Schedule(SWEEP_KIND, SWEEP_KIND, sweep_every),
         Schedule(FORGET_KIND, FORGET_KIND, timedelta(days=1)),
+        Schedule(END_KIND, END_KIND, timedelta(hours=1)),
     )
 
 
@@ -37,7 +40,10 @@ def build_handlers(collection: CollectionService) -> Mapping[str, Handler]:
     async def forget(_job: RunningJob) -> Mapping[str, Any] | None:
         return {"forgotten": await collection.forget_old()}
 
-    return {REVIEW_KIND: collect, SWEEP_KIND: sweep, FORGET_KIND: forget}
+    async def end(_job: RunningJob) -> Mapping[str, Any] | None:
+        return {"ended": await collection.end_repositories()}
+
+    return {REVIEW_KIND: collect, SWEEP_KIND: sweep, FORGET_KIND: forget, END_KIND: end}
 
 
 def _telling(job: RunningJob) -> Any:

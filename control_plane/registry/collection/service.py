@@ -22,6 +22,7 @@ from control_plane.database import Database
 from control_plane.jobs.service import JobService
 from control_plane.registry.collection import run_store
 from control_plane.registry.collection.collaborators import NoWishes, Wishes
+from control_plane.registry.collection.ending import Ending
 from control_plane.registry.collection.marking import CollectionKeeper, Marker
 from control_plane.registry.collection.model import Missing, Pace, Preview, Removal, Run, RunKind, Tally
 from control_plane.registry.collection.preview import Previewer
@@ -77,6 +78,7 @@ class CollectionService:
         reviewer: Reviewer,
         sweeper: Sweeper,
         previewer: Previewer,
+        ending: Ending,
         jobs: JobService,
         pace: Pace,
         metrics: CollectionMetrics,
@@ -85,6 +87,7 @@ class CollectionService:
         self._reviewer = reviewer
         self._sweeper = sweeper
         self._previewer = previewer
+        self._ending = ending
         self._jobs = jobs
         self._pace = pace
         self._metrics = metrics
@@ -146,6 +149,10 @@ class CollectionService:
         if run is None:
             raise RunUnknown(f"there is no run {run_id}", action="list the runs; old ones are forgotten")
         return run
+
+    async def end_repositories(self) -> int:
+        """Those that hold nothing any more; how many ended."""
+        return await self._ending.end_empty()
 
     async def forget_old(self) -> int:
         """Runs and removals beyond their retention; returns how many."""
@@ -218,5 +225,6 @@ def open_collection(
     counted = CollectionMetrics(metrics or CollectorRegistry())
     reviewer = Reviewer(database, blobs, hooks, wishes, pace, chance)
     sweeper = Sweeper(database, blobs, pace)
-    service = CollectionService(database, reviewer, sweeper, Previewer(database, pace, wishes), jobs, pace, counted)
+    previewer, ending = Previewer(database, pace, wishes), Ending(database, hooks, pace)
+    service = CollectionService(database, reviewer, sweeper, previewer, ending, jobs, pace, counted)
     return Collection(service, TrashService(database, registry.images, registry.rights, hooks, pace))

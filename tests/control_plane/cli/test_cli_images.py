@@ -6,6 +6,7 @@ import shutil
 import tarfile
 from pathlib import Path
 
+import httpx
 import pytest
 
 from common.digest import Digest
@@ -226,3 +227,55 @@ def index_of(layouts: list[Path], target: Path) -> Path:
     described = {"mediaType": media_type, "digest": str(digest), "size": len(payload)}
     (target / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [described]}))
     return target
+
+
+def test_an_image_is_promoted_with_what_is_attached_to_it(admin: Longshore, plane: Plane, layout: Path) -> None:
+    pushed = admin("image", "push", layout, "acme/dev/promoted:1.4", "--json").json
+    token = {"Authorization": f"Bearer {admin_key(admin)}"}
+    attached = [attach(plane.url, token, "acme/dev/promoted", pushed["digest"], kind) for kind in ("a/sbom", "a/note")]
+    signature = attach(plane.url, token, "acme/dev/promoted", attached[0], "a/signature")
+    tagged = f"{pushed['digest'].replace(':', '-')}.sig"
+    attach(plane.url, token, "acme/dev/promoted", pushed["digest"], "a/cosign", tagged)
+    for target in ("acme/promoted:1.4", "acme/dev/promoted:stable"):
+        copied = admin("image", "copy", "acme/dev/promoted:1.4", target, "--json")
+        assert copied.json["digest"] == pushed["digest"]
+    with httpx.Client(base_url=f"{plane.url}/v2/acme/promoted", headers=token) as there:
+        for reference in ("1.4", pushed["digest"], *attached, signature, tagged):
+            assert there.get(f"/manifests/{reference}").status_code == 200, reference
+        document = there.get("/manifests/1.4").json()
+        for part in (document["config"], *document["layers"]):
+            assert there.head(f"/blobs/{part['digest']}").status_code == 200
+    bare = admin("image", "copy", "acme/dev/promoted:1.4", "acme/bare:1", "--no-attached", "--json")
+    assert bare.json["manifests"] == 1
+    missing = admin("image", "copy", "acme/dev/promoted:2", "acme/bare:2")
+    assert missing.code == 5
+    assert "acme/dev/promoted has no manifest 2" in missing.err
+
+
+def test_all_of_a_repository_goes_at_once(admin: Longshore, layout: Path) -> None:
+    for tag in ("1", "2"):
+        assert admin("image", "push", layout, f"acme/done:{tag}").code == 0
+    refused = admin("image", "rm", "acme/done:1", "--all")
+    assert refused.code == 2
+    gone = admin("image", "rm", "acme/done", "--all", "--json").json
+    assert (gone["removed"] >= 1, gone["kept"]) == (True, [])
+    assert admin("image", "pull", "acme/done:1", "/nowhere/at/all").code != 0
+    assert admin("image", "rm", "acme/never-there", "--all").code == 5
+
+
+def attach(url: str, token: dict[str, str], repository: str, subject: str, kind: str, name: str = "") -> str:
+    """An artifact that refers to the subject, or lies under a tag; its digest."""
+    with httpx.Client(base_url=f"{url}/v2/{repository}", headers=token) as client:
+        empty = Digest.of(b"{}")
+        assert client.post(f"/blobs/uploads/?digest={empty}", content=b"{}").status_code == 201
+        described = {"mediaType": "application/vnd.oci.empty.v1+json", "digest": str(empty), "size": 2}
+        media_type = "application/vnd.oci.image.manifest.v1+json"
+        document = {"schemaVersion": 2, "mediaType": media_type, "artifactType": kind, "config": described}
+        document["layers"] = [described]
+        if not name:
+            size = int(client.head(f"/manifests/{subject}").headers["Content-Length"])
+            document["subject"] = {"mediaType": media_type, "digest": subject, "size": size}
+        payload = json.dumps(document).encode()
+        path = f"/manifests/{name or Digest.of(payload)}"
+        assert client.put(path, content=payload, headers={"Content-Type": media_type}).status_code == 201
+    return str(Digest.of(payload))
