@@ -121,6 +121,8 @@ def _take(package: Package, recipe: Recipe, found: _Found) -> None:
         elif path in programs or f"usr/{path}" in programs or path.removeprefix("usr/") in programs:
             target = programs.get(path) or programs.get(f"usr/{path}") or programs[path.removeprefix("usr/")]
             found.programs[target] = content()
+        elif part := next((kept for end, kept in recipe.parts.items() if path.endswith(end)), ""):
+            found.programs[part] = content()
         elif ".so" in name and not programs and not is_kernel and "/lib/" in f"/{path}":
             found.libraries[name] = content()
 
@@ -131,7 +133,7 @@ def _unpacked(name: str, content: bytes) -> bytes:
 
 
 def _system(recipe: Recipe, found: _Found) -> dict[str, Entry]:
-    wanted = [target for files in recipe.programs.values() for target in files.values()]
+    wanted = [target for files in (*recipe.programs.values(), recipe.parts) for target in files.values()]
     missing = [name for name in wanted if name not in found.programs]
     if missing or not found.kernel:
         raise PackageIncomplete(f"no package brings {', '.join(missing) or 'a kernel'}", action="look at the recipe")

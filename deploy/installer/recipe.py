@@ -19,6 +19,9 @@ _PROGRAMS: Mapping[str, Mapping[str, str]] = {
     "qemu-utils": {"usr/bin/qemu-img": "bin/qemu-img"},
     "perl-base": {"usr/bin/perl": "bin/perl"},
 }
+# The same for files whose folder is named after the architecture, by how their path ends. mtools asks for the code page
+# of DOS as soon as it starts, and glibc finds it in a file.
+_PARTS: Mapping[str, str] = {"/gconv/IBM850.so": "lib/gconv/IBM850.so"}
 # A name of a module, or a folder below `kernel/` of which all modules are taken.
 _MODULES = (
     # Machines that are none.
@@ -48,6 +51,7 @@ class Recipe:
     kernel: str
     loader: str
     programs: Mapping[str, Mapping[str, str]] = field(default_factory=lambda: _PROGRAMS)
+    parts: Mapping[str, str] = field(default_factory=lambda: _PARTS)
     modules: Sequence[str] = _MODULES
 
     @property

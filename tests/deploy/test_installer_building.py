@@ -27,6 +27,7 @@ from .elf_files import module, program
 RECIPE = Recipe(
     "amd64", "linux-image-amd64", "ld.so",
     programs={"busybox-static": {"bin/busybox": "bin/busybox"}, "tool": {"sbin/tool": "bin/tool"}},
+    parts={},
     modules=("card",),
 )  # fmt: skip
 FILES: Mapping[str, Mapping[str, bytes]] = {
@@ -182,3 +183,31 @@ def test_the_real_environment_knows_the_cards_and_disks_of_racks_and_stays_small
     programs = {"busybox", "zstd", "kexec", "sfdisk", "mtools", "qemu-img", "perl"}
     assert programs <= names
     assert set(AMD64.programs) <= set(json.loads(made.manifest.read_text())["packages"])
+
+
+@pytest.mark.engine("installer")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root changes the root")
+def test_every_program_runs_with_nothing_but_the_environment(tmp_path: Path, installer: Installer) -> None:
+    archive = gzip.decompress(installer.initrd.read_bytes())
+    wanted = {name: at for name, at in unpacked(archive).items() if not name.endswith(".ko")}
+    for name, (mode, content) in wanted.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if mode & 0o170000 == 0o120000:
+            path.symlink_to(content.decode())
+        elif mode & 0o170000 == 0o100000:
+            path.write_bytes(content)
+            path.chmod(mode & 0o777)
+    (tmp_path / "bin/mformat").symlink_to("mtools")
+    (tmp_path / "image").write_bytes(bytes(4 << 20))
+    init = (tmp_path / "init").read_text()
+    assert "GCONV_PATH=/lib/gconv" in init
+    for words in (
+        "busybox true", "zstd --version", "kexec --version", "sfdisk --version", "qemu-img --version", "perl -v",
+        "mformat -i /image -T 8192 -h 64 -s 32 -v CIDATA ::",
+    ):  # fmt: skip
+        run = ["chroot", str(tmp_path), *f"/bin/{words}".split()]
+        done = subprocess.run(
+            run, env={"PATH": "/sbin:/usr/sbin:/bin:/usr/bin", "GCONV_PATH": "/lib/gconv"}, capture_output=True
+        )
+        assert done.returncode == 0, (words, done.stderr)
