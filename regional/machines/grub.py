@@ -2,6 +2,7 @@
 
 Invariant: paths are absolute on the device that GRUB itself came from, so the same text serves TFTP and HTTP; what is
 not GRUB's is in single quotes; a configuration that cannot go on chains to the disk, and then leaves to the firmware.
+GRUB's language has no `&&` (measured: a syntax error for each line with one).
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ _LOADERS = (
 )  # fmt: skip
 _DISK = (
     "".join(
-        f"if search --no-floppy --file --set=disk /EFI/{path}; then chainloader ($disk)/EFI/{path} && boot; fi\n"
+        f"if search --no-floppy --file --set=disk /EFI/{path}; then chainloader ($disk)/EFI/{path}; boot; fi\n"
         for path in _LOADERS
     )
-    + "exit\n"
+    # A plain `exit` is a success, and firmware then shows its menu instead of trying the next device.
+    + "exit 1\n"
 )
 
 

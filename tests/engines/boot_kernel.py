@@ -21,6 +21,7 @@ STORE = Path("/var/cache/longshore-tests/netboot")
 KERNEL, SHIM, GRUB = STORE / "vmlinuz", STORE / "shimx64.efi", STORE / "grubx64.efi"
 # Of systems on disks: GRUB for UEFI, SYSLINUX and its first sector for BIOS.
 DISK_GRUB, SYSLINUX, MASTER_BOOT_RECORD = STORE / "disk-grubx64.efi", STORE / "syslinux", STORE / "mbr.bin"
+GRUB_CHECK = STORE / "grub-script-check"
 MARK = "GUEST:"
 # Without the second, kernels now and then panic on an emulated machine that stands still for a moment ("IO-APIC + timer
 # doesn't work").
@@ -35,6 +36,7 @@ _KERNEL_FILES = {"vmlinuz-*": "vmlinuz", **{f"{module}.ko": f"{module}.ko" for m
 _SHIM, _SHIM_FILES = "shim-signed", {"shimx64.efi.signed": "shimx64.efi"}
 _GRUB = "grub-efi-amd64-signed"
 _GRUB_FILES = {"grubnetx64.efi.signed": "grubx64.efi", "grubx64.efi.signed": "disk-grubx64.efi"}
+_GRUB_TOOLS, _GRUB_TOOLS_FILES = "grub-common", {"bin/grub-script-check": "grub-script-check"}
 _SYSLINUX, _SYSLINUX_FILES = "syslinux", {"bin/syslinux": "syslinux", "SYSLINUX/mbr.bin": "mbr.bin"}
 _DIRECTORY, _FILE = 0o040755, 0o100755
 _INIT = f"""#!/bin/busybox sh
@@ -70,7 +72,7 @@ def install(apt_get: Callable[..., None]) -> None:
     STORE.mkdir(parents=True, exist_ok=True)
     wanted = (
         *((_SHIM, _SHIM_FILES), (_GRUB, _GRUB_FILES), (_SYSLINUX, _SYSLINUX_FILES)),
-        (_newest_kernel(), _KERNEL_FILES),
+        *((_GRUB_TOOLS, _GRUB_TOOLS_FILES), (_newest_kernel(), _KERNEL_FILES)),
     )
     for package, files in wanted:
         with tempfile.TemporaryDirectory() as folder:
@@ -79,7 +81,7 @@ def install(apt_get: Callable[..., None]) -> None:
 
 
 def installed() -> bool:
-    every = (_SHIM_FILES, _GRUB_FILES, _SYSLINUX_FILES, _KERNEL_FILES)
+    every = (_SHIM_FILES, _GRUB_FILES, _SYSLINUX_FILES, _GRUB_TOOLS_FILES, _KERNEL_FILES)
     return all((STORE / name).exists() for files in every for name in files.values())
 
 

@@ -32,7 +32,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "swarm": ("iproute2", "util-linux", "nginx-light", "curl", "aria2", "transmission-cli"),
     "netboot": (
         *("qemu-system-x86", "ipxe-qemu", "ipxe", "ovmf", "seabios", "busybox-static", "iproute2", "util-linux"),
-        *("dosfstools", "mtools"),
+        *("dosfstools", "mtools", "libdevmapper1.02.1"),
     ),
     "installer": ("busybox-static",),
     "tftp": ("iproute2", "curl", "atftp", "dnsmasq-base", "tftpd-hpa"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -14,6 +13,9 @@ from hypothesis import strategies as st
 from regional.boot_targets import mac_of
 from regional.machines import grub, ipxe
 from regional.machines.texts import ArgumentsInvalid
+from tests.engines.boot_kernel import GRUB_CHECK
+from tests.engines.fixtures import running
+from tests.engines.processes import installed_program
 
 KERNEL = "http://192.0.2.1:8081/boot/s/t/kernel"
 
@@ -79,7 +81,7 @@ def test_grub_gets_each_argument_in_quotes(arguments: str) -> None:
     assert [word[1:-1].replace("\0", "'") for word in quoted][1:] == arguments.split()
 
 
-@pytest.mark.skipif(shutil.which("grub-script-check") is None, reason="grub-common is not installed")
+@pytest.mark.engine("grub")
 def test_grub_itself_understands_its_configurations(tmp_path: Path) -> None:
     texts = [
         grub.local_disk("it's over"),
@@ -87,7 +89,8 @@ def test_grub_itself_understands_its_configurations(tmp_path: Path) -> None:
         grub.boot("/boot/s/t/kernel", ["/a", "/b"], "ds=nocloud-net;s=http://x/ it's $HOME", "node 1"),
         grub.boot("/boot/s/t/kernel", [], "", ""),
     ]
-    for number, text in enumerate(texts):
-        path = tmp_path / str(number)
-        path.write_text(text)
-        subprocess.run(["grub-script-check", path], check=True, timeout=20)
+    with running("grub", installed_program(str(GRUB_CHECK), "netboot")) as checker:
+        for number, text in enumerate(texts):
+            path = tmp_path / str(number)
+            path.write_text(text)
+            subprocess.run([checker, path], check=True, timeout=20)
