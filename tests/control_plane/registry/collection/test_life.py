@@ -219,6 +219,10 @@ class Life(RuleBasedStateMachine):
     def sweep(self) -> None:
         self.run(self.stage.collection.sweep())
 
+    @rule()
+    def end_what_holds_nothing(self) -> None:
+        self.run(self.stage.collection.end_repositories())
+
     @invariant()
     def everything_live_can_be_pulled(self) -> None:
         self.run(self._check_live())
@@ -246,6 +250,9 @@ class Life(RuleBasedStateMachine):
         assert stored == {Digest.of(data) for data in needed}
         missing = self.run(self.stage.collection.sweep())
         assert missing.tally.examined == 0
+        self.run(self.stage.collection.end_repositories())
+        left = self.run(self.stage.registry.catalogue(ROOT, "", 100))
+        assert left == sorted(name for name, held in self.manifests.items() if held)
 
 
 LIVES = settings(
