@@ -2,7 +2,7 @@
 
 Invariant: paths are absolute on the device that GRUB itself came from, so the same text serves TFTP and HTTP; what is
 not GRUB's is in single quotes; a configuration that cannot go on chains to the disk, and then leaves to the firmware.
-GRUB's language has no `&&` (measured: a syntax error for each line with one).
+GRUB's language has no `&&`, and a loader that is chained to is told that it lies on $root (both measured).
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ _LOADERS = (
 )  # fmt: skip
 _DISK = (
     "".join(
-        f"if search --no-floppy --file --set=disk /EFI/{path}; then chainloader ($disk)/EFI/{path}; boot; fi\n"
+        f"if search --no-floppy --file --set=root /EFI/{path}; then chainloader /EFI/{path}; boot; fi\n"
         for path in _LOADERS
     )
-    # A plain `exit` is a success, and firmware then shows its menu instead of trying the next device.
+    # A plain `exit` is a success, and firmware then shows its menu instead of trying the next device. Debian 12's GRUB
+    # knows no other (measured), later ones do.
     + "exit 1\n"
 )
 
