@@ -95,8 +95,10 @@ class Store:
             self._database = self._connect()
             known = self._load(now, fresh=fresh)
         except sqlite3.DatabaseError as error:
-            log.error("what was known of machines is not readable, set aside", path=str(self._path), error=str(error))
             self.close()
+            if not _damaged(error):
+                raise _not_stored(error) from error
+            log.error("what was known of machines is not readable, set aside", path=str(self._path), error=str(error))
             for suffix in ("-wal", "-shm", ""):
                 with contextlib.suppress(FileNotFoundError):
                     Path(f"{self._path}{suffix}").replace(f"{self._path}.damaged{suffix}")
@@ -205,11 +207,7 @@ class Store:
                 with contextlib.suppress(sqlite3.Error):
                     database.execute("ROLLBACK")
                 if isinstance(error, sqlite3.OperationalError):
-                    raise MachinesNotStored(
-                        f"the state of machines could not be written: {error}",
-                        action="free space in the data directory, or look after its disk",
-                        retry_after_seconds=10,
-                    ) from error
+                    raise _not_stored(error) from error
                 raise
 
     @contextlib.contextmanager
@@ -218,6 +216,20 @@ class Store:
             if self._database is None:
                 raise MachinesNotStored("the store of machines is closed", action="try again in a moment")
             yield self._database
+
+
+def _damaged(error: sqlite3.DatabaseError) -> bool:
+    """Whether the file itself is wrong; a disk that is full or away says nothing about what is on it."""
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)
+    return (code & 0xFF) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def _not_stored(error: sqlite3.DatabaseError) -> MachinesNotStored:
+    return MachinesNotStored(
+        f"the state of machines could not be written: {error}",
+        action="free space in the data directory, or look after its disk",
+        retry_after_seconds=10,
+    )
 
 
 def _install(body: str) -> Install:

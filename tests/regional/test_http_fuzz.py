@@ -1,6 +1,6 @@
 """Every route of a regional, found in its source, is sent what nobody should send, on each of its listeners, by nobody
-and with the token of a machine that installs. Each request is answered, none by an accident (500), no answer repeats the
-token, and the regional is as well afterwards as before.
+and with the token of a machine that installs. Each request is answered, none by an accident (500), no answer repeats
+the token, and the regional is as well afterwards as before.
 """
 
 from __future__ import annotations

@@ -182,6 +182,7 @@ async def test_it_enrols_attaches_holds_what_is_ordered_and_serves_it(
     options = ("--idc", "east", "--server", plane.url, "--api-port", "0", "--join-token", plane.join_token)
     async with start(*options, "--log-level", "debug") as it:
         await until(lambda: all_held(plane, LARGE, SMALL), 40)
+        await until(lambda: plane.conditions == [[]], 40)  # nothing is wrong here
         hello = plane.hellos[0]
         assert it.ready["regional_id"] == IDENTITY.id
         assert hello.content_url == f"https://127.0.0.1:{it.ready['content']}"
