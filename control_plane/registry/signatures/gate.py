@@ -14,8 +14,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import structlog
+
 from common.clock import Clock
 from common.digest import Digest
+from common.errors import Failure
 from control_plane.blobs import BlobStore
 from control_plane.database import Database, UnitOfWork
 from control_plane.registry import repository_store
@@ -32,6 +35,7 @@ from control_plane.registry.signatures.failures import SignatureRequired
 from control_plane.registry.signatures.model import Proof, SignaturePolicy, TrustedKey, satisfied
 from control_plane.tenants.access import Principal
 
+log = structlog.get_logger()
 _REMEMBERED = 20_000
 _VERDICTS = 2_000
 _MOST_INDEXES = 32
@@ -87,6 +91,13 @@ class SignatureGate(Participant):
         ):
             return
         raise _refusal(repository, manifest.digest, broken)
+
+    async def look_upstream(self, repository: str, digest: Digest) -> None:
+        """Before what is attached to an image is shown. Who cannot be asked hides nothing that is here."""
+        try:
+            await self._upstreams.bring_evidence(repository, digest)
+        except Failure as failure:
+            log.warning("only what is here is shown", repository=repository, failure=str(failure))
 
     def forget_all(self) -> None:
         """After a committed change of keys or policies."""

@@ -161,6 +161,7 @@ class SignatureService:
             if not await store.has_manifest(connection, held.repository_id, digest):
                 raise ManifestUnknown(f"{repository} has no manifest {digest}", action="check the digest")
             keys = {key.key_id: key for key in await store.keys_of(connection, held.tenant_id)}
+        await self._gate.look_upstream(repository, digest)
         attached = await self._evidence.attached(held.repository_id, digest)
         signers: dict[Digest, list[TrustedKey]] = {}
         for proof in await self._evidence.proofs_in(attached, digest, list(keys.values())):

@@ -195,6 +195,8 @@ async def test_a_policy_is_satisfied_by_a_signature_that_is_upstream(site: Site,
     assert await site.get(f"{HERE}/manifests/latest", Authorization="Bearer vera") == (200, signed.payload)
     status, body = await site.get(f"{HERE}/manifests/unsigned", Authorization="Bearer vera")
     assert (status, json.loads(body)["errors"][0]["code"]) == (403, "DENIED")
+    (shown,) = await site.signatures.attachments(ADA, HERE, signed.digest)
+    assert [each.name for each in shown.verified_by] == ["ci"]
 
 
 async def test_a_signature_that_came_once_is_enough_while_upstream_is_away(site: Site, there: Site) -> None:
@@ -208,3 +210,15 @@ async def test_a_signature_that_came_once_is_enough_while_upstream_is_away(site:
     await site.mirroring.service.change(ADA, HUB, credentials=("ada", "wrong"))
     site.clock.ahead += 3600
     assert (await site.get(f"{HERE}/manifests/latest", Authorization="Bearer vera"))[0] == 200
+
+
+async def test_what_is_attached_upstream_is_shown_before_anybody_pulled_it(site: Site, there: Site) -> None:
+    image = await push_image(there.registry)
+    await attach(there.registry, [(SBOM, b"a list", {})], subject=(image.digest, 1), artifact_type=SBOM)
+    await mirrored(site, there)
+    assert (await site.get(f"{HERE}/manifests/latest"))[0] == 200
+    shown = await site.signatures.attachments(ADA, HERE, image.digest)
+    assert len(shown) == 1
+    await site.mirroring.service.change(ADA, HUB, credentials=("ada", "wrong"))
+    site.clock.ahead += 3600
+    assert await site.signatures.attachments(ADA, HERE, image.digest) == shown
