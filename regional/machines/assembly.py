@@ -54,6 +54,7 @@ class Machines:
         self._clock = clock
         self._cache: Cache | None = None
         self.alarms = Alarms()
+        self.alarms.watch(lambda: [f"no machine can begin to install: {text}"] if (text := self.store.trouble) else [])
         static_root = settings.static_root
         self.store = Store(settings.data / "machines" / "machines.db")
         writer = Writer(lambda: new_id(clock))

@@ -78,9 +78,10 @@ class Known:
 
 
 class Store:
-    """`path` is ours alone."""
+    """`path` is ours alone. `trouble`: why nothing was written last; empty: it was."""
 
     def __init__(self, path: Path, most_reports: int = MOST_REPORTS) -> None:
+        self.trouble = ""
         self._path = path
         self._most_reports = most_reports
         self._lock = threading.Lock()
@@ -203,11 +204,14 @@ class Store:
                 database.execute("BEGIN IMMEDIATE")
                 yield database
                 database.execute("COMMIT")
+                self.trouble = ""
             except BaseException as error:
                 with contextlib.suppress(sqlite3.Error):
                     database.execute("ROLLBACK")
                 if isinstance(error, sqlite3.OperationalError):
-                    raise _not_stored(error) from error
+                    failure = _not_stored(error)
+                    self.trouble = failure.detail
+                    raise failure from error
                 raise
 
     @contextlib.contextmanager

@@ -123,6 +123,7 @@ def test_an_installation_neither_moves_nor_is_forgotten(disk: Disk) -> None:
     with pytest.raises(MachinesNotStored):
         rack.doorway.ask(Ask(MAC, ""), NOW)
     assert rack.ledger.install("i1") is None
+    assert rack.store.trouble == failure.detail
     rack.store.close()
     disk.free()
     rack._start()
@@ -131,6 +132,7 @@ def test_an_installation_neither_moves_nor_is_forgotten(disk: Disk) -> None:
     assert isinstance(answer, Boot)
     rack.ledger.act(answer.token, NOW, lambda a, b: course.asks_next(a, b, "1", NOW)[0])
     assert rack.phases() == ["booting", "installing"]
+    assert rack.store.trouble == ""
     rack.store.close()
 
 
