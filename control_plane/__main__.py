@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-import uvloop
 
 from common.clock import SystemClock
 from common.errors import Failure, NotFound
 from common.logging_setup import configure_logging
 from control_plane.app import build
 from control_plane.backing import open_backing
-from control_plane.migrations.migrate import current, upgrade
+from control_plane.migrations.apart import upgraded
+from control_plane.migrations.revision import current
 from control_plane.process import serve, work
 from control_plane.registry.collection.console import collect_garbage
 from control_plane.settings import Settings, load_settings
@@ -44,13 +44,13 @@ def serve_command(
     """Run the control plane. The first start prints the admin's password once."""
     listeners = {"http": http, "enrolment": enrolment, "attach": attach}
     settings = _settings(config, data, {"listeners": {k: v for k, v in listeners.items() if v is not None}})
-    uvloop.run(serve(settings))
+    serve(settings)
 
 
 @app.command("worker")
 def worker_command(config: Config = None, data: Data = None) -> None:
     """Run background jobs only, beside servers that share the database and Redis."""
-    uvloop.run(work(_settings(config, data, {})))
+    work(_settings(config, data, {}))
 
 
 @app.command("migrate")
@@ -58,7 +58,7 @@ def migrate_command(config: Config = None, data: Data = None) -> None:
     """Bring the database to the version of this program."""
     settings = _settings(config, data, {})
     settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
-    typer.echo(f"database is at {asyncio.run(_migrate(settings.database_url))}")
+    typer.echo(f"database is at {upgraded(settings.database_url)}")
 
 
 @app.command("collect-garbage")
@@ -79,11 +79,6 @@ def create_admin_command(config: Config = None, data: Data = None) -> None:
     """Give the platform admin a new password and print it; for when the first one was lost."""
     settings = _settings(config, data, {})
     typer.echo(f"admin password: {asyncio.run(_reset_admin(settings))}")
-
-
-async def _migrate(url: str) -> str | None:
-    await upgrade(url)
-    return await current(url)
 
 
 async def _reset_admin(settings: Settings) -> str:

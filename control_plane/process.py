@@ -17,12 +17,14 @@ from pathlib import Path
 
 import structlog
 import uvicorn
+import uvloop
 
 from common.clock import Clock, SystemClock
 from common.collecting import set_aside
 from common.durable import write_file
 from common.errors import Conflict, Unavailable
 from common.lifecycle import Lifecycle
+from common.memory import keep_little
 from control_plane.app import ControlPlane, build
 from control_plane.backing import Backing, open_backing
 from control_plane.database.relay import one_after_another, relay_forever
@@ -30,7 +32,7 @@ from control_plane.fleet.host_looks import HostLooks
 from control_plane.fleet.leases import follow_leases
 from control_plane.fleet.service import Places
 from control_plane.http_api import build_http
-from control_plane.migrations.migrate import upgrade
+from control_plane.migrations.apart import upgraded
 from control_plane.settings import Settings
 from control_plane.web.zero_copy import ZeroCopyProtocol
 
@@ -46,11 +48,30 @@ class AddressTaken(Conflict):
     code = "address_taken"
 
 
-async def serve(settings: Settings) -> None:
+def serve(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT."""
-    ready = settings.data / "ready.json"
-    _prepare(settings.data, ready)
-    await upgrade(settings.database_url)
+    ready = _started(settings, "ready.json")
+    uvloop.run(_serve(settings, ready))
+    ready.unlink(missing_ok=True)
+
+
+def work(settings: Settings) -> None:
+    """Run background work only, beside servers that share the same database and Redis."""
+    ready = _started(settings, "worker-ready.json")
+    uvloop.run(_work_alone(settings, ready))
+    ready.unlink(missing_ok=True)
+
+
+def _started(settings: Settings, ready: str) -> Path:
+    """What comes before threads and loops; where the process is to say that it is ready."""
+    keep_little()
+    path = settings.data / ready
+    _prepare(settings.data, path)
+    upgraded(settings.database_url)
+    return path
+
+
+async def _serve(settings: Settings, ready: Path) -> None:
     async with Lifecycle() as lifecycle:
         plane = await _opened(lifecycle, settings, SystemClock())
         password = await plane.tenancy.accounts.ensure_platform_admin()
@@ -63,21 +84,15 @@ async def serve(settings: Settings) -> None:
         write_file(ready, json.dumps({"pid": os.getpid(), **addresses}).encode(), 0o644)
         log.info("control plane ready", **addresses)
         await lifecycle.run_until_stopped()
-    ready.unlink(missing_ok=True)
 
 
-async def work(settings: Settings) -> None:
-    """Run background work only, beside servers that share the same database and Redis."""
-    ready = settings.data / "worker-ready.json"
-    _prepare(settings.data, ready)
-    await upgrade(settings.database_url)
+async def _work_alone(settings: Settings, ready: Path) -> None:
     async with Lifecycle() as lifecycle:
         plane = await _opened(lifecycle, settings, SystemClock())
         _work(lifecycle, plane, jobs=True)
         write_file(ready, json.dumps({"pid": os.getpid()}).encode(), 0o644)
         log.info("worker ready")
         await lifecycle.run_until_stopped()
-    ready.unlink(missing_ok=True)
 
 
 def _prepare(data: Path, ready: Path) -> None:

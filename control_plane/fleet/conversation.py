@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol
@@ -22,6 +23,7 @@ from common.errors import Failure, Unavailable
 from common.failure_groups import first_of
 from common.generations import changes_between
 from common.protocol_version import NotUnderstood
+from common.waiting import Flag
 from control_plane.fleet.dialects import Dialect, Picture
 from control_plane.fleet.session import Down, Session, StreamOverflow, Up
 
@@ -60,6 +62,24 @@ class _Closed(Exception):
 
 
 class Conversation:
+    """Of what it read and wrote it keeps nothing while it waits for the next."""
+
+    __slots__ = (
+        "_accepting",
+        "_clock",
+        "_idle",
+        "_last_write",
+        "_not_understood",
+        "_random",
+        "_reports",
+        "_stream",
+        "_tempo",
+        "_welcomed",
+        "counted",
+        "dialect",
+        "session",
+    )
+
     def __init__(
         self,
         session: Session,
@@ -75,19 +95,21 @@ class Conversation:
         self._tempo = tempo
         self._clock = clock
         self._random = random
-        self._reports: asyncio.Queue[Up] = asyncio.Queue(_REPORTS_CAPACITY)
-        self._welcome = dialect.welcome(session, tempo.heartbeat_seconds)
-        session.send(self._welcome)
+        self._reports: list[Up] = []
+        self._accepting: asyncio.Task[None] | None = None
+        welcome = dialect.welcome(session, tempo.heartbeat_seconds)
+        self._welcomed = _digest(welcome)
+        session.send(welcome)
         self._not_understood = NotUnderstood(session.member.label)
         self.counted: Callable[[str], None] = lambda kind: None
         self._last_write = False
-        self._idle = asyncio.Event()
+        self._idle = Flag()
         self._idle.set()
 
     @property
     def outdated(self) -> bool:
         """Whether the Welcome would read differently now (keys rotated): only a new round tells it."""
-        return self._welcome != self.dialect.welcome(self.session, self._tempo.heartbeat_seconds)
+        return self._welcomed != _digest(self.dialect.welcome(self.session, self._tempo.heartbeat_seconds))
 
     async def run(self) -> None:
         """Until the client hangs up (returns), or the stream fails or is ended (raises the `Failure`)."""
@@ -104,22 +126,23 @@ class Conversation:
     async def _talk(self) -> NoReturn:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._tell())
-            group.create_task(self._accept())
             group.create_task(self.session.until_over())
-            await self._listen()
+            await self._listen(group)
             raise _Closed
 
     async def _write(self) -> None:
         while not self._last_write:
-            message = await self.session.queue.get()
-            self._idle.clear()
-            try:
-                await self._stream.write(message)
-            except grpc.aio.BaseError:
-                # gRPC's word for a stream that broke while we wrote; there is nobody left to tell.
-                raise _Closed from None
-            finally:
-                self._idle.set()
+            await self._write_one(await self.session.queue.get())
+
+    async def _write_one(self, message: Down) -> None:
+        self._idle.clear()
+        try:
+            await self._stream.write(message)
+        except grpc.aio.BaseError:
+            # gRPC's word for a stream that broke while we wrote; there is nobody left to tell.
+            raise _Closed from None
+        finally:
+            self._idle.set()
 
     async def _let_finish(self, writer: asyncio.Task[None]) -> None:
         """A write that is cut off half-way leaves gRPC unable to send the status that says why the stream ends."""
@@ -129,29 +152,32 @@ class Conversation:
                 await self._idle.wait()
         writer.cancel()
 
-    async def _listen(self) -> None:
-        while True:
-            message = await self._stream.read()
-            if message is grpc.aio.EOF:
-                return
-            self.session.heard()
-            body = message.WhichOneof("body")
-            if body == "probe_reply":
-                self.session.probe_answered(message.probe_reply.nonce)
-            elif body in _TAKEN_IN_TURN:
-                self._queue_reports(message)
-            elif body is None:
-                self._not_understood.note(message)
-                self.counted(self.session.member.kind)
+    async def _listen(self, group: asyncio.TaskGroup) -> None:
+        while (message := await self._stream.read()) is not grpc.aio.EOF:
+            self._hear(message, group)
+            del message
+
+    def _hear(self, message: Any, group: asyncio.TaskGroup) -> None:
+        self.session.heard()
+        body = message.WhichOneof("body")
+        if body == "probe_reply":
+            self.session.probe_answered(message.probe_reply.nonce)
+        elif body in _TAKEN_IN_TURN:
+            self._queue_reports(message)
+            # A task as long as there is something to accept: most streams report nothing for hours.
+            if self._accepting is None:
+                self._accepting = group.create_task(self._accept())
+        elif body is None:
+            self._not_understood.note(message)
+            self.counted(self.session.member.kind)
 
     def _queue_reports(self, message: Up) -> None:
-        try:
-            self._reports.put_nowait(message)
-        except asyncio.QueueFull:
+        if len(self._reports) >= _REPORTS_CAPACITY:
             label = self.session.member.label
             raise StreamOverflow(
                 f"{label} reports faster than it can be written down", action="wait for acknowledgements"
-            ) from None
+            )
+        self._reports.append(message)
 
     async def _tell(self) -> None:
         picture = await self._tell_all()
@@ -198,13 +224,14 @@ class Conversation:
         return picture
 
     async def _accept(self) -> None:
-        while True:
-            message = await self._reports.get()
+        while self._reports:
+            message = self._reports.pop(0)
             answer = await self._accept_one(message)
             if answer is not None:
                 self.session.send(answer)
             elif message.HasField("reports"):
                 self.session.send(self.dialect.acknowledgement(message.reports.sequence))
+        self._accepting = None
 
     async def _accept_one(self, message: Up) -> Down | None:
         backoff = Backoff(self._random, initial_seconds=0.2, cap_seconds=5.0)
@@ -216,6 +243,10 @@ class Conversation:
                 if self._clock.monotonic() >= give_up_at:
                     raise
                 await self._clock.sleep(backoff.next_delay())
+
+
+def _digest(message: Down) -> bytes:
+    return hashlib.sha256(message.SerializeToString(deterministic=True)).digest()
 
 
 def raise_first(group: BaseExceptionGroup[Any]) -> None:

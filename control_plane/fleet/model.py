@@ -5,9 +5,10 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Any
 
 from common.errors import Conflict, Invalid, NotFound
@@ -19,6 +20,7 @@ _DNS_NAME = re.compile(rf"{_LABEL.pattern}(?:\.{_LABEL.pattern})*", re.IGNORECAS
 _MAX_ADDRESSES = 32
 _LABEL_WORD = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?")
 _MOST_LABELS = 64
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class NameInvalid(Invalid):
@@ -108,12 +110,19 @@ class Member:
         """For people: `host east/e1`."""
         return f"{self.kind} {self.idc}/{self.name}"
 
+    def as_attached(self) -> Member:
+        """What of it is kept for each stream: not what is read from the database when somebody asks."""
+        return self
+
 
 @dataclass(frozen=True, slots=True)
 class Host(Member):
     facts: Mapping[str, Any] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
     assignments_generation: int = 1
+
+    def as_attached(self) -> Host:
+        return replace(self, facts=_NOTHING, labels=_NOTHING)
 
 
 @dataclass(frozen=True, slots=True)

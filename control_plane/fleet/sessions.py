@@ -87,10 +87,7 @@ class Sessions:
         `HelloInvalid`, `ProtocolUnsupported`, `TooManyStreams`, `IdentityUnknown`, `IdentityWasRevoked`,
         `IdentityInUse`, `StreamReplaced`, `StreamOverflow`, `Unavailable`.
         """
-        with self._arrival(peer):
-            hello = await self._hello(stream, peer)
-            newcomer = _Newcomer(peer, hello.process_id, dialect.reported(hello), dialect, stream)
-            conversation = await self._enter(newcomer)
+        conversation = await self._let_in(peer, dialect, stream)
         session = conversation.session
         log.info("stream attached", member=session.member.label, id=session.member.id, session=session.id)
         try:
@@ -105,6 +102,11 @@ class Sessions:
             self._left(session.member, session.id)
             log.info("stream ended", member=session.member.label, id=session.member.id, session=session.id)
 
+    async def _let_in(self, peer: PeerIdentity, dialect: Dialect, stream: Stream) -> Conversation:
+        with self._arrival(peer):
+            hello = await self._hello(stream, peer)
+            return await self._enter(_Newcomer(peer, hello.process_id, dialect.reported(hello), dialect, stream))
+
     async def _enter(self, newcomer: _Newcomer) -> Conversation:
         member = await self._presence.may_come_in(newcomer.peer)
         key = (member.kind, member.id)
@@ -113,7 +115,8 @@ class Sessions:
             await self._contest(key, member, newcomer)
             try:
                 member = await self._presence.came(newcomer.peer, session_id, newcomer.reported)
-                return self._admit(key, Session(member, session_id, newcomer.process_id, self._clock), newcomer)
+                session = Session(member.as_attached(), session_id, newcomer.process_id, self._clock)
+                return self._admit(key, session, newcomer)
             except BaseException:
                 # Also if recording was cut off half-way: a row that says "attached" must not outlive the stream.
                 self._left(member, session_id)

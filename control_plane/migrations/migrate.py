@@ -34,6 +34,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from common.errors import Conflict, Internal
 from control_plane.database.engine import open_engine, translated, with_driver
+from control_plane.migrations.revision import current
 
 T = TypeVar("T")
 _HERE = Path(__file__).parent
@@ -64,16 +65,6 @@ async def upgrade(url: str, *, versions: Path | None = None) -> str | None:
             )
         await connection.run_sync(_run, _config(versions), _upgrade)
         return await connection.run_sync(_revision)
-
-
-async def current(url: str) -> str | None:
-    """The revision of the database; None if no migration ever ran there."""
-    engine = open_engine(with_driver(url), pool_size=1)
-    try:
-        async with translated(), engine.connect() as connection:
-            return await connection.run_sync(_revision)
-    finally:
-        await engine.dispose()
 
 
 async def new(message: str, *, versions: Path | None = None) -> Path:

@@ -220,7 +220,7 @@ async def test_a_stream_is_told_once_and_the_next_one_again(service: CommandServ
     message: Any = first.queue.get_nowait()
     assert [one.command_id for one in message.commands.commands] == [made.id]
     assert message.commands.commands[0].begin_within_seconds == 3600
-    assert first.queue.empty()
+    assert first.queue.qsize() == 0
     second = streams.attach("host-e1", clock)
     await messenger.once()
     again: Any = second.queue.get_nowait()
@@ -231,7 +231,7 @@ async def test_a_stream_is_told_once_and_the_next_one_again(service: CommandServ
     assert list(cancelled.commands.cancelled) == [made.id]
     await service.accept("host-e1", said(made, "CANCELLED"))
     await messenger.once()
-    assert second.queue.empty()
+    assert second.queue.qsize() == 0
 
 
 async def test_two_replicas_with_one_stream_tell_it_once(service: CommandService, clock: ManualClock) -> None:
