@@ -150,7 +150,8 @@ async def build(settings: Settings, clock: Clock, backing: Backing) -> ControlPl
     tenants, webhooks = tenancy.directory, _webhooks(settings, clock, backing, box, tenancy, auditing)
     metrics, pace, jobs = CollectorRegistry(), _pace(settings), JobService(database, backing.queue, clock)
     quota = _quota(settings, clock, backing, tenancy, metrics)
-    mirroring = open_mirroring(database, tenants, box, backing.outbound, clock, backing.cache, settings.data / "spool")
+    spool, outbound = settings.data / "spool", backing.outbound
+    mirroring = open_mirroring(database, tenants, box, outbound, clock, backing.cache, spool, metrics=metrics)
     gate = SignatureGate(database, backing.blobs, tenants, clock, mirroring.pull_through)
     pulls = PullTimes(database, clock)
     participants = (Immutability(), quota.book, RegistryAuditing(auditing.trail), gate, pulls)

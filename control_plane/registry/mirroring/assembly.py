@@ -7,12 +7,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from prometheus_client import CollectorRegistry
+
 from common.clock import Clock
 from control_plane.cache import Cache
 from control_plane.database import Database
 from control_plane.registry.collaborators import TenantDirectory
 from control_plane.registry.mirroring.directory import PATIENCE, MirrorDirectory
 from control_plane.registry.mirroring.healing import UpstreamHealer
+from control_plane.registry.mirroring.metrics import MirrorMetrics
 from control_plane.registry.mirroring.pull_through import PullThrough
 from control_plane.registry.mirroring.service import MirrorService
 from control_plane.registry.mirroring.turns import Turns
@@ -46,11 +49,13 @@ def open_mirroring(
     spools: Path,
     random: Callable[[], float] = random.random,
     patience: Patience = PATIENCE,
+    metrics: CollectorRegistry | None = None,
 ) -> Mirroring:
     """`cache` is shared by the replicas. `spools`: directory of what is being fetched, as large as all fetches of a
     moment.
     """
     directory = MirrorDirectory(database, box, outbound, clock, random, patience)
     service = MirrorService(database, tenants, box, outbound, directory, clock)
-    turns = Turns(cache, clock, random)
-    return Mirroring(service, PullThrough(directory, database, clock, spools, turns), UpstreamHealer(directory))
+    turns, counted = Turns(cache, clock, random), MirrorMetrics(metrics or CollectorRegistry())
+    through = PullThrough(directory, database, clock, spools, turns, counted)
+    return Mirroring(service, through, UpstreamHealer(directory))

@@ -27,6 +27,7 @@ from control_plane.registry.mirroring.directory import Mirrored
 from control_plane.registry.mirroring.flights import SingleFlight
 from control_plane.registry.mirroring.freshness import Freshness, ManifestShelf
 from control_plane.registry.mirroring.memory import Expiring
+from control_plane.registry.mirroring.metrics import MirrorMetrics
 from control_plane.registry.mirroring.troubles import translated
 from control_plane.registry.recent import Recent
 from control_plane.registry.remote.failures import RemoteMissing, RemoteUntrue
@@ -51,8 +52,16 @@ class _Listed:
 
 
 class Discovery:
-    def __init__(self, shelf: ManifestShelf, freshness: Freshness, clock: Clock, lifecycle: Lifecycle) -> None:
+    def __init__(
+        self,
+        shelf: ManifestShelf,
+        freshness: Freshness,
+        clock: Clock,
+        lifecycle: Lifecycle,
+        metrics: MirrorMetrics,
+    ) -> None:
         self._shelf = shelf
+        self._metrics = metrics
         self._freshness = freshness
         self._clock = clock
         self._listed: Recent[str, _Listed] = Recent(clock, _REMEMBERED_TAGS, _STALE_SECONDS)
@@ -101,7 +110,9 @@ class Discovery:
         except RemoteMissing:
             names.clear()
         except (Failure, TimeoutError) as error:
+            self._metrics.count("tags", "failed")
             raise self._noted(mirrored, error) from error
+        self._metrics.count("tags", "fetched" if names else "absent")
         found = tuple(sorted(names))
         listed = _Listed(found, self._clock.monotonic() + seconds)
         self._listed.keep(mirrored.repository, listed, begun, max(1, len(found)))
@@ -122,6 +133,7 @@ class Discovery:
             raise self._noted(mirrored, first) if isinstance(first, Exception) else first from None
         except (Failure, TimeoutError) as error:
             raise self._noted(mirrored, error) from error
+        self._metrics.count("referrers", "fetched" if found else "absent")
         seconds = max(_LEAST_SECONDS, mirrored.mirror.tag_ttl_seconds)
         self._asked.keep((mirrored.repository, str(subject)), True, seconds)
 

@@ -21,8 +21,10 @@ import structlog
 from common.digest import Digest
 from common.errors import Failure, Internal
 from common.lifecycle import Lifecycle
+from control_plane.registry.failures import BlobUnknown
 from control_plane.registry.mirroring.directory import Mirrored
 from control_plane.registry.mirroring.failures import UpstreamAway
+from control_plane.registry.mirroring.metrics import MirrorMetrics
 from control_plane.registry.mirroring.spool import Spool
 from control_plane.registry.mirroring.troubles import translated
 from control_plane.registry.mirroring.turns import Turns
@@ -125,8 +127,11 @@ class Fetch:
 class Fetches:
     """`directory` holds the spools; it is made if need be."""
 
-    def __init__(self, directory: Path, shelf: Shelf, lifecycle: Lifecycle, turns: Turns) -> None:
+    def __init__(
+        self, directory: Path, shelf: Shelf, lifecycle: Lifecycle, turns: Turns, metrics: MirrorMetrics
+    ) -> None:
         self._directory = directory
+        self._metrics = metrics
         self._shelf = shelf
         self._lifecycle = lifecycle
         self._turns = turns
@@ -162,6 +167,7 @@ class Fetches:
                 published = await self._brought(fetch, mirrored, digest, limit)
         except (Failure, TimeoutError) as error:
             failure = translated(error, mirrored)
+            self._metrics.count("blob", "absent" if isinstance(failure, BlobUnknown) else "failed")
             log.warning("fetch failed", mirror=mirrored.mirror.name, digest=str(digest), failure=str(failure))
         except Exception as error:
             log.error("fetch failed", mirror=mirrored.mirror.name, digest=str(digest), exc_info=error)
@@ -187,6 +193,8 @@ class Fetches:
             fetch.open(download.size)
             async with contextlib.aclosing(self._chunks(fetch, download)) as chunks:
                 await self._shelf.keep(mirrored.mirror.keeper, mirrored.repository, digest, chunks, download.size)
+        self._metrics.count("blob", "fetched")
+        self._metrics.fetched(download.size)
         log.info("blob fetched", mirror=mirrored.mirror.name, digest=str(digest), size=download.size)
         return True
 

@@ -21,6 +21,7 @@ from control_plane.registry.mirroring.directory import Mirrored
 from control_plane.registry.mirroring.failures import UpstreamAway, UpstreamDenies
 from control_plane.registry.mirroring.flights import SingleFlight
 from control_plane.registry.mirroring.memory import Expiring
+from control_plane.registry.mirroring.metrics import MirrorMetrics
 from control_plane.registry.mirroring.troubles import is_about_upstream, translated
 from control_plane.registry.model import Manifest
 from control_plane.registry.remote.failures import RemoteMissing
@@ -47,8 +48,9 @@ class ManifestShelf(Protocol):
 
 
 class Freshness:
-    def __init__(self, shelf: ManifestShelf, clock: Clock, lifecycle: Lifecycle) -> None:
+    def __init__(self, shelf: ManifestShelf, clock: Clock, lifecycle: Lifecycle, metrics: MirrorMetrics) -> None:
         self._shelf = shelf
+        self._metrics = metrics
         self._checked: Expiring[_Key, bool] = Expiring(clock, _REMEMBERED)
         self._absent: Expiring[_Key, bool] = Expiring(clock, _REMEMBERED)
         self._paused: Expiring[tuple[str, int], Failure] = Expiring(clock, _REMEMBERED)
@@ -100,6 +102,7 @@ class Freshness:
             self.check_pause(mirrored)
             await self._bring(mirrored, tag, here)
         except RemoteMissing:
+            self._metrics.count("tag", "absent")
             self.note_absent(mirrored, tag)
             if here is not None:
                 await self._untag(mirrored, tag)
@@ -107,6 +110,7 @@ class Freshness:
         except (Failure, TimeoutError) as error:
             failure = translated(error, mirrored)
             self.note_failure(mirrored, failure)
+            self._metrics.count("tag", "failed" if here is None else "stale")
             if here is None:
                 raise failure from error
             # Whatever it is, an old image is better than none; also when a rule of ours keeps the tag where it is.
@@ -130,6 +134,7 @@ class Freshness:
             # HEAD costs no pull of Docker Hub's limit, and no body.
             digest = await mirrored.client.manifest_digest(mirrored.there, tag)
             if digest == here.digest:
+                self._metrics.count("tag", "unchanged")
                 return
         known = await self._shelf.held(mirrored.repository, digest) if digest is not None else None
         if known is not None:
@@ -138,16 +143,20 @@ class Freshness:
             found = await mirrored.client.manifest(mirrored.there, digest or tag)
         if here is None or found.digest != here.digest:
             await self._shelf.store(mirrored, found, tag)
+        self._metrics.count("tag", "fetched")
 
     async def _fetch(self, mirrored: Mirrored, digest: Digest) -> bool:
         try:
             self.check_pause(mirrored)
             await self._shelf.store(mirrored, await mirrored.client.manifest(mirrored.there, digest), None)
         except RemoteMissing:
+            self._metrics.count("manifest", "absent")
             self.note_absent(mirrored, digest)
             return False
         except (Failure, TimeoutError) as error:
             failure = translated(error, mirrored)
             self.note_failure(mirrored, failure)
+            self._metrics.count("manifest", "failed")
             raise failure from error
+        self._metrics.count("manifest", "fetched")
         return True

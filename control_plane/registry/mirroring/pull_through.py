@@ -26,6 +26,7 @@ from control_plane.registry.mirroring.discovery import Discovery
 from control_plane.registry.mirroring.failures import PushToMirror, UpstreamAway
 from control_plane.registry.mirroring.fetches import Fetch, Fetches
 from control_plane.registry.mirroring.freshness import Freshness
+from control_plane.registry.mirroring.metrics import MirrorMetrics
 from control_plane.registry.mirroring.model import is_keeper
 from control_plane.registry.mirroring.troubles import translated
 from control_plane.registry.mirroring.turns import Turns
@@ -112,14 +113,20 @@ class PullThrough:
     """Use as an async context manager: leaving it ends what is being fetched."""
 
     def __init__(
-        self, directory: MirrorDirectory, database: Database, clock: Clock, spools: Path, turns: Turns
+        self,
+        directory: MirrorDirectory,
+        database: Database,
+        clock: Clock,
+        spools: Path,
+        turns: Turns,
+        metrics: MirrorMetrics,
     ) -> None:
         self._directory = directory
         self._lifecycle = Lifecycle(stop_seconds=5)
         self._shelf = RegistryShelf(database)
-        self._freshness = Freshness(self._shelf, clock, self._lifecycle)
-        self._discovery = Discovery(self._shelf, self._freshness, clock, self._lifecycle)
-        self._fetches = Fetches(spools, self._shelf, self._lifecycle, turns)
+        self._freshness = Freshness(self._shelf, clock, self._lifecycle, metrics)
+        self._discovery = Discovery(self._shelf, self._freshness, clock, self._lifecycle, metrics)
+        self._fetches = Fetches(spools, self._shelf, self._lifecycle, turns, metrics)
 
     def attach(self, registry: RegistryService) -> None:
         self._shelf.attach(registry)

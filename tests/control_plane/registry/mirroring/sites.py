@@ -12,6 +12,7 @@ from pathlib import Path
 
 import aiohttp
 import uvicorn
+from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
 
 from common.clock import SystemClock
@@ -65,6 +66,11 @@ class Site:
     signatures: SignatureService
     address: str
     http: aiohttp.ClientSession
+    metrics: CollectorRegistry
+
+    def counted(self, kind: str, outcome: str) -> float:
+        labels = {"kind": kind, "outcome": outcome}
+        return self.metrics.get_sample_value("longshore_mirror_requests_total", labels) or 0.0
 
     async def mirror(self, upstream: str, name: str = HUB, **more: object) -> None:
         plan = MirrorPlan(name, upstream, **{"tag_ttl_seconds": 60, **more})  # type: ignore[arg-type]
@@ -99,7 +105,8 @@ async def open_site(
     box = SealedBox(KeyRing.load_or_create(root / "keys"))
     shared = cache or MemoryCache(clock)
     chance = random.Random(3).random
-    mirroring = open_mirroring(database, tenants, box, outbound, clock, shared, root / "spools", chance, HASTY)
+    metrics = CollectorRegistry()
+    mirroring = open_mirroring(database, tenants, box, outbound, clock, shared, root / "spools", chance, HASTY, metrics)
     gate = SignatureGate(database, store, tenants, clock, mirroring.pull_through)
     registry = RegistryService(
         database, store, tenants, clock, Hooks((gate,), gate=gate, upstreams=mirroring.pull_through)
@@ -117,7 +124,7 @@ async def open_site(
         http = await stack.enter_async_context(
             aiohttp.ClientSession(headers=headers, connector=aiohttp.TCPConnector(limit=0), auto_decompress=False)
         )
-        yield Site(root, clock, database, store, registry, mirroring, signatures, address, http)
+        yield Site(root, clock, database, store, registry, mirroring, signatures, address, http, metrics)
 
 
 @contextlib.asynccontextmanager

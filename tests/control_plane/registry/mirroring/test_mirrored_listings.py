@@ -222,3 +222,31 @@ async def test_what_is_attached_upstream_is_shown_before_anybody_pulled_it(site:
     await site.mirroring.service.change(ADA, HUB, credentials=("ada", "wrong"))
     site.clock.ahead += 3600
     assert await site.signatures.attachments(ADA, HERE, image.digest) == shown
+
+
+async def test_what_upstreams_are_asked_for_is_counted(site: Site, own_foreign_registry: DockerRegistry) -> None:
+    engine, layer = own_foreign_registry, b"layer" * 1000
+    async with talking_to(engine.url) as client:
+        await push_there(client, "library/web", "1.0", (layer,))
+    await site.mirror(f"{engine.url}/library")
+    for path in ("manifests/1.0", f"blobs/{Digest.of(layer)}", f"blobs/{Digest.of(b'absent')}", "manifests/2.0"):
+        await site.get(f"{HERE}/{path}")
+    await tags(site)
+    site.clock.ahead += 61
+    await site.get(f"{HERE}/manifests/1.0")
+    engine.stop()
+    site.clock.ahead += 61
+    assert (await site.get(f"{HERE}/manifests/1.0"))[0] == 200
+    await site.get(f"{HERE}/manifests/3.0")
+    for kind, outcome in (
+        ("tag", "fetched"),
+        ("tag", "unchanged"),
+        ("tag", "absent"),
+        ("tag", "stale"),
+        ("tag", "failed"),
+        ("blob", "fetched"),
+        ("blob", "absent"),
+        ("tags", "fetched"),
+    ):
+        assert site.counted(kind, outcome) == 1, (kind, outcome)
+    assert site.metrics.get_sample_value("longshore_mirror_fetched_bytes_total") == len(layer)
