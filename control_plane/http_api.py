@@ -141,9 +141,10 @@ def _add_workloads(api: FastAPI, plane: ControlPlane, looks: HostLooks, refused:
     machines, public_url = plane.machines, plane.settings.public.url
     api.include_router(
         machines_router(
-            machines.service, machines.reading, machines.profiles, machines.tasks, machines.live, public_url, refused
+            machines.service, machines.reading, machines.profiles, machines.tasks, machines.live, machines.power,
+            public_url, refused,
         )
-    )
+    )  # fmt: skip
 
 
 def _grants(plane: ControlPlane) -> GrantService:

@@ -32,6 +32,7 @@ from control_plane.cli import (
     machines,
     mirrors,
     moves,
+    power,
     preheats,
     quota,
     registry_logins,
@@ -95,6 +96,7 @@ app.add_typer(instances.instance, name="instance")
 app.add_typer(deployments.deployment, name="deployment")
 app.add_typer(commands.command, name="command")
 app.add_typer(preheats.preheat, name="preheat")
+machines.machine.add_typer(power.power, name="power")
 app.add_typer(machines.machine, name="machine")
 app.add_typer(machine_profiles.profile, name="profile")
 app.add_typer(installs.install, name="install")

@@ -18,6 +18,9 @@ TaskId = Annotated[str, typer.Argument(help="its id")]
 _Reason = Annotated[str, typer.Option(help="For people.")]
 _Window = Annotated[float, typer.Option(help="Hours within which the machine must begin.")]
 _Retries = Annotated[int, typer.Option(help="Further tries after a failure; each may wipe again.")]
+_Power = Annotated[
+    bool, typer.Option("--power", help="Restart it into the network by its BMC; one without a BMC waits.")
+]
 _OVER = ("completed", "failed", "cancelled", "rejected")
 _COLUMNS = {
     "id": "ID",
@@ -39,20 +42,23 @@ def ask(
     profile: Annotated[str, typer.Argument(help="id, tenant/name, or the name of one of the platform's")],
     version: Annotated[int | None, typer.Option(help="The newest if left out.")] = None,
     approve: Annotated[bool, typer.Option("--approve", help="Approve it at once.")] = False,
+    power: _Power = False,
 ) -> None:
     """Ask for an installation. Images are resolved now; it waits for approval."""
     session = session_of(context)
     body = {"machine": machine, "profile": profile, "version": version}
     made = session.client.post("/api/v1/install-tasks", body)["data"]
     if approve:
-        made = session.client.post(f"/api/v1/install-tasks/{made['id']}/approve", {})["data"]
+        made = session.client.post(f"/api/v1/install-tasks/{made['id']}/approve", {"power": power})["data"]
     session.output.item(made, f"Install task {made['id']}: {_stands(made)}.")
 
 
 @install.command("approve")
-def approve_(context: typer.Context, task_id: TaskId, window: _Window = 24.0, retries: _Retries = 0) -> None:
+def approve_(
+    context: typer.Context, task_id: TaskId, window: _Window = 24.0, retries: _Retries = 0, power: _Power = False
+) -> None:
     """Let it begin when the machine boots next. This is what wipes the disk."""
-    _do(context, task_id, "approve", {"window_seconds": window * 3600, "retries": retries})
+    _do(context, task_id, "approve", {"window_seconds": window * 3600, "retries": retries, "power": power})
 
 
 @install.command("reject")
@@ -68,9 +74,9 @@ def cancel(context: typer.Context, task_id: TaskId, reason: _Reason = "") -> Non
 
 
 @install.command("retry")
-def retry(context: typer.Context, task_id: TaskId, window: _Window = 24.0) -> None:
+def retry(context: typer.Context, task_id: TaskId, window: _Window = 24.0, power: _Power = False) -> None:
     """Another permission for one that failed or was cancelled."""
-    _do(context, task_id, "retry", {"window_seconds": window * 3600})
+    _do(context, task_id, "retry", {"window_seconds": window * 3600, "power": power})
 
 
 @install.command("list")

@@ -16,6 +16,8 @@ from control_plane.machines.arming import Arming
 from control_plane.machines.enlisting import Enlisting
 from control_plane.machines.images import ImageResolver, Images
 from control_plane.machines.live import Live
+from control_plane.machines.power.orders import PowerOrders
+from control_plane.machines.power.service import PowerService
 from control_plane.machines.profiles import ProfileService, Specs
 from control_plane.machines.reading import MachineReading
 from control_plane.machines.receiving import Receiving
@@ -40,6 +42,7 @@ class Machines:
     tasks: TaskService
     receiving: Receiving
     targets: BootTargets
+    power: PowerService
     live: Live
     handlers: Mapping[str, Handler]
 
@@ -59,17 +62,19 @@ def build_machines(
     specs = Specs(box)
     profiles = ProfileService(database, clock, tenants, specs, trail)
     arming = Arming(box, specs, swarm)
-    receiving = Receiving(database, clock, Enlisting(clock), arming)
-    tasks = TaskService(database, clock, Images(images, tenants), profiles, arming, trail)
+    power = PowerOrders(database, clock, box)
+    receiving = Receiving(database, clock, Enlisting(clock), arming, power)
+    tasks = TaskService(database, clock, Images(images, tenants), profiles, arming, power, trail)
     return Machines(
         service=MachineService(database, clock, tenants, trail),
         reading=MachineReading(database, clock),
         profiles=profiles,
         tasks=tasks,
         receiving=receiving,
-        targets=BootTargets(database, tokens, arming, receiving),
+        targets=BootTargets(database, tokens, arming, receiving, power),
+        power=PowerService(database, clock, power, trail),
         live=Live(bus, clock, random),
-        handlers=jobs.build_handlers(tasks, receiving, TASKS_KEPT),
+        handlers=jobs.build_handlers(tasks, receiving, power, TASKS_KEPT),
     )
 
 

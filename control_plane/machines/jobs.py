@@ -8,6 +8,7 @@ from typing import Any
 
 from control_plane.jobs.periodic import Schedule
 from control_plane.jobs.running import Handler, RunningJob
+from control_plane.machines.power.orders import PowerOrders
 from control_plane.machines.receiving import Receiving
 from control_plane.machines.tasks import TaskService
 
@@ -20,13 +21,15 @@ SCHEDULES = (
 )
 
 
-def build_handlers(tasks: TaskService, receiving: Receiving, kept: timedelta) -> Mapping[str, Handler]:
+def build_handlers(
+    tasks: TaskService, receiving: Receiving, power: PowerOrders, kept: timedelta
+) -> Mapping[str, Handler]:
     """`kept`: how long tasks are kept that are over."""
 
     async def silence(_job: RunningJob) -> Mapping[str, Any] | None:
-        return {"presumed_failed": await tasks.sweep()}
+        return {"presumed_failed": await tasks.sweep(), "power_orders_ended": await power.sweep()}
 
     async def forget(_job: RunningJob) -> Mapping[str, Any] | None:
-        return {"forgotten": await receiving.forget() + await tasks.forget_ended(kept)}
+        return {"forgotten": await receiving.forget() + await tasks.forget_ended(kept) + await power.forget()}
 
     return {SILENCE_KIND: silence, FORGET_KIND: forget}

@@ -22,6 +22,7 @@ from control_plane.machines.arming import Arming, announced
 from control_plane.machines.enlisting import Enlisting
 from control_plane.machines.messages import MachineBooted
 from control_plane.machines.model import Machine, TimelineEvent
+from control_plane.machines.power.orders import PowerOrders
 from control_plane.machines.tasks_model import InstallTask, LogLine
 from proto.regional.v1 import machines_pb2
 
@@ -55,17 +56,21 @@ class Reporter:
 
 
 class Receiving:
-    def __init__(self, database: Database, clock: Clock, enlisting: Enlisting, arming: Arming) -> None:
+    def __init__(
+        self, database: Database, clock: Clock, enlisting: Enlisting, arming: Arming, power: PowerOrders
+    ) -> None:
         self._database = database
         self._clock = clock
         self._enlisting = enlisting
         self._arming = arming
+        self._power = power
         self._takers: Mapping[str, Callable[[UnitOfWork, Reporter, machines_pb2.MachineReport], Awaitable[None]]] = {
             "sighting": self._sighting,
             "inventory": self._inventory,
             "event": self._event,
             "operation": self._operation,
             "install": self._install,
+            "power": self._ordered,
         }
 
     async def accept(
@@ -167,6 +172,13 @@ class Receiving:
         after = transitions.said(task, report.install.intent_id, what, detail, unit.clock.now())
         if after != task:
             await self._arming.moved(unit, task, after, machine, "")
+        if after.begun:
+            await self._power.withdraw_for(unit, task.id, "the installation began without it")
+
+    async def _ordered(self, unit: UnitOfWork, reporter: Reporter, report: machines_pb2.MachineReport) -> None:
+        machine = await self._machine(unit, reporter, report.machine_id)
+        at = wire.moment(report.occurred_ms, unit.clock.now())
+        await self._power.reported(unit, machine, reporter.regional_id, report.power, at)
 
     async def _operation(self, unit: UnitOfWork, reporter: Reporter, report: machines_pb2.MachineReport) -> None:
         said = report.operation

@@ -12,6 +12,8 @@ from control_plane.machines import store
 from control_plane.machines.live import Live
 from control_plane.machines.live_routes import add_live
 from control_plane.machines.model import MachineState
+from control_plane.machines.power.routes import power_routes
+from control_plane.machines.power.service import PowerService
 from control_plane.machines.profile_routes import profile_routes
 from control_plane.machines.profiles import ProfileService
 from control_plane.machines.reading import MachineReading
@@ -50,6 +52,7 @@ def build_router(
     profiles: ProfileService,
     tasks: TaskService,
     live: Live,
+    power: PowerService,
     public_url: str | None,
     refused: Refused,
 ) -> APIRouter:
@@ -62,6 +65,7 @@ def build_router(
     router.include_router(machines)
     router.include_router(profile_routes(profiles, reading))
     router.include_router(task_routes(tasks, reading))
+    router.include_router(power_routes(power))
     return router
 
 

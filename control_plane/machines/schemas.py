@@ -143,9 +143,10 @@ class ApprovalBody(Asked):
         default=86400.0, ge=60, le=30 * 86400, description="within which the machine must begin"
     )
     retries: int = Field(default=0, ge=0, le=5, description="further tries after a failure; each may wipe again")
+    power: bool = Field(default=False, description="restart it into the network by its BMC, if it has one")
 
     def approval(self) -> Approval:
-        return Approval(timedelta(seconds=self.window_seconds), self.retries)
+        return Approval(timedelta(seconds=self.window_seconds), self.retries, self.power)
 
 
 class ReasonBody(Asked):

@@ -15,6 +15,7 @@ from control_plane.database import Database
 from control_plane.fleet.model import Member
 from control_plane.machines import planning, store, store_tasks, wire
 from control_plane.machines.arming import Arming
+from control_plane.machines.power.orders import PowerOrders
 from control_plane.machines.receiving import Receiving, Reporter
 from control_plane.machines.tasks_model import InstallTask
 from control_plane.sealing import SealBroken
@@ -27,11 +28,14 @@ log = structlog.get_logger()
 class BootTargets:
     """Of `fleet.desired.MachineSource`."""
 
-    def __init__(self, database: Database, tokens: ContentTokens, arming: Arming, receiving: Receiving) -> None:
+    def __init__(
+        self, database: Database, tokens: ContentTokens, arming: Arming, receiving: Receiving, power: PowerOrders
+    ) -> None:
         self._database = database
         self._tokens = tokens
         self._arming = arming
         self._receiving = receiving
+        self._power = power
 
     async def targets(self, member: Member) -> Mapping[str, machines_pb2.BootTarget]:
         """By machine id."""
@@ -46,7 +50,9 @@ class BootTargets:
             except SealBroken as failure:
                 # The others must not suffer for it.
                 log.error("install intent not readable", task=task.id, error=str(failure))
-        return {machine.id: wire.target(machine, intents.get(machine.id)) for machine in machines}
+        known = {machine.id: machine for machine in machines}
+        orders = await self._power.held(member, known)
+        return {key: wire.target(machine, intents.get(key), orders.get(key)) for key, machine in known.items()}
 
     async def accept_machine_reports(
         self, member: Member, reports: Sequence[machines_pb2.MachineReport]

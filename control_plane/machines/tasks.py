@@ -21,6 +21,7 @@ from control_plane.machines import planning, sight, store, store_logs, store_tas
 from control_plane.machines.arming import Arming, announced
 from control_plane.machines.images import Images
 from control_plane.machines.model import Machine, MachineNotReady, MachineState
+from control_plane.machines.power.orders import PowerOrders
 from control_plane.machines.profiles import ProfileService
 from control_plane.machines.service import unknown as machine_unknown
 from control_plane.machines.tasks_model import InstallTask, TaskState, TaskUnknown
@@ -40,10 +41,13 @@ class ApprovalInvalid(Invalid):
 
 @dataclass(frozen=True, slots=True)
 class Approval:
-    """`window`: within which the machine must begin. `retries`: further tries after a failure, each wipes again."""
+    """`window`: within which the machine must begin. `retries`: further tries after a failure, each wipes again.
+    `power`: restart the machine into the network by its BMC; one without a BMC waits for somebody to do so.
+    """
 
     window: timedelta = transitions.WINDOW
     retries: int = 0
+    power: bool = False
 
     def __post_init__(self) -> None:
         """Raises `ApprovalInvalid`."""
@@ -62,6 +66,7 @@ class TaskService:
         images: Images,
         profiles: ProfileService,
         arming: Arming,
+        power: PowerOrders,
         trail: AuditTrail,
     ) -> None:
         self._database = database
@@ -69,6 +74,7 @@ class TaskService:
         self._images = images
         self._profiles = profiles
         self._arming = arming
+        self._power = power
         self._trail = trail
 
     async def ask(
@@ -126,7 +132,7 @@ class TaskService:
                 approval.retries,
             )
 
-        return await self._arm(principal, task_id, "approved", move)
+        return await self._arm(principal, task_id, "approved", move, power=approval.power)
 
     async def retry(self, principal: Principal, task_id: str, approval: Approval) -> InstallTask:
         """Another permission for one that failed or was cancelled. Raises as `approve`, and `MachineBusy` if another
@@ -137,7 +143,7 @@ class TaskService:
             now = self._clock.now()
             return transitions.retry(task, new_id(self._clock), principal.name, spec_steps, now, approval.window)
 
-        return await self._arm(principal, task_id, "retried", move)
+        return await self._arm(principal, task_id, "retried", move, power=approval.power)
 
     async def reject(self, principal: Principal, task_id: str, reason: str = "") -> InstallTask:
         """Raises `TaskUnknown`, `TaskOver`, `Denied`."""
@@ -189,6 +195,8 @@ class TaskService:
         task_id: str,
         verb: str,
         move: Callable[[InstallTask, planning.Steps], InstallTask],
+        *,
+        power: bool,
     ) -> InstallTask:
         async with self._database.transaction() as unit:
             task, machine = await self._locked(unit, task_id, principal, Permission.MACHINE_APPROVE)
@@ -199,6 +207,8 @@ class TaskService:
             await self._arming.arm(unit, after, machine, spec)
             after = await self._arming.moved(unit, task, after, machine, principal.name)
             self._record(unit, principal, verb, after, machine)
+            if power and after.begin_by is not None:
+                await self._power.for_installation(unit, machine, principal.name, after.begin_by, after.id)
         return after
 
     async def _give_up_others(self, unit: UnitOfWork, task: InstallTask, machine: Machine) -> None:
@@ -220,6 +230,7 @@ class TaskService:
             after = move(task)
             if after != task:
                 await self._arming.moved(unit, task, after, machine, principal.name)
+                await self._power.withdraw_for(unit, task.id, f"the installation was {verb}")
                 self._record(unit, principal, verb, after, machine)
         return after
 

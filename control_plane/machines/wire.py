@@ -57,7 +57,9 @@ _MAY_LEAD = timedelta(minutes=1)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def target(machine: Machine, intent: wire.InstallIntent | None) -> wire.BootTarget:
+def target(
+    machine: Machine, intent: wire.InstallIntent | None, power: wire.PowerOrder | None = None
+) -> wire.BootTarget:
     boot = machine.boot
     return wire.BootTarget(
         machine_id=machine.id,
@@ -69,6 +71,7 @@ def target(machine: Machine, intent: wire.InstallIntent | None) -> wire.BootTarg
         loader_arguments=boot.arguments,
         intent=intent,
         without_intent=_without_intent(machine),
+        power=power,
     )
 
 

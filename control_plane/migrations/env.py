@@ -24,6 +24,7 @@ import control_plane.fleet.placement.tables
 import control_plane.fleet.tables
 import control_plane.instances.tables
 import control_plane.jobs.tables
+import control_plane.machines.power.tables
 import control_plane.machines.tables
 import control_plane.moves.tables
 import control_plane.preheats.tables

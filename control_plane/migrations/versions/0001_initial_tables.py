@@ -1472,6 +1472,23 @@ def upgrade() -> None:
         batch_op.create_index("ix_install_tasks_tenant_id", ["tenant_id"], unique=False)
 
     op.create_table(
+        "machine_bmcs",
+        sa.Column("machine_id", sa.String(length=36), nullable=False),
+        sa.Column("protocol", sa.String(length=16), nullable=False),
+        sa.Column("address", sa.String(length=64), nullable=False),
+        sa.Column("port", sa.Integer(), nullable=False),
+        sa.Column("fingerprint", sa.String(length=64), nullable=False),
+        sa.Column("system", sa.String(length=255), nullable=False),
+        sa.Column("sealed_login", sa.LargeBinary(), nullable=False),
+        sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("state_at", sa.DateTime(timezone=True), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["machine_id"], ["machines.id"], name=op.f("fk_machine_bmcs_machine_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("machine_id", name=op.f("pk_machine_bmcs")),
+    )
+    op.create_table(
         "machine_events",
         sa.Column("id", sa.String(length=36), nullable=False),
         sa.Column("machine_id", sa.String(length=36), nullable=False),
@@ -1518,6 +1535,34 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("manifest_references", schema=None) as batch_op:
         batch_op.create_index("ix_manifest_references_digest", ["repository_id", "digest"], unique=False)
+
+    op.create_table(
+        "power_orders",
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("machine_id", sa.String(length=36), nullable=False),
+        sa.Column("idc_id", sa.String(length=36), nullable=False),
+        sa.Column("tenant_id", sa.String(length=36), nullable=False),
+        sa.Column("deed", sa.String(length=16), nullable=False),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("open", sa.SmallInteger(), nullable=True),
+        sa.Column("asked_by", sa.String(length=255), nullable=False),
+        sa.Column("asked_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("begin_by", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("regional_id", sa.String(length=36), nullable=False),
+        sa.Column("declined", sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=False),
+        sa.Column("power", sa.String(length=16), nullable=False),
+        sa.Column("detail", sa.Text(), nullable=False),
+        sa.Column("task_id", sa.String(length=36), nullable=False),
+        sa.Column("ended_at", sa.DateTime(timezone=True), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["machine_id"], ["machines.id"], name=op.f("fk_power_orders_machine_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_power_orders")),
+        sa.UniqueConstraint("machine_id", "open", name=op.f("uq_power_orders_machine_id_open")),
+    )
+    with op.batch_alter_table("power_orders", schema=None) as batch_op:
+        batch_op.create_index("ix_power_orders_idc_id_open", ["idc_id", "open"], unique=False)
+        batch_op.create_index("ix_power_orders_machine_id_asked_at", ["machine_id", "asked_at"], unique=False)
 
     op.create_table(
         "replication_copies",
@@ -1763,6 +1808,11 @@ def downgrade() -> None:
         batch_op.drop_index("ix_replication_copies_what")
 
     op.drop_table("replication_copies")
+    with op.batch_alter_table("power_orders", schema=None) as batch_op:
+        batch_op.drop_index("ix_power_orders_machine_id_asked_at")
+        batch_op.drop_index("ix_power_orders_idc_id_open")
+
+    op.drop_table("power_orders")
     with op.batch_alter_table("manifest_references", schema=None) as batch_op:
         batch_op.drop_index("ix_manifest_references_digest")
 
@@ -1775,6 +1825,7 @@ def downgrade() -> None:
         batch_op.drop_index("ix_machine_events_machine_id_at")
 
     op.drop_table("machine_events")
+    op.drop_table("machine_bmcs")
     with op.batch_alter_table("install_tasks", schema=None) as batch_op:
         batch_op.drop_index("ix_install_tasks_tenant_id")
         batch_op.drop_index("ix_install_tasks_silent_after")

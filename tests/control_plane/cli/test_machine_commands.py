@@ -41,12 +41,36 @@ def test_a_machine_is_written_down_given_a_profile_and_told_to_install(
     assert (task["state"], task["attempt"]) == ("approved", 1)
     assert viewer("install", "cancel", task["id"]).code == 4
     assert admin("install", "cancel", task["id"], "--reason", "not today").code == 0
+    _power(admin, viewer)
     assert "not today" in viewer("install", "show", task["id"]).text
     assert admin("install", "wait", task["id"]).code == 1
     assert viewer("install", "logs", task["id"]).text == ""
     assert "1 ready" in admin("machine", "statistics").text
     assert admin("machine", "remove", "rack-1/web").code == 0
     assert admin("profile", "remove", "debian").code == 0
+
+
+def _power(admin: Longshore, viewer: Longshore) -> None:
+    """No regional is attached, so nobody takes an order."""
+    power, web = ("machine", "power"), "rack-1/web"
+    assert "No BMC" in viewer(*power, "show", web).text
+    assert admin(*power, "off", web, "--no-wait").code == 5
+    login = ("--user", "root", "--password-stdin")
+    assert viewer(*power, "bmc", web, "10.0.0.9", *login, stdin="hunter2\n").code == 4
+    assert admin(*power, "bmc", web, "10.0.0.9", *login, stdin="\n").code == 2
+    told = admin(*power, "bmc", web, "10.0.0.9", *login, stdin="hunter2\n").text
+    told += admin(*power, "show", web).text + admin(*power, "show", web, "--json").text
+    assert "redfish at 10.0.0.9 port 443" in told
+    assert "hunter2" not in told
+    assert "10.0.0.9" not in viewer(*power, "show", web).text
+    assert viewer(*power, "off", web, "--no-wait").code == 4
+    assert admin(*power, "off", web, "--no-wait", "--json").json["state"] == "waiting"
+    assert admin(*power, "on", web, "--no-wait").code == 6
+    assert "Ordered: off, waiting" in viewer(*power, "show", web).text
+    assert admin(*power, "cancel", web).code == 0
+    assert admin(*power, "cancel", web).code == 2
+    assert "cancelled" in viewer(*power, "history", web).text
+    assert admin(*power, "forget", web).code == 0
 
 
 def test_what_makes_no_sense_is_refused(admin: Longshore, tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def database_url(sqlite_url: str) -> str:
 @pytest.fixture
 async def client(machines: Machines) -> AsyncIterator[Client]:
     app = FastAPI()
-    parts = (machines.service, machines.reading, machines.profiles, machines.tasks, machines.live)
+    parts = (machines.service, machines.reading, machines.profiles, machines.tasks, machines.live, machines.power)
     app.include_router(build_router(*parts, None, unheard))
     app.state.authenticator = Everybody()
     install_error_handlers(app)
