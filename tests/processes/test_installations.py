@@ -60,9 +60,8 @@ def told_the_disk(east: Site, body: Body) -> list[str]:
     return [line for line in east.timeline(body) if line.startswith("script: to its local disk")]
 
 
-@pytest.mark.parametrize("firmware", [Firmware.BIOS, Firmware.UEFI_PXE], ids=lambda firmware: firmware.value)
-def test_a_stranger_is_enlisted_accepted_and_installed(east: Site, firmware: Firmware) -> None:
-    body = east.body(firmware)
+def installed_as_a_stranger(east: Site, body: Body) -> str:
+    """In one boot: it waits in the installer environment for what is decided about it; the task."""
     with east.power_on(body) as powered:
         machine = accepted(east, body, powered)
         task = east.ask(machine)
@@ -73,15 +72,27 @@ def test_a_stranger_is_enlisted_accepted_and_installed(east: Site, firmware: Fir
     assert [step["id"] for step in east.task(task)["steps"]] == STEPS
     assert east.logged(task) == ["the hardware is as it should be"]
     assert any("os-install progress" in line and line.endswith(" %") for line in east.timeline(body))
-    # Its firmware asked the network first, and what is installed is not installed again.
+    return task
+
+
+def test_a_stranger_with_bios_is_installed_and_boots_its_disk_from_then_on(east: Site) -> None:
+    body = east.body(Firmware.BIOS)
+    task = installed_as_a_stranger(east, body)
+    # Its firmware asked the network first.
     assert len(told_the_disk(east, body)) == 1
     written = Digest.of(body.disk.read_bytes())
     with east.power_on(body) as powered:
         runs(body, powered)
     assert Digest.of(body.disk.read_bytes()) == written
     assert east.history(task) == HISTORY
+
+
+def test_a_stranger_with_uefi_is_installed_by_pxe(east: Site) -> None:
+    body = east.body(Firmware.UEFI_PXE)
+    installed_as_a_stranger(east, body)
+    assert told_the_disk(east, body)
     by_tftp = east.told("tftp transfer", "file", outcome="completed", client=east.address(body))
-    assert set(by_tftp) == (set() if firmware is Firmware.BIOS else {"static/ipxe.efi"})
+    assert set(by_tftp) == {"static/ipxe.efi"}
 
 
 def test_a_machine_is_installed_over_http_while_the_centre_is_dead(east: Site) -> None:
@@ -120,6 +131,7 @@ def test_a_machine_that_loses_its_power_midway_is_not_installed_again_by_itself(
     east.say(task, "approve")
     eventually(lambda: east.armed(task))
     with east.power_on(body, disk_bytes_per_second=SLOW) as powered:
+        # Of a file with holes only what was written takes room.
         eventually(lambda: body.disk.stat().st_blocks, powered)
     torn = Digest.of(body.disk.read_bytes())
     begun = HISTORY[:-1]
@@ -128,6 +140,7 @@ def test_a_machine_that_loses_its_power_midway_is_not_installed_again_by_itself(
         eventually(lambda: any("in the middle of its installation" in line for line in east.events(machine)), powered)
     assert Digest.of(body.disk.read_bytes()) == torn
     assert east.history(task) == begun
+    assert {step["id"]: step["phase"] for step in east.task(task)["steps"]}["os-install"] == "running"
     # Somebody looked, and wants it installed all the same.
     east.say(task, "cancel")
     east.say(task, "retry")
