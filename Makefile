@@ -96,5 +96,5 @@ bench-fleet: setup ## 1,000, 5,000 and 10,000 simulated agents: cost, storms, fa
 	@$(BIN)/python -m benchmarks.fleet
 
 clean: ## remove what was generated outside of git
-	rm -rf .venv demo-data .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+	rm -rf .venv demo-data installer installer-packages .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
