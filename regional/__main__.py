@@ -76,6 +76,9 @@ def run(
     interface: Annotated[
         str | None, typer.Option(help="Network interface of proxyDHCP, where no --dhcp-config says more. [eth1]")
     ] = None,
+    bmc_network: Annotated[
+        str | None, typer.Option(help="Networks of machines' BMCs, by which their power is switched. [none]")
+    ] = None,
     cache_limit_bytes: Annotated[
         int | None, typer.Option(help="Most bytes of contents to hold; 0: what the disk takes. [0]")
     ] = None,

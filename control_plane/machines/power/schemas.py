@@ -5,14 +5,17 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Annotated
 
-from pydantic import BaseModel, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from control_plane.machines.power.model import Bmc, BmcProtocol, OrderState, PowerDeed, PowerOrder, PowerState
 from control_plane.machines.power.service import WITHIN, NewBmc, Power
-from control_plane.machines.schemas import Asked, Name
+
+Name = Annotated[str, Field(max_length=300, pattern="^[^\\x00]*$")]
 
 
-class BmcBody(Asked):
+class BmcBody(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
     protocol: BmcProtocol
     address: Name = Field(description="an IP address, in a network that the regional may reach BMCs in")
     port: Annotated[int, Field(ge=1, le=65535)] | None = Field(default=None, description="the protocol's if left out")
@@ -37,7 +40,9 @@ class BmcBody(Asked):
         )
 
 
-class PowerOrderBody(Asked):
+class PowerOrderBody(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
     deed: PowerDeed
     within_seconds: float = Field(
         default=WITHIN.total_seconds(), ge=10, le=86400, description="not begun within this: never"
