@@ -128,8 +128,8 @@ class RegionalSettings(BaseSettings):
     )
     boot_strangers: Literal["local", "discover"] = Field(
         default="local",
-        description="what machines boot that the control plane does not know: their disk, or the installer "
-        "environment, which reports what they are and changes nothing",
+        description="what machines boot that the control plane does not know, or that nobody accepted there yet: their "
+        "disk, or the installer environment, which reports what they are and changes nothing",
     )
     installs_at_once: int = Field(
         default=20, ge=0, le=10_000, description="most machines that install at once, the others wait; 0: no limit"

@@ -6,6 +6,7 @@ decodes to the same packet.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -17,6 +18,7 @@ HEADER_BYTES = 4
 # RFC 2347: a request may not be longer.
 LONGEST_REQUEST = 512
 _LONGEST_MESSAGE = 256
+_LONG_WORD = re.compile(r"[A-Za-z0-9_-]{40,}")
 
 
 class PacketMalformed(Invalid):
@@ -45,6 +47,11 @@ class Request:
     mode: str = "octet"
     options: Mapping[str, str] = field(default_factory=dict)
     writes: bool = False
+
+    @property
+    def shown(self) -> str:
+        """Its name for logs and timelines, without a word that could be a boot's token."""
+        return _LONG_WORD.sub("...", self.name)[:200]
 
 
 @dataclass(frozen=True, slots=True)

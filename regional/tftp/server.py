@@ -180,10 +180,8 @@ class TftpServer:
             or self._per_client[client[0]] >= self._limits.per_client
         ):
             self._metrics.errors.labels("crowded").inc()
-            self._watch(TftpSeen(client[0], request.name, "crowded"))
-            log.debug(
-                "tftp request not taken", client=client[0], file=request.name[:200], transfers=len(self._sessions)
-            )
+            self._watch(TftpSeen(client[0], request.shown, "crowded"))
+            log.debug("tftp request not taken", client=client[0], file=request.shown, transfers=len(self._sessions))
             return
         self._opening[client] = request
         self._per_client[client[0]] += 1
@@ -196,7 +194,7 @@ class TftpServer:
             try:
                 begun = await self._begin(client, request)
             except Exception:
-                log.exception("tftp request broke", file=request.name[:200])
+                log.exception("tftp request broke", file=request.shown)
                 self._refuse(client, ErrorCode.UNDEFINED, "a defect ended this request", "broken")
             finally:
                 self._opening.pop(client, None)
@@ -235,7 +233,7 @@ class TftpServer:
             # Told once of what comes, the kernel need not look again at each socket after each packet.
             self._poll.register(endpoint.fileno(), select.EPOLLIN | select.EPOLLET)
             self._poll.register(strangers.fileno(), select.EPOLLIN)
-        self._watch(TftpSeen(client[0], request.name, "began", options=transfer.terms.answered))
+        self._watch(TftpSeen(client[0], request.shown, "began", options=transfer.terms.answered))
         session.pump(now)
         return True
 
@@ -255,7 +253,7 @@ class TftpServer:
                 each.close()  # which takes it out of the epoll
         self._watch(
             TftpSeen(
-                session.client[0], session.request.name, outcome, session.acknowledged_bytes, session.transfer.resent,
+                session.client[0], session.request.shown, outcome, session.acknowledged_bytes, session.transfer.resent,
                 seconds, session.transfer.terms.answered,
             )
         )  # fmt: skip
@@ -272,8 +270,8 @@ class TftpServer:
         elif isinstance(failure, NotFound):
             error, reason = ErrorCode.NOT_FOUND, "missing"
         self._refuse(client, error, failure.detail, reason)
-        self._watch(TftpSeen(client[0], request.name, reason))
-        log.info("tftp request refused", client=client[0], file=request.name[:200], reason=str(failure))
+        self._watch(TftpSeen(client[0], request.shown, reason))
+        log.info("tftp request refused", client=client[0], file=request.shown, reason=str(failure))
 
     def _refuse(self, client: Address, error: ErrorCode, message: str, reason: str) -> None:
         self._metrics.errors.labels(reason).inc()

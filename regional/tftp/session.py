@@ -208,7 +208,7 @@ class Session:
         log.info(
             "tftp transfer",
             client=self.client[0],
-            file=self.request.name[:200],
+            file=self.request.shown,
             outcome=outcome,
             bytes=self.acknowledged_bytes,
             options=dict(transfer.terms.answered),
@@ -294,5 +294,5 @@ class Session:
 
     def _fail(self, failure: Failure, now: float) -> None:
         self.tell(ErrorCode.UNDEFINED, failure.detail)
-        log.warning("tftp transfer broke", file=self.request.name[:200], error=str(failure))
+        log.warning("tftp transfer broke", file=self.request.shown, error=str(failure))
         self.end("failed", now)

@@ -68,3 +68,8 @@ def test_options_have_no_case_and_the_first_counts_and_padding_is_nothing() -> N
 
 def test_a_padded_acknowledgement_counts() -> None:
     assert decode(b"\0\4\1\2" + bytes(14)) == Ack(258)
+
+
+def test_a_boots_token_is_shown_to_nobody() -> None:
+    assert Request(f"/boot/s/{'aB3-_' * 8}xyz/kernel").shown == "/boot/s/.../kernel"
+    assert Request("static/shimx64.efi").shown == "static/shimx64.efi"
