@@ -7,6 +7,7 @@ emulated, the network is a namespace. That an installation succeeded is seen by 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import groupby
 
 import pytest
 
@@ -79,7 +80,7 @@ def test_a_stranger_with_bios_is_installed_and_boots_its_disk_from_then_on(east:
     body = east.body(Firmware.BIOS)
     task = installed_as_a_stranger(east, body)
     # Its firmware asked the network first.
-    assert len(told_the_disk(east, body)) == 1
+    assert told_the_disk(east, body)
     written = Digest.of(body.disk.read_bytes())
     with east.power_on(body) as powered:
         runs(body, powered)
@@ -121,7 +122,9 @@ def test_a_machine_with_secure_boot_is_installed_through_the_signed_shim_and_gru
     completed(east, task)
     files = east.told("tftp transfer", "file", outcome="completed", client=east.address(body))
     loaders = ["shimx64.efi", "grubx64.efi", "grub.cfg"]
-    assert [file.rpartition("/")[2] for file in files] == [*loaders, "kernel", "initrd0", *loaders]
+    # Who heard nothing for a while asks again.
+    names = [name for name, _ in groupby(file.rpartition("/")[2] for file in files)]
+    assert names == [*loaders, "kernel", "initrd0", *loaders]
 
 
 def test_a_machine_that_loses_its_power_midway_is_not_installed_again_by_itself(east: Site) -> None:
