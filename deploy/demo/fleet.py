@@ -138,7 +138,7 @@ class Fleet:
                 "run",
                 *(f"--idc={idc.name}", f"--server={self.url}", f"--server-ip={node.address}", "--api-port=0"),
                 *(f"--name={node.name}", f"--static-root={self.root / node.name / 'tftpboot'}"),
-                *(f"--join-token-file={token}", *self._edge_arguments),
+                *(f"--join-token-file={token}", *self._edge_arguments, *node.arguments),
             ],
         )
         service.launch()
