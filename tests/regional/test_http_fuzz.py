@@ -214,7 +214,7 @@ def requests(draw: st.DrawFn) -> tuple[str, str, str, bytes, dict[str, str], boo
 
 @given(requests())
 @settings(
-    max_examples=700, deadline=None, phases=[Phase.generate, Phase.shrink], derandomize=True,
+    max_examples=400, deadline=None, phases=[Phase.generate, Phase.shrink], derandomize=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.filter_too_much],
 )  # fmt: skip
 def test_no_request_is_an_accident(world: World, drawn: tuple[str, str, str, bytes, dict[str, str], bool]) -> None:

@@ -67,7 +67,7 @@ def handlers() -> list[tuple[LeaseBook, Handler]]:
 
 
 @given(st.lists(PACKETS, min_size=1, max_size=4), st.sampled_from([SERVER_PORT, PROXY_PORT]))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_every_message_gets_a_whole_answer_or_none(packets: list[Packet], port: int) -> None:
     for book, handler in handlers():
         for number, packet in enumerate(packets):
@@ -87,7 +87,7 @@ def test_every_message_gets_a_whole_answer_or_none(packets: list[Packet], port: 
 
 
 @given(st.binary(max_size=1500), PACKETS)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_a_message_with_foreign_bytes_in_it_is_read_or_refused(noise: bytes, packet: Packet) -> None:
     data = encode(packet)
     for damaged in (data[:240] + noise, data[:236] + noise, data[: len(noise)], noise):
