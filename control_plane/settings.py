@@ -165,7 +165,10 @@ class FleetSettings(Part):
         default=10, ge=0.2, le=300, description="how often agents and regionals say that they live"
     )
     certificate_hours: float = Field(
-        default=24, gt=0.01, description="life of a machine's certificate, which it renews in time"
+        default=720,
+        gt=0.01,
+        description="life of a machine's certificate, which it renews at 50 to 80 % of it: it may be cut off for a "
+        "fifth of that before it must enrol again",
     )
 
 

@@ -56,7 +56,7 @@ class FleetOptions:
     """
 
     tempo: Tempo = field(default_factory=Tempo)
-    certificate_life: timedelta = timedelta(hours=24)
+    certificate_life: timedelta = timedelta(days=30)
 
 
 @dataclass(frozen=True, slots=True)

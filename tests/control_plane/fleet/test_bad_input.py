@@ -19,7 +19,7 @@ from structlog.testing import capture_logs
 from common.channels import identified_channel
 from common.clock import SystemClock
 from common.enrolment import renew
-from common.errors import Failure
+from common.errors import Failure, Unauthenticated
 from common.tls import Identity, Name, new_key_and_request
 from control_plane.fleet.certificates import backdating, requested_key
 from proto.agent.v1 import agent_pb2_grpc
@@ -51,6 +51,13 @@ def failures_shown(plane: Plane, code: str) -> float:
     lines = generate_latest(plane.registry).decode().splitlines()
     found = [line for line in lines if line.startswith("control_plane_rpc_failures_total") and f'code="{code}"' in line]
     return sum(float(line.rpartition(" ")[2]) for line in found)
+
+
+def handshakes_shown(plane: Plane) -> float:
+    lines = generate_latest(plane.registry).decode().splitlines()
+    return sum(
+        float(line.rpartition(" ")[2]) for line in lines if line.startswith("control_plane_rpc_handshakes_total")
+    )
 
 
 async def _throw(address: str, data: bytes) -> None:
@@ -208,6 +215,26 @@ async def test_a_certificate_of_ours_for_nobody_we_enrolled_is_refused(plane: Pl
     assert failure.code == "identity_unknown"
     assert [line["code"] for line in logs if line["event"] == "call failed"] == ["identity_unknown"]
     assert failures_shown(plane, "identity_unknown") == 1
+
+
+async def test_a_certificate_that_expired_opens_no_door_and_is_seen(plane: Plane, agent: Edge) -> None:
+    identity = Identity.load(agent.directory)
+    assert identity is not None
+    key_pem, csr_pem = new_key_and_request()
+    two_days_ago = plane.fleet.authority.clock.now() - timedelta(days=2)
+    signer, name = plane.fleet.authority.signer, identity.name
+    expired = signer.member(name, requested_key(csr_pem), (), two_days_ago, timedelta(days=1))
+    begun = handshakes_shown(plane)
+
+    async with identified_channel(plane.attach, Identity(key_pem, expired.pem, identity.ca_pem)) as channel:
+        code = await asyncio.wait_for(agent_pb2_grpc.AgentStub(channel).Attach().code(), BUSY_SECONDS)
+
+    assert code.name == "UNAVAILABLE"
+    assert handshakes_shown(plane) > begun
+    Identity(key_pem, expired.pem, identity.ca_pem).save(agent.directory)
+    failure = await agent.round()
+    assert isinstance(failure, Unauthenticated)
+    assert "expired" in failure.detail
 
 
 async def test_a_certificate_of_ours_that_was_made_to_serve_opens_no_door(plane: Plane, agent: Edge) -> None:

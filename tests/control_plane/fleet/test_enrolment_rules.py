@@ -39,7 +39,9 @@ LIFE = timedelta(minutes=10)
 
 @pytest.fixture
 async def fleet(database: Database, clock: ManualClock) -> Fleet:
-    fleet = await open_fleet(database, MemoryEventBus(), sealer(), clock, lambda: 0.5, FleetOptions())
+    fleet = await open_fleet(
+        database, MemoryEventBus(), sealer(), clock, lambda: 0.5, FleetOptions(certificate_life=timedelta(hours=24))
+    )
     await fleet.idcs.create("east")
     return fleet
 
