@@ -11,7 +11,7 @@ from collections import deque
 
 from common.clock import Clock
 from common.errors import Failure
-from regional.boot_targets import firmware_of
+from regional.boot_targets import SELF_CHECK_MAC, firmware_of
 from regional.dhcp.events import DhcpSeen
 from regional.machines.asking import Ask, said_serial
 from regional.machines.ledger import Ledger
@@ -40,6 +40,8 @@ class Watching:
         timeline.noted = self._noted
 
     def dhcp(self, seen: DhcpSeen) -> None:
+        if seen.mac == SELF_CHECK_MAC:
+            return  # It takes no address and boots nothing, as it should.
         self._timeline.dhcp(seen)
         if seen.boots:
             firmware = firmware_of(seen.architectures) if seen.architectures else None

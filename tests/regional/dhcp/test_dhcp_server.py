@@ -183,7 +183,9 @@ async def test_no_datagram_ends_it_and_one_client_cannot_flood(bench: Bench) -> 
     good = encode(discover())
     for bad in (b"", b"x", bytes(240), good[:200], good[:240] + b"\x0c\xff", good[:238] + b"\0\0" + good[240:]):
         bench.tell(bad)
-    await bench.until(lambda: bench.verdicts["malformed"] == 6)
+    # Larger than anything that a client may send: read to a bound, and refused.
+    bench.tell(good[:240] + (b"\x0c\xff" + bytes(255)) * 200)
+    await bench.until(lambda: bench.verdicts["malformed"] == 7)
     for _ in range(30):
         bench.tell(request("10.77.0.12"))
     await bench.until(lambda: bench.verdicts["client limit"] >= 9)

@@ -6,6 +6,7 @@ import random
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from uuid import UUID
 
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.clock import ManualClock
+from regional.boot_targets import SELF_CHECK_MAC
 from regional.dhcp.events import DhcpSeen
 from regional.machines.device_routes import shell_lines
 from regional.machines.ledger import Told
@@ -23,6 +25,7 @@ from regional.machines.timeline import Timeline
 from regional.machines.verdicts import Kind
 from regional.tftp.events import TftpSeen
 
+from .boots import running_site
 from .rack import MAC
 
 ADDRESS = "10.0.0.7"
@@ -59,6 +62,13 @@ def test_each_place_where_a_boot_stands_still_has_its_verdict() -> None:
     line.told(Told(MAC, "step", "wipe started"))
     clock.tick(5000)
     assert line.verdict(MAC) is None
+
+
+async def test_the_machine_that_checks_play_is_nobody_to_look_after(tmp_path: Path) -> None:
+    async with running_site(tmp_path) as site:
+        for mac in (SELF_CHECK_MAC, MAC):
+            site.machines.watching.dhcp(replace(seen("offer"), mac=mac))
+        assert site.machines.timeline.macs() == [MAC]
 
 
 def test_who_took_the_address_of_another_server_is_said_to_have() -> None:
