@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from deploy.installer import libraries, modules
 from deploy.installer.archive import Entry, initial_file_system
+from deploy.installer.building import SCRIPTS
 from deploy.installer.errors import PackageIncomplete
 from tests.regional.machines.installer_machine import unpacked
 
@@ -36,6 +37,17 @@ def test_an_archive_holds_what_was_given_in_whatever_order(files, shuffled) -> N
         name: content for name, (content, _) in files.items()
     }
     assert {name for name, (mode, _) in found.items() if mode == 0o100755} == {n for n in files if files[n][1]}
+
+
+@pytest.mark.parametrize("shell", ["busybox sh", "dash"])
+def test_both_shells_understand_every_script(shell: str) -> None:
+    if shutil.which(shell.split()[0]) is None:
+        pytest.skip(f"no {shell}")
+    scripts = [path for path in SCRIPTS.rglob("*") if path.name not in ("neighbours", "gconv-modules")]
+    assert {"init", "install", "lease", "images"} <= {path.name for path in scripts}
+    for path in filter(Path.is_file, scripts):
+        done = subprocess.run([*shell.split(), "-n", str(path)], capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (0, ""), path
 
 
 @pytest.mark.skipif(shutil.which("busybox") is None, reason="no busybox")

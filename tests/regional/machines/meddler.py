@@ -16,16 +16,22 @@ Change = Callable[[int, bytes], bytes]
 
 
 class Meddler:
-    """`images`: how many requests for pieces of the image there were. `before`: done before one is passed on."""
+    """`images`: how many requests for pieces of the image there were. `before`: done before one is passed on. `busy`:
+    so many words get a 503.
+    """
 
     def __init__(self, site: Site) -> None:
         self._site = site
         self.base = ""
         self.images = 0
+        self.busy = 0
         self.change: Change = lambda _number, piece: piece
         self.before: Callable[[int], Awaitable[None]] | None = None
 
     async def pass_on(self, request: web.Request) -> web.StreamResponse:
+        if self.busy and "/device/" in request.path:
+            self.busy -= 1
+            return web.Response(status=503, headers={"Retry-After": "1"})
         is_image = request.path.endswith("/image") and not request.query.get("bytes", "").endswith("-7")
         if is_image:
             self.images += 1

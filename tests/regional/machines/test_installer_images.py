@@ -5,11 +5,15 @@ Whatever ends an image early leaves a disk whose first mebibyte is empty: nothin
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gzip
 import lzma
+import os
+import signal
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,7 +22,7 @@ from deploy.installer.building import Installer
 from proto.regional.v1 import machines_pb2 as pb
 
 from ..conftest import FakeCentre, Rigs, Sample, sample
-from .boots import Site, running_site
+from .boots import Site, installs, running_site
 from .installer_machine import Tools, ended, machine, of_the_environment, running
 from .meddler import Meddler, meddling
 from .rack import content, target
@@ -54,8 +58,9 @@ class Bench:
         self.site, self.tools, self.meddler = site, tools, meddler
         self._tmp_path = tmp_path
         self.disk = tmp_path / "machine/dev/sda"
+        self.process: asyncio.subprocess.Process | None = None
 
-    async def install(self, image: Sample, disk_bytes: int, **options: object) -> tuple[int, str]:
+    async def install(self, image: Sample, disk_bytes: int, **options: Any) -> tuple[int, str]:
         """Exit code and what it said."""
         write = pb.ImageInstall(content=content(image.digest, len(image.data)), **{"format": "raw", **options})
         operations = [
@@ -67,8 +72,8 @@ class Bench:
         intent = pb.InstallIntent(id="i1", tenant_id="acme", operations=operations, documents=documents)
         await self.site.approve(target(intent, serial="SN-1"))
         machine(self._tmp_path / "machine", self.site, await self.site.token(serial="SN-1"), disk_bytes)
-        async with running(self._tmp_path, self.tools) as process:
-            return await ended(process)
+        async with running(self._tmp_path, self.tools) as self.process:
+            return await ended(self.process)
 
     @property
     def why(self) -> str:
@@ -227,6 +232,42 @@ async def test_a_stream_that_breaks_off_goes_on_where_it_was(
         assert made.disk.read_bytes()[: len(PLAIN.data)] == PLAIN.data
         left = len(PLAIN.data) - 2 * MIB
         assert asked == [4 * MIB, left, left // 2, left // 4]
+
+
+async def test_words_that_a_starting_regional_does_not_hear_are_said_again(
+    tmp_path: Path, rigs: Rigs, centre: FakeCentre, environment: Tools
+) -> None:
+    async with bench(tmp_path, rigs, centre, environment, PLAIN) as made:
+
+        async def restart(number: int) -> None:
+            made.meddler.busy = 4
+
+        made.meddler.busy = 3
+        made.meddler.before = restart
+        code, said = await made.install(PLAIN, 8 * MIB)
+        assert code == 0, said + made.why
+        assert made.site.phases() == ["booting", "installing", "completed"]
+
+
+async def test_a_machine_that_loses_its_power_midway_boots_nothing_and_is_not_installed_again(
+    tmp_path: Path, rigs: Rigs, centre: FakeCentre, environment: Tools
+) -> None:
+    async with bench(tmp_path, rigs, centre, environment, PLAIN) as made:
+
+        async def lose_power(number: int) -> None:
+            if number == 2 and made.process is not None:
+                os.killpg(made.process.pid, signal.SIGKILL)
+
+        made.meddler.before = lose_power
+        code, _ = await made.install(PLAIN, 8 * MIB)
+        assert code == -signal.SIGKILL
+        assert set(made.disk.read_bytes()[:MIB]) == {0}
+        made.site.clock.tick(60)
+        assert not installs(await made.site.script(serial="SN-1"))
+        made.site.clock.tick(3600)
+        made.site.machines.ledger.sweep(made.site.clock.now().timestamp())
+        assert not installs(await made.site.script(serial="SN-1"))
+        made.assert_nothing_boots()
 
 
 async def test_a_packed_image_that_unpacks_beyond_the_disk_fails(
