@@ -3,7 +3,7 @@
 Packages, highest first; one may import those below it, never above (import-linter holds the order):
 
     cli                         the `longshore` command; speaks only HTTP, imported by nobody
-    __main__ > app              entry point; composition root, the only file that names concrete adapters
+    __main__ | program > app    entry point and its commands; composition root
     instances > swarm > fleet > catalogue > registry > tenants > audit      domains
     web | rpc > jobs > database > sealing                                   toolkits
     blobs | cache | events | queues                                         ports

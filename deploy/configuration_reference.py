@@ -17,13 +17,13 @@ import typer
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
-from agent.__main__ import app as agent_app
+from agent.program import app as agent_app
 from agent.settings import AgentSettings
-from control_plane.__main__ import app as server_app
-from control_plane.cli.__main__ import app as cli_app
+from control_plane.cli.program import app as cli_app
 from control_plane.cli.settings import CliSettings
+from control_plane.program import app as server_app
 from control_plane.settings import Settings
-from regional.__main__ import app as regional_app
+from regional.program import app as regional_app
 from regional.settings import RegionalSettings
 
 _PLAIN = {str: "text", int: "integer", float: "number", bool: "true or false", Path: "path", SecretStr: "secret"}

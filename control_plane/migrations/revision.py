@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from sqlalchemy import Connection, inspect, text
 
 from control_plane.database.engine import open_engine, translated, with_driver
 
 _TABLE = "alembic_version"  # Alembic's own name for it
+
+
+def newest() -> str:
+    """The revision that this program brings: the last of its migrations, whose names begin with theirs."""
+    return max(path.name.partition("_")[0] for path in (Path(__file__).parent / "versions").glob("[0-9]*_*.py"))
 
 
 async def current(url: str) -> str | None:

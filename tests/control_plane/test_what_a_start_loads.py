@@ -15,7 +15,7 @@ _NOT_CHOSEN = ("alembic", "boto3", "botocore", "redis", "s3transfer")
 
 
 def test_a_server_loads_no_client_of_an_engine_that_it_may_not_have() -> None:
-    program = f"import sys, control_plane.__main__; print([name for name in {_NOT_CHOSEN!r} if name in sys.modules])"
+    program = f"import sys, control_plane.program; print([name for name in {_NOT_CHOSEN!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120)
     assert done.stdout.strip() == "[]"
 

@@ -22,7 +22,7 @@ from typing import Any
 from botocore.httpsession import URLLib3Session
 from sqlalchemy.engine.default import DefaultDialect
 
-from control_plane.__main__ import app
+from control_plane.program import app
 
 _PR_SET_PDEATHSIG = 1
 

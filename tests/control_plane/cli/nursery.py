@@ -17,7 +17,7 @@ import socket
 import sys
 from typing import Any
 
-from control_plane.cli.__main__ import main as longshore
+from control_plane.cli.program import main as longshore
 
 _PR_SET_PDEATHSIG = 1
 
