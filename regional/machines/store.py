@@ -18,6 +18,7 @@ from pathlib import Path
 import structlog
 
 from common.errors import Unavailable
+from regional.damage import is_damage
 from regional.machines.model import Install, Session, Stage
 
 log = structlog.get_logger()
@@ -97,7 +98,7 @@ class Store:
             known = self._load(now, fresh=fresh)
         except sqlite3.DatabaseError as error:
             self.close()
-            if not _damaged(error):
+            if not is_damage(error):
                 raise _not_stored(error) from error
             log.error("what was known of machines is not readable, set aside", path=str(self._path), error=str(error))
             for suffix in ("-wal", "-shm", ""):
@@ -188,13 +189,17 @@ class Store:
 
     def _connect(self) -> sqlite3.Connection:
         database = sqlite3.connect(self._path, check_same_thread=False, isolation_level=None, timeout=5)
-        # WAL with FULL: each commit is fsynced, and readers need not wait for it.
-        database.execute("PRAGMA journal_mode = WAL")
-        database.execute("PRAGMA synchronous = FULL")
-        if database.execute("PRAGMA quick_check").fetchone() != ("ok",):
-            raise sqlite3.DatabaseError("the quick check found damage")
-        database.executescript(_SCHEMA)
-        self._path.chmod(0o600)
+        try:
+            # WAL with FULL: each commit is fsynced, and readers need not wait for it.
+            database.execute("PRAGMA journal_mode = WAL")
+            database.execute("PRAGMA synchronous = FULL")
+            if database.execute("PRAGMA quick_check").fetchone() != ("ok",):
+                raise sqlite3.DatabaseError("the quick check found damage")
+            database.executescript(_SCHEMA)
+            self._path.chmod(0o600)
+        except sqlite3.Error:
+            database.close()
+            raise
         return database
 
     @contextlib.contextmanager
@@ -220,12 +225,6 @@ class Store:
             if self._database is None:
                 raise MachinesNotStored("the store of machines is closed", action="try again in a moment")
             yield self._database
-
-
-def _damaged(error: sqlite3.DatabaseError) -> bool:
-    """Whether the file itself is wrong; a disk that is full or away says nothing about what is on it."""
-    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)
-    return (code & 0xFF) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 def _not_stored(error: sqlite3.DatabaseError) -> MachinesNotStored:

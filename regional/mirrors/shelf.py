@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from regional.damage import is_damage
 from regional.mirrors.model import UpstreamAway
 
 _SCHEMA = """
@@ -68,16 +69,22 @@ class Shelf:
         path = self._root / "index.sqlite"
         try:
             return self._connected(path)
-        except sqlite3.DatabaseError:
+        except sqlite3.DatabaseError as error:
+            if not is_damage(error):
+                raise
             # Everything here can be fetched again.
             path.unlink(missing_ok=True)
             return self._connected(path)
 
     def _connected(self, path: Path) -> sqlite3.Connection:
         index = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5.0)
-        index.execute("PRAGMA journal_mode=WAL")
-        index.execute("PRAGMA synchronous=NORMAL")
-        index.executescript(_SCHEMA)
+        try:
+            index.execute("PRAGMA journal_mode=WAL")
+            index.execute("PRAGMA synchronous=NORMAL")
+            index.executescript(_SCHEMA)
+        except sqlite3.Error:
+            index.close()
+            raise
         return index
 
     def _compare(self) -> None:

@@ -21,6 +21,8 @@ import structlog
 
 from common.clock import Clock
 from common.digest import Digest
+from common.errors import Unavailable
+from regional.damage import is_damage
 
 log = structlog.get_logger()
 
@@ -67,6 +69,12 @@ class Link:
     age: float
 
 
+class AnswersUnusable(Unavailable):
+    """The disk is full, or away."""
+
+    code = "registry_answers_unusable"
+
+
 class Answers:
     """`path` is ours alone; a file that cannot be read is set aside, for the centre can say everything again."""
 
@@ -78,10 +86,16 @@ class Answers:
         self._database: sqlite3.Connection | None = None
 
     def open(self) -> None:
+        """Raises `AnswersUnusable`."""
         self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         try:
             self._database = self._connect()
         except sqlite3.DatabaseError as error:
+            if not is_damage(error):
+                raise AnswersUnusable(
+                    f"what the centre said of repositories cannot be read from {self._path}: {error}",
+                    action="free space in the data directory, or look after its disk",
+                ) from error
             log.warning("remembered answers not readable, set aside", path=str(self._path), error=str(error))
             for suffix in ("", "-wal", "-shm"):
                 with contextlib.suppress(FileNotFoundError):

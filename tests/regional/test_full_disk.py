@@ -8,6 +8,7 @@ import contextlib
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import aiohttp
@@ -22,8 +23,11 @@ from regional.machines import course
 from regional.machines.asking import Ask, Boot
 from regional.machines.model import Sighting
 from regional.machines.store import MachinesNotStored
+from regional.mirrors.model import UpstreamAway
+from regional.mirrors.shelf import Shelf
 from regional.publication import NotPublished, publish
 from regional.tree import create_tree
+from regional.v2.answers import Answers, AnswersUnusable
 
 from .conftest import FakeCentre, Rigs, sample, until
 from .machines.rack import MAC, NOW, Rack, image_intent, target
@@ -149,6 +153,29 @@ def test_a_start_on_a_full_disk_takes_nothing_for_damaged(disk: Disk) -> None:
     rack._start()
     assert isinstance(rack.doorway.ask(Ask(MAC, ""), NOW), Boot)
     rack.store.close()
+
+
+def test_what_the_centre_said_and_what_mirrors_hold_outlive_a_start_on_a_full_disk(disk: Disk) -> None:
+    answers = Answers(disk.path / "answers.sqlite", ManualClock(), timedelta(hours=1))
+    answers.open()
+    answers.close()
+    shelf = Shelf(disk.path / "mirrors", 1 << 20)
+    shelf.open()
+    shelf.close()
+    before = sorted(path.name for path in disk.path.rglob("*") if path.is_file())
+    disk.fill()
+    with pytest.raises(AnswersUnusable, match=r"answers\.sqlite"):
+        answers.open()
+    with pytest.raises(UpstreamAway, match="mirrors"):
+        shelf.open()
+    disk.free()
+    assert sorted(path.name for path in disk.path.rglob("*.sqlite")) == ["answers.sqlite", "index.sqlite"]
+    assert not list(disk.path.glob("*.damaged*"))
+    answers.open()
+    answers.close()
+    shelf.open()
+    shelf.close()
+    assert sorted(path.name for path in disk.path.rglob("*") if path.is_file()) == before
 
 
 def test_a_boot_file_is_published_whole_or_not_at_all(disk: Disk, tmp_path: Path) -> None:
