@@ -174,6 +174,10 @@ class PowerDesk:
             return pb.POWER_PHASE_FAILED, PowerState.UNKNOWN, f"it was not done after {longest:.0f} s"
         except OSError as error:
             return pb.POWER_PHASE_FAILED, PowerState.UNKNOWN, f"not begun, the regional's disk refuses: {error}"
+        except Exception as error:
+            # A library's or our own mistake about one BMC ends no regional.
+            log.exception("power order failed unexpectedly", order=order.id)
+            return pb.POWER_PHASE_FAILED, PowerState.UNKNOWN, f"it failed unexpectedly ({type(error).__name__})"
         if outcome is None:
             late = "its time was over before it could be begun: this regional was away, or busy, or its clock is wrong"
             return pb.POWER_PHASE_FAILED, PowerState.UNKNOWN, late

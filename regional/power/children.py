@@ -22,7 +22,6 @@ from regional.power import (
     BmcNotAnswering,
     BmcNotTrusted,
     BmcRefused,
-    PowerNotInstalled,
     PowerState,
     Protocols,
     Turn,
@@ -113,20 +112,23 @@ class ChildSession:
 
     async def _start(self) -> asyncio.subprocess.Process:
         pipe = asyncio.subprocess.PIPE
-        self._process = process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", _MODULES[self._bmc.protocol],
-            stdin=pipe, stdout=pipe, stderr=asyncio.subprocess.DEVNULL, limit=_LONGEST_ANSWER,
-        )  # fmt: skip
+        process: asyncio.subprocess.Process | None = None
         try:
+            self._process = process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", _MODULES[self._bmc.protocol],
+                stdin=pipe, stdout=pipe, stderr=asyncio.subprocess.DEVNULL, limit=_LONGEST_ANSWER,
+            )  # fmt: skip
             async with asyncio.timeout(_START_SECONDS):
                 await _read(process)
                 assert process.stdin is not None  # noqa: S101  it is a pipe
                 process.stdin.write(json.dumps(self._first).encode() + b"\n")
                 await process.stdin.drain()
         except (TimeoutError, OSError, ValueError) as error:
-            await self._kill(process)
-            raise PowerNotInstalled(
-                f"what speaks {self._bmc.protocol.value} does not start",
+            if process is not None:
+                await self._kill(process)
+            # Of this failure, not of the missing library: it may come in the middle of a deed.
+            raise BmcNotAnswering(
+                f"what speaks {self._bmc.protocol.value} with {self._name} does not start",
                 action=f"see what `python -m {_MODULES[self._bmc.protocol]}` says",
             ) from error
         return process

@@ -56,7 +56,7 @@ class Client:
 
     async def made(self, who: str, path: str, body: Any) -> Any:
         status, answer = await self.ask(who, "POST", path, body)
-        assert status in (200, 201), answer
+        assert status in (200, 201, 202), answer
         return answer["data"]
 
 
@@ -317,3 +317,49 @@ class Socket:
 
     def hang_up(self) -> None:
         self._up.put_nowait({"type": "websocket.disconnect", "code": 1000})
+
+
+async def test_power_over_http_with_each_route_for_whom_it_is_and_the_password_for_nobody(
+    client: Client, rack: Rack
+) -> None:
+    machine = (await rack.machine("web", tenant="acme")).id
+    path, secret = f"/machines/{machine}/power", "correct horse"
+    bmc = {"protocol": "redfish", "address": "10.0.0.9", "username": "root", "password": secret}
+    told: list[object] = []
+
+    async def status(who: str, method: str, way: str, body: Any = None) -> int:
+        code, answer = await client.ask(who, method, path + way, body)
+        told.append(answer)
+        return code
+
+    for who, expected in (("manager", 403), ("operator", 403), ("stranger", 403), ("nobody", 401)):
+        assert await status(who, "PUT", "/bmc", bmc) == expected
+        assert await status(who, "DELETE", "/bmc") == expected
+    for wrong in ({"color": "red"}, {"password": secret * 30}, {"address": "bmc.example.org"}, {"port": 99999}):
+        assert await status("admin", "PUT", "/bmc", bmc | wrong) in (400, 422)
+    assert await status("admin", "PUT", "/bmc", bmc) == 200
+    assert await status("operator", "POST", "/orders", {"deed": "explode"}) in (400, 422)
+    assert await status("viewer", "POST", "/orders", {"deed": "off"}) == 403
+    order = (await client.made("operator", f"{path}/orders", {"deed": "off"}))["id"]
+    assert await status("operator", "POST", "/orders", {"deed": "on"}) == 409
+    for method, way in (
+        ("GET", ""),
+        ("GET", "/orders"),
+        ("GET", f"/orders/{order}"),
+        ("POST", f"/orders/{order}/cancel"),
+    ):
+        assert await status("stranger", method, way) == 404
+        assert await status("nobody", method, way) == 401
+    assert await status("stranger", "POST", "/orders", {"deed": "off"}) == 404
+    for way in ("", "/orders", f"/orders/{order}"):
+        assert await status("viewer", "GET", way) == 200
+        assert await status("operator", "GET", way) == 200
+    assert await status("viewer", "POST", f"/orders/{order}/cancel") == 403
+    assert await status("operator", "POST", f"/orders/{order}/cancel") == 200
+    assert await status("operator", "POST", f"/orders/{order}/cancel") == 409
+    assert await status("operator", "GET", "/orders/nonsense") == 404
+    assert "10.0.0.9" not in repr(told[-9:])
+    assert await status("admin", "GET", "") == 200
+    assert "10.0.0.9" in repr(told[-1])
+    assert await status("admin", "DELETE", "/bmc") == 204
+    assert secret not in repr(told)
