@@ -65,6 +65,13 @@ class BootFilesOf:
             self._ledger.tell(Told(bearer.session.mac, kind or "http", f"it fetches its {name}"))
         return Found(file, intent.tenant_id if intent is not None else "")
 
+    def lacks(self, token: str, path: str) -> None:
+        """A file below /static that this boot needs is not there."""
+        environment = path in (self.environment.kernel, self.environment.initrd)
+        hint = ": make it with `make installer` and publish it" if environment else ": publish it"
+        mac = self._ledger.bearer(token).session.mac
+        self._ledger.tell(Told(mac, "http", f"/static/{path} is not there{hint}", trouble=True))
+
     def _file(self, bearer: Bearer, name: str) -> BootFile | None:
         intent, install = bearer.intent, bearer.install
         if name.startswith("os-") or name == "image":

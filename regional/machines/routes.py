@@ -100,7 +100,11 @@ class BootRoutes:
         peek = request.method == "HEAD"
         found = await asyncio.to_thread(self._files.find, token, name, peek=peek)
         if found.file.content is None:
-            return await self._static_file(request, found.file.path)
+            try:
+                return await self._static_file(request, found.file.path)
+            except paths.FileMissing:
+                await asyncio.to_thread(self._files.lacks, token, found.file.path)
+                raise
         return await self._content(request, found, found.file.content)
 
     async def document(self, request: web.Request) -> web.Response:
