@@ -20,6 +20,8 @@ SERVER_PORT, CLIENT_PORT, PROXY_PORT = 67, 68, 4011
 EVERYBODY = 0xFFFFFFFF
 _LONGEST_FILE = 127
 _MOST_CHOICES = 1024
+# RFC 3046 section 2.0 gives it one length byte. A longer one is nobody's relay, and would leave no room for an answer.
+_LONGEST_RELAY = 255
 # Given whether asked for or not: without them a lease is of little use. Others only to who asks (55).
 _ALWAYS = frozenset({o.SUBNET_MASK, o.ROUTERS, o.BROADCAST})
 
@@ -67,8 +69,9 @@ def reply(
     every = {o.MESSAGE_TYPE: bytes((kind,)), o.SERVER_ID: o.address(server_id), **options}
     if o.CLIENT_ID in request.options:  # RFC 6842
         every[o.CLIENT_ID] = request.options[o.CLIENT_ID]
-    if o.RELAY_AGENT in request.options:
-        every[o.RELAY_AGENT] = request.options[o.RELAY_AGENT]
+    relay = request.options.get(o.RELAY_AGENT)
+    if relay is not None and len(relay) <= _LONGEST_RELAY:
+        every[o.RELAY_AGENT] = relay
     sname = file = b""
     if boot is not None:
         name = boot.name.encode()

@@ -8,7 +8,7 @@ from regional.boot_targets import BootMap, Firmware
 from regional.dhcp import options as o
 from regional.dhcp.handler import Arrival, Handler
 from regional.dhcp.leases import LeaseBook, State
-from regional.dhcp.packet import BROADCAST_FLAG, encode
+from regional.dhcp.packet import BROADCAST_FLAG, decode, encode
 from regional.dhcp.rates import Rate
 from regional.dhcp.replies import EVERYBODY, Destination
 from regional.dhcp.subnets import Pool, Reservation, Subnets
@@ -70,6 +70,17 @@ def test_a_relayed_request_is_of_the_relays_network_and_option_82_comes_back_las
     refused = handler.handle(request("10.9.9.9", giaddr=relay), NOBODYS, 0)
     assert refused.answer is not None
     assert (refused.verdict, refused.answer.flags & BROADCAST_FLAG) == ("nak", BROADCAST_FLAG)
+
+
+def test_an_option_82_that_no_relay_can_have_added_does_not_crowd_out_the_answer() -> None:
+    _, handler = book_of()
+    for size, echoed in ((255, True), (256, False), (3000, False)):
+        options = {o.RELAY_AGENT: b"\x01" + bytes(size - 1)}
+        outcome = handler.handle(discover(options=options, giaddr=ip("10.77.0.5")), HERE, 0)
+        assert outcome.answer is not None
+        answer = decode(encode(outcome.answer, outcome.limit, outcome.overload))
+        assert (answer.options[53], o.RELAY_AGENT in answer.options) == (bytes((o.OFFER,)), echoed)
+        assert len(encode(outcome.answer, outcome.limit, outcome.overload)) <= 548
 
 
 def test_no_is_said_only_by_who_may() -> None:
