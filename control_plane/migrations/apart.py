@@ -34,9 +34,8 @@ def upgraded(url: str) -> str | None:
 
     Where nothing is missing, which is so at all starts but the first of a version, no process is made (0.5 s).
     """
-    with contextlib.suppress(
-        Failure
-    ):  # whoever can say what is wrong with the database is the process that upgrades it
+    # What is wrong with the database is said by the process that upgrades it.
+    with contextlib.suppress(Failure):
         if (there := asyncio.run(current(url))) == newest():
             return there
     reading, writing = os.pipe()
