@@ -19,7 +19,8 @@ _LOADERS = (
 )  # fmt: skip
 _DISK = (
     "".join(
-        f"if search --no-floppy --file --set=disk /EFI/{path}; then chainloader ($disk)/EFI/{path} && boot; fi\n"
+        f"if search --no-floppy --file --set=disk /EFI/{path}; then\n"
+        f"  if chainloader ($disk)/EFI/{path}; then boot; fi\nfi\n"
         for path in _LOADERS
     )
     + "exit\n"

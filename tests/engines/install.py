@@ -30,7 +30,17 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "packages": ("debootstrap", "dnf", "rpm", "createrepo-c"),
     "dhcp": ("isc-dhcp-client", "udhcpc", "iproute2", "kea-admin"),
     "swarm": ("iproute2", "util-linux", "nginx-light", "curl", "aria2", "transmission-cli"),
-    "netboot": ("qemu-system-x86", "ipxe-qemu", "ipxe", "ovmf", "seabios", "busybox-static", "iproute2", "util-linux"),
+    "netboot": (
+        "qemu-system-x86",
+        "ipxe-qemu",
+        "ipxe",
+        "ovmf",
+        "seabios",
+        "grub-common",
+        "busybox-static",
+        "iproute2",
+        "util-linux",
+    ),
     "tftp": ("iproute2", "curl", "atftp", "dnsmasq-base", "tftpd-hpa"),
 }
 # Groups that also unpack what must not be installed.

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from regional.boot_targets import mac_of
 from regional.machines import grub, ipxe
 from regional.machines.texts import ArgumentsInvalid
+from tests.engines.fixtures import running
+from tests.engines.processes import installed_program
 
 KERNEL = "http://192.0.2.1:8081/boot/s/t/kernel"
 
@@ -79,8 +81,13 @@ def test_grub_gets_each_argument_in_quotes(arguments: str) -> None:
     assert [word[1:-1].replace("\0", "'") for word in quoted][1:] == arguments.split()
 
 
-@pytest.mark.skipif(shutil.which("grub-script-check") is None, reason="grub-common is not installed")
-def test_grub_itself_understands_its_configurations(tmp_path: Path) -> None:
+@pytest.fixture
+def grub_script_check() -> Iterator[str]:
+    with running("grub-common", installed_program("grub-script-check", "netboot")) as program:
+        yield program
+
+
+def test_grub_itself_understands_its_configurations(grub_script_check: str, tmp_path: Path) -> None:
     texts = [
         grub.local_disk("it's over"),
         grub.wait("place 3", 15, "/boot/grub.cfg-01-52-54-00-12-34-56"),
@@ -90,4 +97,4 @@ def test_grub_itself_understands_its_configurations(tmp_path: Path) -> None:
     for number, text in enumerate(texts):
         path = tmp_path / str(number)
         path.write_text(text)
-        subprocess.run(["grub-script-check", path], check=True, timeout=20)
+        subprocess.run([grub_script_check, path], check=True, timeout=20)
