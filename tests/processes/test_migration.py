@@ -57,8 +57,8 @@ class World:
         return self.machines[host].lxd.client()
 
     def there(self, host: str, instance_id: str) -> list[Any]:
-        """What this LXD has of an instance, under whatever name."""
-        found = self.lxd(host).instances.all()
+        """What this LXD has of an instance, under whatever name: in one answer, for some go meanwhile."""
+        found = self.lxd(host).instances.all(recursion=1)
         return [one for one in found if one.config.get("user.longshore.instance") == instance_id]
 
     def write(self, host: str, instance_id: str, text: str, path: str = MARK) -> None:

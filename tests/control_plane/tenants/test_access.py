@@ -30,6 +30,9 @@ TABLE = {
     Permission.INSTANCE_READ: (True, True, True),
     Permission.INSTANCE_WRITE: (False, True, True),
     Permission.INSTANCE_EXEC: (False, True, True),
+    Permission.MACHINE_READ: (True, True, True),
+    Permission.MACHINE_WRITE: (False, True, True),
+    Permission.MACHINE_APPROVE: (False, False, True),
     Permission.PLATFORM_READ: (True, True, True),
     Permission.PLATFORM_MANAGE: (False, False, False),
 }

@@ -60,6 +60,8 @@ async def test_a_token_says_who_until_when_and_what_for(tenancy: Tenancy, clock:
         "instance:exec",
         "instance:read",
         "instance:write",
+        "machine:read",
+        "machine:write",
         "platform:read",
         "tenant:read",
     ]
