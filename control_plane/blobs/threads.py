@@ -6,12 +6,15 @@ Invariant: what was begun in a thread has ended when the caller goes on, also wh
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import ParamSpec, TypeVar
 
-_BATCH = 1 << 20
+_LARGEST_BATCH, _SMALLEST_BATCH = 1 << 20, 256 << 10
+# Of all pours together, while there are no more than 64 of them; each may hold two batches.
+_BATCHES = 16 << 20
 _BATCH_PIECES = 512
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -22,6 +25,18 @@ class BlobThreads:
 
     def __init__(self, count: int) -> None:
         self._pool = ThreadPoolExecutor(count, thread_name_prefix="blobs")
+        self._pours = 0
+
+    @contextlib.contextmanager
+    def pouring(self) -> Iterator[Callable[[], int]]:
+        """Yields what says how many bytes a batch should have now: the more pour, the less, so that 64 clients who push
+        at once hold 32 MiB at most. Each batch is an errand for a thread, so a few clients get large ones.
+        """
+        self._pours += 1
+        try:
+            yield lambda: max(_SMALLEST_BATCH, min(_LARGEST_BATCH, _BATCHES // self._pours))
+        finally:
+            self._pours -= 1
 
     def start(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
         return asyncio.get_running_loop().run_in_executor(self._pool, partial(call, *args, **kwargs))
@@ -57,7 +72,17 @@ async def finished(future: asyncio.Future[T]) -> T:
 
 
 async def pour(threads: BlobThreads, chunks: AsyncIterator[bytes], write: Callable[[Sequence[bytes]], None]) -> None:
-    """One batch of 1 MiB is written while the next is received, so at most two are in memory."""
+    """One batch is written while the next is received, so at most two are in memory."""
+    with threads.pouring() as batch_bytes:
+        await _pour(threads, chunks, write, batch_bytes)
+
+
+async def _pour(
+    threads: BlobThreads,
+    chunks: AsyncIterator[bytes],
+    write: Callable[[Sequence[bytes]], None],
+    batch_bytes: Callable[[], int],
+) -> None:
     writing: asyncio.Future[None] | None = None
     batch: list[bytes] = []
     waiting = 0
@@ -65,7 +90,7 @@ async def pour(threads: BlobThreads, chunks: AsyncIterator[bytes], write: Callab
         async for chunk in chunks:
             batch.append(chunk)
             waiting += len(chunk)
-            if waiting >= _BATCH or len(batch) >= _BATCH_PIECES:
+            if waiting >= batch_bytes() or len(batch) >= _BATCH_PIECES:
                 if writing is not None:
                     await finished(writing)
                 writing = threads.start(write, batch)
