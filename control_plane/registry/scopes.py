@@ -5,13 +5,19 @@
 A resource name may itself contain one colon (a host's port), so it is split at the first and the last colon only. The
 class is deprecated and ignored. Scopes that mean nothing to us are dropped, as the specification allows: a token for
 less than was asked is a valid answer.
+
+One type is our own: `blob:sha256-<hex>:pull` asks for any repository that holds the blob and that the user may pull
+from. A mount that names no source needs it: who asks before the login cannot be told where the blob is. (A hyphen,
+because there are clients that split a scope at every colon.)
 """
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterable
 
+from common.digest import Digest, DigestInvalid
 from common.reference import NameInvalid, check_repository_name
 from control_plane.tenants.access import RepositoryScope
 
@@ -49,6 +55,22 @@ def _parse(text: str) -> RepositoryScope | None:
         return None
     asked = frozenset(actions.split(","))
     return RepositoryScope(name, ACTIONS if "*" in asked else asked & ACTIONS)
+
+
+def parse_blobs(texts: Iterable[str]) -> tuple[Digest, ...]:
+    """What the scopes of type `blob` name; `texts` as for `parse_scopes`."""
+    found: dict[Digest, None] = {}
+    for text in " ".join(texts).split()[:MAX_SCOPES]:
+        kind, _, rest = text.partition(":")
+        name, _, actions = rest.rpartition(":")
+        if kind == "blob" and actions == PULL:
+            with contextlib.suppress(DigestInvalid):
+                found[Digest.parse(name.replace("-", ":", 1))] = None
+    return tuple(found)
+
+
+def show_blob(digest: Digest) -> str:
+    return f"blob:{digest.algorithm}-{digest.hex}:{PULL}"
 
 
 def show_scopes(scopes: Iterable[RepositoryScope]) -> str:

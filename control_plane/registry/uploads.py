@@ -205,6 +205,15 @@ class UploadService:
             await self._settling.link(unit, held, digest, size, principal)
         return Pushed(repository, digest, size)
 
+    async def source_of(self, principal: Principal, digest: Digest) -> str | None:
+        """A repository that it may pull the blob from, with the token that it came with."""
+        visible = await self._rights.visible(principal)
+        async with self._database.reading() as connection:
+            names = await repository_store.repositories_with_blob(
+                connection, digest, visible, self._clock.now(), limit=1
+            )
+        return names[0] if names else None
+
     async def expire(self, lifetime: timedelta = UPLOAD_LIFETIME) -> int:
         """For a periodic job: forget sessions that nobody touched for `lifetime`; returns how many. Finished ones go
         as well.
@@ -270,18 +279,12 @@ class UploadService:
         """
         anyway = replace(principal, scopes=None)
         for each in (principal, anyway) if principal.scopes is not None else (principal,):
-            visible = await self._rights.visible(each)
-            async with self._database.reading() as connection:
-                names = await repository_store.repositories_with_blob(
-                    connection, digest, visible, self._clock.now(), limit=1
-                )
-            if names and each is principal:
-                return names[0]
-            if names:
+            name = await self.source_of(each, digest)
+            if name is not None and each is principal:
+                return name
+            if name is not None:
                 raise ScopeInsufficient(
-                    f"the token is not for {PULL} on {names[0]}",
-                    action="ask for a token with this scope",
-                    source=names[0],
+                    f"the token is not for {PULL} on {name}", action="ask for a token with this scope", source=name
                 )
         return None
 

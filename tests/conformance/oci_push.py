@@ -145,6 +145,14 @@ class PushCases:
         assert (answer.status_code, answer.headers["Docker-Content-Digest"]) == (201, str(digest))
         assert user.ask("GET", answer.headers["Location"]).content == content
 
+    @pytest.mark.parametrize("names_source", [True, False])
+    def test_one_login_is_enough_to_mount_a_blob(self, user: RegistryUser, names_source: bool) -> None:
+        """The challenge says "the set of scopes the resource is under": who asks for them is not turned away again."""
+        digest = user.blob(unique(), user.other)
+        source = f"&from={user.other}" if names_source else ""
+        answer = user.after_one_login("POST", user.path("blobs", "uploads", "") + f"?mount={digest}{source}")
+        assert answer.status_code == 201, answer.text
+
     def test_what_cannot_be_mounted_begins_an_upload(self, user: RegistryUser) -> None:
         """Mounting a blob: "it SHOULD return a 202 ... the upload session has begun"."""
         user.blob(b"to make the repository", user.other)

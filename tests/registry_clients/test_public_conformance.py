@@ -51,7 +51,7 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return program
 
 
-def passed(suite: Path, target: RegistryTarget, scratch: Path) -> None:
+def passed(suite: Path, target: RegistryTarget, scratch: Path, keeps_tokens: bool = True) -> None:
     """Runs the suite against the registry; fails with the end of its report.
 
     Its exit code is no proof: 0 although cases were skipped or disabled, and although it could not set itself up.
@@ -63,6 +63,7 @@ def passed(suite: Path, target: RegistryTarget, scratch: Path) -> None:
         "OCI_REPO2": f"{target.namespace}/two",
         "OCI_USERNAME": target.username,
         "OCI_PASSWORD": target.password,
+        "OCI_CACHE_AUTH": str(keeps_tokens).lower(),
         "OCI_RESULTS_DIR": str(scratch / "results"),
         "HOME": str(scratch),
     }
@@ -77,13 +78,14 @@ def passed(suite: Path, target: RegistryTarget, scratch: Path) -> None:
     assert set(outcomes.values()) == {"Pass"}, report
 
 
-def test_the_public_suite_passes_with_nothing_skipped(suite: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("keeps_tokens", [True, False])
+def test_the_public_suite_passes_with_nothing_skipped(suite: Path, tmp_path: Path, keeps_tokens: bool) -> None:
     # "Sparse" includes images without all of their layers, which we refuse unless told otherwise.
     plane = started(tmp_path / "data", environment={"LONGSHORE_REGISTRY__INCOMPLETE_MANIFESTS": "all"})
     try:
         program = Longshore(plane.url, tmp_path)
         assert log_in(program, "admin", plane.password).code == 0
         assert program("tenant", "create", "acme").code == 0
-        passed(suite, RegistryTarget(plane.url, "admin", plane.password, "acme"), tmp_path)
+        passed(suite, RegistryTarget(plane.url, "admin", plane.password, "acme"), tmp_path, keeps_tokens)
     finally:
         plane.service.stop()

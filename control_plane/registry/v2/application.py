@@ -42,7 +42,7 @@ class RegistryApplication:
         self._gate = Gate(authenticator, tokens, options)
         listings, images = ListingEndpoints(registry), ManifestEndpoints(registry.images)
         blobs, uploads = BlobEndpoints(registry.contents, options), UploadEndpoints(registry.uploads)
-        token = TokenEndpoints(self._gate, passwords, tokens, registry.rights, options)
+        token = TokenEndpoints(self._gate, passwords, tokens, registry.rights, registry.uploads, options)
         self._handlers: Mapping[Kind, Mapping[str, Handler]] = {
             Kind.BASE: _readable(listings.base),
             Kind.TOKEN: {"GET": token.get, "POST": token.post},

@@ -1,8 +1,9 @@
 """Who asks, and where to get a token: `WWW-Authenticate` as the Docker token specification wants it
 (distribution: docs/content/spec/auth/token.md).
 
-The challenge names every scope that the request needs, for a mount also the source's (if the client named none, one
-that its user may pull from): a client that fetches exactly this token succeeds on its second try.
+The challenge names every scope that the request needs, for a mount also the source's (if the client named none, the
+blob's, for which the token names a repository that its user may pull from): a client that fetches exactly this token
+succeeds on its second try.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ from datetime import timedelta
 
 from starlette.requests import HTTPConnection
 
+from common.digest import Digest, DigestInvalid
 from common.errors import Unauthenticated
 from common.reference import NameInvalid, check_repository_name
 from control_plane.registry.collaborators import RegistryTokens
 from control_plane.registry.failures import ScopeInsufficient
-from control_plane.registry.scopes import CATALOG, DELETE, PULL, PUSH, show_scopes
+from control_plane.registry.scopes import CATALOG, DELETE, PULL, PUSH, show_blob, show_scopes
 from control_plane.registry.uploads import UPLOAD_LIFETIME
 from control_plane.registry.v2 import Options
 from control_plane.registry.v2.exchange import Exchange
@@ -64,7 +66,7 @@ class Gate:
         if exchange.target.kind is Kind.TOKEN:
             return f'Basic realm="{self._options.service}"'
         parts = [f'realm="{self._realm(exchange)}"', f'service="{self._options.service}"']
-        scope = show_scopes(_needed(exchange, failure))
+        scope = " ".join(filter(None, (show_scopes(_needed(exchange, failure)), _sought(exchange))))
         if scope:
             parts.append(f'scope="{scope}"')
         if isinstance(failure, ScopeInsufficient):
@@ -95,6 +97,17 @@ def _needed(exchange: Exchange, failure: Unauthenticated) -> list[RepositoryScop
     if source and source != target.repository and _is_name(source):
         scopes.append(RepositoryScope(source, frozenset({PULL})))
     return scopes
+
+
+def _sought(exchange: Exchange) -> str:
+    """For a mount from wherever the blob is."""
+    query = exchange.query
+    if exchange.target.kind is not Kind.UPLOADS or "mount" not in query or query.get("from"):
+        return ""
+    try:
+        return show_blob(Digest.parse(query["mount"]))
+    except DigestInvalid:
+        return ""
 
 
 def _actions(kind: Kind, method: str) -> frozenset[str]:

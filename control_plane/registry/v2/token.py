@@ -20,7 +20,8 @@ from common.errors import Unauthenticated
 from control_plane.registry.collaborators import IssuedToken, PasswordAuthenticator, RegistryTokens
 from control_plane.registry.failures import RequestInvalid
 from control_plane.registry.rights import Rights
-from control_plane.registry.scopes import parse_scopes, show_scopes
+from control_plane.registry.scopes import PULL, parse_blobs, parse_scopes, show_scopes
+from control_plane.registry.uploads import UploadService
 from control_plane.registry.v2 import Options
 from control_plane.registry.v2.exchange import Exchange
 from control_plane.registry.v2.gate import Gate
@@ -38,10 +39,12 @@ class TokenEndpoints:
         passwords: PasswordAuthenticator,
         tokens: RegistryTokens,
         rights: Rights,
+        uploads: UploadService,
         options: Options,
     ) -> None:
         self._gate = gate
         self._rights = rights
+        self._uploads = uploads
         self._passwords = passwords
         self._tokens = tokens
         self._options = options
@@ -89,10 +92,16 @@ class TokenEndpoints:
 
     async def _issue(self, principal: Principal, asked: list[str]) -> tuple[IssuedToken, tuple[RepositoryScope, ...]]:
         """Somebody without credentials gets a token for what everybody may pull, if it asks for some of that."""
-        scopes = await self._rights.grant(principal, parse_scopes(asked))
+        scopes = await self._rights.grant(principal, parse_scopes((*asked, *await self._sources(principal, asked))))
         if principal.anonymous and not scopes:
             raise Unauthenticated("a token needs credentials", action="log in, for example with `docker login`")
         return await self._tokens.issue(principal, self._options.service, scopes), scopes
+
+    async def _sources(self, principal: Principal, asked: list[str]) -> list[str]:
+        """Where to mount from, for whom has a login: nobody else can push."""
+        blobs = () if principal.anonymous else parse_blobs(asked)
+        names = [await self._uploads.source_of(principal, digest) for digest in blobs]
+        return [show_scopes([RepositoryScope(name, frozenset({PULL}))]) for name in names if name is not None]
 
     def _check_service(self, service: str | None) -> None:
         if service is not None and service != self._options.service:

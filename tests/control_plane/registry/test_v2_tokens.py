@@ -46,6 +46,12 @@ def basic(name: str, password: str = "secret") -> dict[str, str]:
             f"/v2/{WEB}/blobs/uploads/?mount={DIGEST}&from=acme/base",
             f"repository:{WEB}:pull,push repository:acme/base:pull",
         ),
+        (
+            "POST",
+            f"/v2/{WEB}/blobs/uploads/?mount={DIGEST}",
+            f"repository:{WEB}:pull,push blob:{str(DIGEST).replace(':', '-')}:pull",
+        ),
+        ("POST", f"/v2/{WEB}/blobs/uploads/?mount=sha256:short", f"repository:{WEB}:pull,push"),
         ("POST", f"/v2/{WEB}/blobs/uploads/?mount={DIGEST}&from=../x", f"repository:{WEB}:pull,push"),
     ],
 )
@@ -113,6 +119,22 @@ async def test_a_mount_with_too_small_a_token_is_challenged_for_both_scopes(
     scope = f"repository:{WEB}:pull,push repository:birch/base:pull"
     wide = (await nobody.get("/v2/token", params={"scope": scope}, headers=basic("both"))).json()["token"]
     assert (await nobody.post(path, headers={"Authorization": f"Bearer {wide}"})).status_code == 201
+
+
+async def test_a_token_for_a_blob_is_for_a_repository_that_one_may_pull_it_from(
+    nobody: httpx.AsyncClient, local_registry: RegistryService, credentials: Credentials
+) -> None:
+    digest = await push_blob(local_registry, b"base", "birch/base", BOB)
+    scope = f"repository:{WEB}:pull,push blob:{str(digest).replace(':', '-')}:pull"
+    for name in ("ada", "both"):
+        token = (await nobody.get("/v2/token", params={"scope": scope}, headers=basic(name))).json()["token"]
+        answer = await nobody.post(
+            f"/v2/{WEB}/blobs/uploads/?mount={digest}", headers={"Authorization": f"Bearer {token}"}
+        )
+        assert answer.status_code == (201 if name == "both" else 202)
+    granted = [[each.repository for each in scopes] for _, scopes in credentials.issued]
+    assert granted == [[WEB], [WEB, "birch/base"]], "ada may not know where it is"
+    assert (await nobody.get("/v2/token", params={"scope": scope})).status_code == 401
 
 
 async def test_only_what_the_role_permits_is_granted(nobody: httpx.AsyncClient, credentials: Credentials) -> None:
