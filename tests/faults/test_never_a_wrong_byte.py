@@ -82,6 +82,8 @@ def bucket_place(root: Path, s3: S3Bucket, *, redirect: bool) -> Iterator[Place]
         environment = {
             "LONGSHORE_BLOBS__S3__BUCKET": s3.name,
             "LONGSHORE_BLOBS__S3__ENDPOINT": gateway.bucket.endpoint,
+            # Who is redirected to the registry's own name is answered by the registry.
+            "LONGSHORE_BLOBS__S3__PUBLIC_ENDPOINT": gateway.bucket.endpoint.replace("127.0.0.1", "localhost"),
             "LONGSHORE_BLOBS__S3__ACCESS_KEY_ID": s3.access_key_id,
             "LONGSHORE_BLOBS__S3__SECRET_KEY_FILE": str(root / "secret"),
             "LONGSHORE_BLOBS__S3__ADDRESSING": "path",

@@ -43,6 +43,7 @@ def installation(s3: S3Bucket, tmp_path: Path) -> Iterator[Installation]:
         environment = {
             "LONGSHORE_BLOBS__S3__BUCKET": s3.name,
             "LONGSHORE_BLOBS__S3__ENDPOINT": gateway.bucket.endpoint,
+            "LONGSHORE_BLOBS__S3__PUBLIC_ENDPOINT": gateway.bucket.endpoint.replace("127.0.0.1", "localhost"),
             "LONGSHORE_BLOBS__S3__ACCESS_KEY_ID": s3.access_key_id,
             "LONGSHORE_BLOBS__S3__SECRET_KEY_FILE": str(secret),
             "LONGSHORE_BLOBS__S3__ADDRESSING": "path",
@@ -121,6 +122,10 @@ async def test_an_object_store_that_fails_is_a_503_and_loses_nothing(installatio
         async with session.head(blob, headers=headers) as answer:
             assert (answer.status, answer.headers["Content-Length"]) == (200, str(len(data)))
         assert len(gateway.requests) == asked + 1  # whether it is there; the size is ours
+        # Had the gateway our name, clients in Go would send it their token.
+        namesake = headers | {"Host": "localhost"}
+        async with session.get(blob, headers=namesake, allow_redirects=False) as answer:
+            assert (answer.status, await answer.read()) == (200, data)
         async with session.get(blob, headers=headers, allow_redirects=False) as answer:
             assert (answer.status, answer.headers["Cache-Control"]) == (307, "no-store")
             address = answer.headers["Location"]

@@ -6,7 +6,16 @@ from common.digest import Digest
 from common.errors import NotFound
 from control_plane.registry.contents import ContentService
 from control_plane.registry.model import OCTETS
-from control_plane.registry.serving import accelerated, pieces_of, plan, redirected, send_body, send_empty, send_start
+from control_plane.registry.serving import (
+    accelerated,
+    pieces_of,
+    plan,
+    redirected,
+    sees_credentials,
+    send_body,
+    send_empty,
+    send_start,
+)
 from control_plane.registry.v2 import Options
 from control_plane.registry.v2.exchange import Exchange
 from control_plane.tenants.access import Principal
@@ -34,7 +43,7 @@ class BlobEndpoints:
             return
         if self._options.redirected(exchange.target.repository):
             address = await self._contents.address(digest, size, self._options.redirect_seconds)
-            if address is not None:
+            if address is not None and not self._sends_credentials(exchange, address):
                 await send_empty(exchange.send, 307, redirected(address, digest))
                 return
         async with self._contents.open_blob(digest, size) as reader:
@@ -42,6 +51,11 @@ class BlobEndpoints:
             pieces = pieces_of(exchange.scope, reader, planned.start, planned.end)
             length = planned.end - planned.start
             await send_body(exchange.receive, exchange.send, length, pieces, self._options.idle_seconds)
+
+    def _sends_credentials(self, exchange: Exchange, address: str) -> bool:
+        if "authorization" not in exchange.headers:
+            return False
+        return sees_credentials(self._options.public_url or f"//{exchange.headers.get('host', '')}", address)
 
     async def _passed_through(self, exchange: Exchange, principal: Principal, digest: Digest) -> bool:
         """Whether the blob was answered from upstream, while it is being stored here."""
