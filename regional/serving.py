@@ -107,12 +107,16 @@ def _shown(request: web.Request, route: str) -> str:
 
 
 class _Relayed(logging.Handler):
-    """What aiohttp itself says. Bytes that are no HTTP are nobody's failure: who debugs sees them, without a trace."""
+    """What aiohttp itself says. Bytes that are no HTTP, and clients that go, are nobody's failure: who debugs sees
+    them, without a trace.
+    """
 
     def emit(self, record: logging.LogRecord) -> None:
         failure = record.exc_info[1] if record.exc_info else None
         if isinstance(failure, HttpProcessingError):
             log.debug("not HTTP", error=str(failure)[:200])
+        elif isinstance(failure, ConnectionError):
+            log.debug("client gone", error=str(failure)[:200])
         else:
             log.error("the HTTP server failed", said=record.getMessage()[:200], exc_info=failure)
 

@@ -5,11 +5,26 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
+import structlog
 
 from common.collecting import set_aside
 from tests.engines import SKIPPED
 
 pytest_plugins = ["tests.engines.fixtures"]
+
+
+def pytest_configure() -> None:
+    """Tracebacks as Python writes them, as our services do. Left alone structlog draws them with the values of all
+    locals: five minutes for one of a server that held 20 MB.
+    """
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="%Y-%m-%d %H:%M:%S", utc=False),
+            structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback),
+        ]
+    )
 
 
 def pytest_collection_finish() -> None:

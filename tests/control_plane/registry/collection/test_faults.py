@@ -173,9 +173,15 @@ class Load:
         self.numbers = itertools.count()
         self.live: dict[tuple[str, str], list[bytes]] = {}
         self.busy = 0
+        self.replaced = 0
+
+    def goes_on(self) -> bool:
+        """Until there is enough to be collected, also on a machine that is slow today."""
+        late = self.clock.monotonic() - self.until
+        return late < 0 or (self.replaced < 30 and late < BUSY_SECONDS)
 
     async def push(self, worker: int) -> None:
-        while self.clock.monotonic() < self.until:
+        while self.goes_on():
             repository, tag = f"acme/load-{self.chance.randrange(3)}", f"{worker}-{self.chance.randrange(2)}"
             layers = self.chance.sample([f"shared {number}".encode() for number in range(8)], 2)
             contents = [b"config %d" % next(self.numbers), *layers]
@@ -184,6 +190,7 @@ class Load:
                 if (before := self.live.pop((repository, tag), None)) is not None:
                     replaced = Digest.of(image_manifest(before[0], before[1:]))
                     await self.stage.registry.images.delete_manifest(ADA, repository, replaced)
+                    self.replaced += 1
                 await push_image_of(self.stage, repository, contents, tag)
                 self.live[repository, tag] = contents
             except Unavailable:
@@ -193,7 +200,7 @@ class Load:
                 assert self.clock.monotonic() - began > 0.8
 
     async def collect(self) -> None:
-        while self.clock.monotonic() < self.until:
+        while self.goes_on():
             await self.stage.collection.collect()
             await asyncio.sleep(0.01)
 
@@ -222,7 +229,7 @@ async def test_under_load_no_live_blob_is_lost_and_the_dead_ones_go(postgresql_u
             group.create_task(load.collect())
     assert load.busy == 0
     needed = await load.check()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(3 * BUSY_SECONDS):
         while {each.digest for each in await stage.blobs.list("", 10_000)} != needed:
             await stage.collection.collect()
             await asyncio.sleep(0.1)
