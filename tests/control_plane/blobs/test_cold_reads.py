@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+import tempfile
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,13 @@ from tests.conformance.blob_store import content, stored
 from tests.control_plane.blobs.cooling import cool, rot
 
 SIZE = 9 << 20  # two pieces of 4 MiB and one of 1
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """On a disk: what pytest would give may be on tmpfs, where nothing is ever cold."""
+    with tempfile.TemporaryDirectory(prefix="longshore-cold-", dir="/var/tmp") as directory:
+        yield Path(directory)
 
 
 @pytest.fixture
