@@ -13,7 +13,10 @@ from __future__ import annotations
 import ctypes
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # <malloc.h>
-_KEPT_BYTES = 1 << 20
+# A piece of 1 MiB has Python's header before it, and stays when it is freed alone: with less, each one that is read is
+# given back and faulted in again, 164 microseconds against 16.
+_MAPPED_BYTES = (1 << 20) + (64 << 10)
+_KEPT_BYTES = 2 << 20
 _HEAPS = 2
 
 
@@ -22,5 +25,5 @@ def keep_little() -> bool:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:
         return False
-    chosen = ((_ARENA_MAX, _HEAPS), (_MMAP_THRESHOLD, _KEPT_BYTES), (_TRIM_THRESHOLD, _KEPT_BYTES))
+    chosen = ((_ARENA_MAX, _HEAPS), (_MMAP_THRESHOLD, _MAPPED_BYTES), (_TRIM_THRESHOLD, _KEPT_BYTES))
     return all(mallopt(option, value) == 1 for option, value in chosen)
