@@ -25,9 +25,11 @@ class PaceBody(BaseModel):
     max_unavailable: int = Field(default=1, description="how many may not serve because of the rollout")
     max_surge: int = Field(default=0, description="how many more there may be meanwhile, where hosts have room")
     canaries: int = Field(default=0, description="so many first, the others once those are well")
-    healthy_seconds: float = Field(default=10, description="how long one must be well, or failed, to count as that")
+    healthy_seconds: float = Field(
+        default=10, ge=0, le=3600, description="how long one must be well, or failed, to count as that"
+    )
     patience_seconds: float = Field(
-        default=600, description="within which it must be well, without what fetching takes"
+        default=600, ge=0, le=86400, description="within which it must be well, without what fetching takes"
     )
     max_failures: int = Field(default=0, description="how many may fail before the rollout stops")
     on_failure: OnFailure = Field(default=OnFailure.PAUSE, description="what happens then")

@@ -24,7 +24,7 @@ from pylxd import Client
 from pylxd.exceptions import ClientConnectionFailed, LXDAPIException
 
 from tests.engines import EngineCannotRun
-from tests.engines.processes import SEARCH_PATH, Process, find_program, wait_until
+from tests.engines.processes import SEARCH_PATH, Process, find_program, stands_still, wait_until
 from tests.engines.scratch import is_running, scratch_directory
 
 _GROUP = "lxd"
@@ -108,6 +108,7 @@ class LxdEngine:
     def pause(self) -> None:
         """It hangs: connections are accepted by the kernel and nobody answers."""
         self._signal(signal.SIGSTOP)
+        stands_still(self.pid)
 
     def resume(self) -> None:
         self._signal(signal.SIGCONT)

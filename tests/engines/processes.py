@@ -32,6 +32,19 @@ def find_program(name: str, group: str, search_path: str = SEARCH_PATH) -> str:
     return found
 
 
+def stands_still(pid: int) -> bool:
+    """Wait until every thread of a process that was stopped stands still."""
+    return wait_until(lambda: set(_thread_states(pid)) == {"T"}, 5, 0.001)
+
+
+def _thread_states(pid: int) -> list[str]:
+    states = []
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(OSError):
+            states.append((thread / "stat").read_text().rpartition(") ")[2][:1])
+    return states
+
+
 @contextlib.contextmanager
 def installed_program(name: str, group: str) -> Iterator[str]:
     """`find_program` for `fixtures.running`: a test of a program that is missing fails where all are required."""
@@ -100,14 +113,7 @@ class Process:
         still when this returns; the signal alone takes effect a little later, and an answer may slip out.
         """
         self.send(signal.SIGSTOP)
-        wait_until(lambda: set(self._thread_states()) == {"T"}, 5, 0.001)
-
-    def _thread_states(self) -> list[str]:
-        states = []
-        for thread in Path(f"/proc/{self.pid}/task").iterdir():
-            with contextlib.suppress(OSError):
-                states.append((thread / "stat").read_text().rpartition(") ")[2][:1])
-        return states
+        stands_still(self.pid)
 
     def resume(self) -> None:
         self.send(signal.SIGCONT)

@@ -25,7 +25,7 @@ from common.clock import Clock
 from control_plane.blobs import BlobTooLarge, StorageFailed, UploadBusy, UploadUnknown
 from control_plane.blobs.hash_state import BlobHasher, new_hasher, resumed
 from control_plane.blobs.s3 import objects
-from control_plane.blobs.s3.calls import Changed, S3Calls
+from control_plane.blobs.s3.calls import Absent, Changed, S3Calls
 from control_plane.blobs.s3.documents import Part, UploadDocument
 from control_plane.blobs.s3.layout import LARGEST_OBJECT, MOST_PARTS, content_key, part_bytes, upload_key
 from control_plane.blobs.s3.spool import Spool
@@ -206,7 +206,17 @@ class HeldUpload:
                 Body=spool.body(),
             )["ETag"]
 
-        return Part(number, spool.size, calls.call("sending a part", put))
+        try:
+            return Part(number, spool.size, calls.call("sending a part", put))
+        except Absent:
+            raise self._taken_away() from None
+
+    def _taken_away(self) -> UploadUnknown | UploadBusy:
+        """The multipart upload is gone: another replica finishes it just now, or the bucket's owner removed it."""
+        found = objects.read(self._shop.calls, upload_key(self.upload_id), "looking at the upload")
+        if found is None or found.etag == self.etag:
+            return unknown(self.upload_id)
+        return busy(self.upload_id, 1.0)
 
     def _collect(self) -> None:
         sent = self._pending[0]

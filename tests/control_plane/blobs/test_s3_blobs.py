@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from common.digest import Digest, DigestMismatch
-from control_plane.blobs import BlobDamaged, BlobTooLarge, StorageFailed, UploadBusy
+from control_plane.blobs import BlobDamaged, BlobTooLarge, StorageFailed, UploadBusy, UploadUnknown
 from control_plane.blobs.hash_state import PlainHasher
 from control_plane.blobs.s3.documents import Discarded
 from control_plane.blobs.s3.layout import (
@@ -72,6 +72,29 @@ async def test_an_upload_goes_on_at_another_replica_without_reading_again(s3: S3
     await opened(s3).commit(upload_id, Digest.of(data, algorithm))
     assert await whole(replicas[0], Digest.of(data, algorithm), len(data)) == data
     assert (keys(s3, "uploads/"), multiparts(s3)) == ([], [])
+
+
+async def test_parts_that_the_buckets_owner_removed_end_the_upload(s3: S3Bucket) -> None:
+    data = content((6 << 20) + 11)
+    store = opened(s3)
+    upload_id = await uploaded(store, data)
+    (multipart,) = s3.client().list_multipart_uploads(Bucket=s3.name)["Uploads"]
+    s3.client().abort_multipart_upload(Bucket=s3.name, Key=multipart["Key"], UploadId=multipart["UploadId"])
+    with pytest.raises(UploadUnknown):
+        await store.commit(upload_id, Digest.of(data))
+
+
+async def test_two_replicas_that_finish_one_upload_at_once_finish_it_once(s3: S3Bucket) -> None:
+    for turn in range(8):
+        data = content((6 << 20) + turn)
+        replicas = [opened(s3) for _ in range(2)]
+        upload_id = await uploaded(replicas[0], data)
+        ends = await asyncio.gather(
+            *(replica.commit(upload_id, Digest.of(data)) for replica in replicas), return_exceptions=True
+        )
+        assert len(data) in ends
+        assert all(end == len(data) or isinstance(end, UploadUnknown | UploadBusy) for end in ends), ends
+        assert await whole(replicas[1], Digest.of(data), len(data)) == data
 
 
 async def test_an_algorithm_that_nobody_announced_is_read_again_and_a_false_digest_can_be_mended(s3: S3Bucket) -> None:

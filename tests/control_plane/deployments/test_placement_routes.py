@@ -129,6 +129,9 @@ async def test_another_image_comes_by_its_routes(client: Client, fleet: Fleet, s
     await fleet.settle()
     pace = {"healthy_seconds": 1, "max_unavailable": 2}
     of = "/deployments/acme/web/-"
+    for name in ("healthy_seconds", "patience_seconds"):
+        endless = {"image": "acme/web:2", "pace": {name: -(2**70)}}
+        assert (await client.ask("operator", "PUT", f"{of}/image", endless))[0] == 400
     status, body = await client.ask("operator", "PUT", f"{of}/image", {"image": "acme/web:2", "pace": pace})
     assert (status, body["data"]["state"], body["data"]["updated"]) == (202, "going", 2)
     status, body = await client.ask("operator", "POST", f"{of}/rollout/pause")
