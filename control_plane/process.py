@@ -20,17 +20,17 @@ import uvicorn
 import uvloop
 
 from common.clock import Clock, SystemClock
-from common.collecting import set_aside
 from common.durable import write_file
 from common.errors import Conflict, Unavailable
 from common.lifecycle import Lifecycle
-from common.memory import keep_little
 from control_plane.app import ControlPlane, build
 from control_plane.backing import Backing, open_backing
+from control_plane.collecting import set_aside
 from control_plane.database.relay import one_after_another, relay_forever
 from control_plane.fleet.host_looks import HostLooks
 from control_plane.fleet.leases import follow_leases
 from control_plane.fleet.service import Places
+from control_plane.heap import keep_little
 from control_plane.http_api import build_http
 from control_plane.migrations.apart import upgraded
 from control_plane.settings import Settings

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 import structlog
 
-from common.collecting import set_aside
+from control_plane.collecting import set_aside
 from tests.engines import SKIPPED
 
 pytest_plugins = ["tests.engines.fixtures"]

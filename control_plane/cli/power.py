@@ -137,6 +137,7 @@ def _order(context: typer.Context, name: str, deed: str, within: float, wait: bo
     session = session_of(context)
     path = f"{_path(session.client, name)}/orders"
     made = session.client.post(path, {"deed": deed, "within_seconds": within * 60})["data"]
+    # It ends: the server gives an order up that nobody began in time, or of which it hears nothing for 15 minutes.
     while wait and made["state"] in _WAITING:
         time.sleep(_POLL_SECONDS)
         made = session.client.get(f"{path}/{path_of(made['id'])}")["data"]

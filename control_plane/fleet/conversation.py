@@ -23,9 +23,9 @@ from common.errors import Failure, Unavailable
 from common.failure_groups import first_of
 from common.generations import changes_between
 from common.protocol_version import NotUnderstood
-from common.waiting import Flag
 from control_plane.fleet.dialects import Dialect, Picture
 from control_plane.fleet.session import Down, Session, StreamOverflow, Up
+from control_plane.fleet.waiting import Flag
 
 log = structlog.get_logger()
 

@@ -13,8 +13,8 @@ from typing import NoReturn
 
 from common.clock import Clock
 from common.errors import Conflict, Failure, Unavailable
-from common.waiting import Flag, Mailbox, MailboxFull
 from control_plane.fleet.model import Member
+from control_plane.fleet.waiting import Flag, Mailbox, MailboxFull
 from proto.agent.v1 import agent_pb2
 from proto.content.v1 import content_pb2
 from proto.regional.v1 import regional_pb2

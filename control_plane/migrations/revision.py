@@ -21,12 +21,12 @@ async def current(url: str) -> str | None:
     engine = open_engine(with_driver(url), pool_size=1)
     try:
         async with translated(), engine.connect() as connection:
-            return await connection.run_sync(_read)
+            return await connection.run_sync(read)
     finally:
         await engine.dispose()
 
 
-def _read(connection: Connection) -> str | None:
+def read(connection: Connection) -> str | None:
     if not inspect(connection).has_table(_TABLE):
         return None
     revision: str | None = connection.scalar(text(f"SELECT version_num FROM {_TABLE}"))  # noqa: S608  a constant

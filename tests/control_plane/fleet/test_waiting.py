@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from common.waiting import Flag, Mailbox, MailboxFull
+from control_plane.fleet.waiting import Flag, Mailbox, MailboxFull
 
 
 async def test_who_waits_for_a_flag_goes_on_when_it_is_up() -> None:
