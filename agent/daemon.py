@@ -299,7 +299,7 @@ class _Agent:
         words = dialect(secrets.token_hex(16), self._version, inventory.presented, self._book)
         attachment = Attachment(words, session, directory, locator.attach_address, self._clock, self._random)
         self._lifecycle.spawn("reports", session.report_forever())
-        self._lifecycle.spawn("attachment", attach_forever(attachment, self._clock, self._random))
+        self._lifecycle.spawn("attachment", attach_forever(attachment, self._clock))
         renewal = keep_renewed(
             directory,
             locator.attach_address,

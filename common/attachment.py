@@ -16,7 +16,7 @@ it must know of them:
         probe_nonce=lambda down: down.probe.nonce if down.HasField("probe") else None,
     )
     attachment = Attachment(dialect, handler, identity_dir, locator.attach_address, clock, random)
-    lifecycle.spawn("attachment", attach_forever(attachment, clock, random))
+    lifecycle.spawn("attachment", attach_forever(attachment, clock))
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, NoReturn, Protocol, TypeVar
 
@@ -37,7 +37,7 @@ from common.clock import Clock
 from common.errors import Failure, Internal, Unauthenticated, Unavailable
 from common.failure_groups import first_of
 from common.lifecycle import being_cancelled
-from common.patience import OutboxOverflow, Patience, RoundEnded
+from common.patience import NotWelcomed, OutboxOverflow, Patience, RoundEnded
 from common.protocol_version import require_spoken
 from common.rpc_failures import failure_of
 from common.tls import Identity
@@ -51,7 +51,6 @@ Up_co = TypeVar("Up_co", covariant=True)
 Down_contra = TypeVar("Down_contra", contravariant=True)
 
 _QUEUE_CAPACITY = 256
-_WELCOME_SECONDS = 20.0
 _HEARTBEAT_JITTER = 0.1
 
 
@@ -136,6 +135,10 @@ class Attachment(Generic[Up, Down]):
     address: Callable[[], Awaitable[str]]
     clock: Clock
     random: Callable[[], float]
+    patience: Patience = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.patience = Patience(self.random)
 
     async def run_round(self) -> NoReturn:
         """Attach and serve the stream until it ends, which always raises a `Failure`: `RoundEnded` when the plane
@@ -179,12 +182,12 @@ class Attachment(Generic[Up, Down]):
 
     async def _welcome(self, call: grpc.aio.StreamStreamCall[Up, Down], target: str) -> tuple[Down, float]:
         try:
-            async with asyncio.timeout(_WELCOME_SECONDS):
+            async with asyncio.timeout(self.patience.welcome_seconds):
                 message: Any = await call.read()
         except TimeoutError:
-            raise Unavailable(
-                f"{target} did not answer within {_WELCOME_SECONDS:.0f} s",
-                action="it is tried again; check the address and the network",
+            raise NotWelcomed(
+                f"{target} did not answer within {self.patience.welcome_seconds:.0f} s",
+                action="it is tried again, and given more time; check the address and the network",
             ) from None
         if message is grpc.aio.EOF:
             raise RoundEnded(f"{target} closed the stream", action="it is attached again")
@@ -221,11 +224,10 @@ class Attachment(Generic[Up, Down]):
             )
 
 
-async def attach_forever(attachment: Attachment[Up, Down], clock: Clock, random: Callable[[], float]) -> NoReturn:
+async def attach_forever(attachment: Attachment[Up, Down], clock: Clock) -> NoReturn:
     """Attach, and again after every failure, until cancelled. Workloads are no concern of this loop: whatever the
     plane answers, what runs keeps running.
     """
-    patience = Patience(random)
     while True:
         began = clock.monotonic()
         try:
@@ -233,7 +235,7 @@ async def attach_forever(attachment: Attachment[Up, Down], clock: Clock, random:
         except Failure as failure:
             if being_cancelled():
                 raise asyncio.CancelledError from failure
-            delay = patience.after(failure, clock.monotonic() - began)
+            delay = attachment.patience.after(failure, clock.monotonic() - began)
             log.warning("attachment ended", error=str(failure), code=failure.code, retry_in_seconds=round(delay, 2))
         await clock.sleep(delay)
 

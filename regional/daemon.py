@@ -253,7 +253,7 @@ class _Regional:
                 context.load_cert_chain(settings.identity_dir / "identity.pem")
 
         self._lifecycle.spawn("reports", session.report_forever())
-        self._lifecycle.spawn("attachment", attach_forever(attachment, self._clock, self._random))
+        self._lifecycle.spawn("attachment", attach_forever(attachment, self._clock))
         self._lifecycle.spawn(
             "renewal",
             keep_renewed(

@@ -17,13 +17,13 @@ from pathlib import Path
 from benchmarks.fleet.http2 import CallBroken
 from benchmarks.fleet.link import REFUSED, Link, Wiring
 from common.backoff import jittered
-from common.patience import Patience, RoundEnded
+from common.patience import NotWelcomed, Patience, RoundEnded
 from proto.agent.v1 import agent_pb2
 
 _ATTACH = "/longshore.agent.v1.Agent/Attach"
 _PING_SECONDS = 30.0
-_WELCOME_SECONDS = 20.0
 _MOST_REASONS = 20
+_NOT_WELCOMED = "not welcomed in time"
 
 
 @dataclass
@@ -68,7 +68,7 @@ class Agent:
         self._host, self._port = "", 0
         self._timers: set[asyncio.TimerHandle] = set()
         self._began = self._heard = 0.0
-        self._attached = False
+        self._welcomed = self._attached = False
         self._book = Book()
 
     def attach(self, host: str, port: int) -> None:
@@ -86,12 +86,12 @@ class Agent:
 
     def _connect(self) -> None:
         self._began = time.monotonic()
-        self._after(_WELCOME_SECONDS, self._give_up)
+        self._after(self._patience.welcome_seconds, self._give_up)
         self._link = Link(self._world.wiring, self, self._host, self._port, _ATTACH, self._identity)
 
     def _give_up(self) -> None:
-        if not self._attached and self._link is not None:
-            self._link.close(f"not attached within {_WELCOME_SECONDS:.0f} s")
+        if not self._welcomed and self._link is not None:
+            self._link.close(_NOT_WELCOMED)
 
     # What the link tells.
 
@@ -109,6 +109,7 @@ class Agent:
         message = agent_pb2.PlaneMessage.FromString(data)
         body = message.WhichOneof("body")
         if body == "welcome":
+            self._welcomed = True
             self._book.begin_round()
             self._beat_later(message.welcome.heartbeat_seconds)
             self._after(_PING_SECONDS, self._ping)
@@ -130,12 +131,14 @@ class Agent:
         for timer in self._timers:
             timer.cancel()
         self._timers.clear()
+        self._welcomed = False
         if self._attached:
             self._attached = False
             tally.attached -= 1
             tally.rounds_ended += 1
         tally.ended(reason)
-        delay = self._patience.after(RoundEnded(reason), time.monotonic() - self._began)
+        failure = NotWelcomed(reason) if reason == _NOT_WELCOMED else RoundEnded(reason)
+        delay = self._patience.after(failure, time.monotonic() - self._began)
         self._after(delay, self._connect)
 
     # What it does of itself.

@@ -24,6 +24,7 @@ from common.failure_groups import first_of
 from common.generations import changes_between
 from common.protocol_version import NotUnderstood
 from control_plane.fleet.dialects import Dialect, Picture
+from control_plane.fleet.precedence import Precedence
 from control_plane.fleet.session import Down, Session, StreamOverflow, Up
 from control_plane.fleet.waiting import Flag
 
@@ -70,6 +71,7 @@ class Conversation:
         "_idle",
         "_last_write",
         "_not_understood",
+        "_precedence",
         "_random",
         "_reports",
         "_stream",
@@ -88,8 +90,10 @@ class Conversation:
         tempo: Tempo,
         clock: Clock,
         random: Callable[[], float],
+        precedence: Precedence,
     ) -> None:
         self.session = session
+        self._precedence = precedence
         self.dialect = dialect
         self._stream = stream
         self._tempo = tempo
@@ -192,21 +196,23 @@ class Conversation:
             picture = await self._patiently(lambda _: self._tell_all(), picture)
 
     async def _tell_all(self) -> Picture:
-        picture = await self.dialect.picture(self.session.member)
-        self._say(self.dialect.full(picture), picture)
+        with self._precedence.telling():
+            picture = await self.dialect.picture(self.session.member)
+            self._say(self.dialect.full(picture), picture)
         return picture
 
     async def _tell_changes(self, held: Picture) -> Picture:
-        picture = await self.dialect.picture(self.session.member, held)
-        if picture.generation == held.generation:
-            return held
-        if picture.generation < held.generation:
-            # Only a database that was restored goes back; no chain of changes leads there, and what is held may bear
-            # the generation of something else.
-            return await self._tell_all()
-        changes = changes_between(held.items, held.generation, picture.items, picture.generation)
-        self._say(self.dialect.changes(changes), picture)
-        return picture
+        with self._precedence.telling():
+            picture = await self.dialect.picture(self.session.member, held)
+            if picture.generation == held.generation:
+                return held
+            if picture.generation < held.generation:
+                # Only a database that was restored goes back; no chain of changes leads there, and what is held may
+                # bear the generation of something else.
+                return await self._tell_all()
+            changes = changes_between(held.items, held.generation, picture.items, picture.generation)
+            self._say(self.dialect.changes(changes), picture)
+            return picture
 
     def _say(self, message: Down, picture: Picture) -> None:
         self.session.send(message)
@@ -226,6 +232,7 @@ class Conversation:
     async def _accept(self) -> None:
         while self._reports:
             message = self._reports.pop(0)
+            await self._precedence.stand_back()
             answer = await self._accept_one(message)
             if answer is not None:
                 self.session.send(answer)

@@ -30,6 +30,7 @@ from control_plane.fleet.conversation import Conversation, Stream, Tempo
 from control_plane.fleet.dialects import Dialect, HelloInvalid
 from control_plane.fleet.liveness import silence_limit
 from control_plane.fleet.model import Member
+from control_plane.fleet.precedence import Precedence
 from control_plane.fleet.presence import Presence
 from control_plane.fleet.session import IdentityInUse, Session, StreamReplaced
 from control_plane.fleet.store_members import Session as SessionRow
@@ -71,6 +72,7 @@ class Sessions:
         self._tempo = tempo
         self._clock = clock
         self._random = random
+        self._precedence = Precedence()
         self._attached: dict[Key, Conversation] = {}
         self._doors: weakref.WeakValueDictionary[Key, asyncio.Lock] = weakref.WeakValueDictionary()
         self._lapsed: set[Place] = set()
@@ -133,7 +135,9 @@ class Sessions:
         older = self._attached.get(key)
         if older is not None:
             older.session.end(StreamReplaced(f"a newer stream of {session.member.label} is attached"))
-        conversation = Conversation(session, newcomer.dialect, newcomer.stream, self._tempo, self._clock, self._random)
+        conversation = Conversation(
+            session, newcomer.dialect, newcomer.stream, self._tempo, self._clock, self._random, self._precedence
+        )
         conversation.counted = self.not_understood
         self._attached[key] = conversation
         self._lapsed.discard(place_of(session.member))

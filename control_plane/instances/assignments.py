@@ -31,7 +31,6 @@ log = structlog.get_logger()
 
 # Hosts whose reports are taken together: 500 instances each (agent/reporter.py) stay below what databases bind.
 _MOST_SPEAKERS = 50
-_STAND_BACK_SECONDS = 0.5
 Known = dict[str, tuple[Wish, Status]]
 # A host, and what it was told last.
 _Held = tuple[str, Mapping[str, Assignment]]
@@ -115,9 +114,7 @@ class InstanceAssignments:
             await self._writing.ask(said)
 
     async def _compared(self, spoken: Sequence[_Said]) -> list[bool]:
-        """Whether something of it is news. What hosts shall do goes before what they say of it."""
-        await self._asking.settled(_STAND_BACK_SECONDS)
-        await self._asking_changes.settled(_STAND_BACK_SECONDS)
+        """Whether something of it is news."""
         async with self._database.reading() as connection:
             known = await store.of_hosts(connection, *_asked(spoken))
         return [bool(_news(one.observations, known[one.host_id])) for one in spoken]

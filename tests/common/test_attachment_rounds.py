@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from common.attachment import Attachment, Dialect, Sender, attach_forever
 from common.clock import SystemClock
 from common.errors import Failure, Internal, Unauthenticated, Unavailable
-from common.patience import RoundEnded
+from common.patience import NotWelcomed, RoundEnded
 from common.tls import Identity, Name, new_key_and_request, private_key_pem
 from control_plane.fleet.authority import Authority
 from control_plane.fleet.certificates import Signer, new_authority, requested_key
@@ -162,15 +162,18 @@ async def test_a_server_that_does_not_begin_with_welcome_is_left(
 
 
 async def test_a_server_that_says_nothing_is_left_after_a_while(
-    attachment: Attachment[Any, Any], service: Agent, handler: Handler, monkeypatch: pytest.MonkeyPatch
+    attachment: Attachment[Any, Any], service: Agent, handler: Handler
 ) -> None:
     async def silent(context: Any) -> None:
         await asyncio.Event().wait()
 
     service.behave = silent
-    monkeypatch.setattr("common.attachment._WELCOME_SECONDS", 0.2)
+    attachment.patience.welcome_seconds = 0.2
 
-    assert "did not answer within" in (await ending_of(attachment)).detail
+    ending = await ending_of(attachment)
+
+    assert isinstance(ending, NotWelcomed)
+    assert "did not answer within" in ending.detail
     assert handler.log == []
 
 
@@ -266,7 +269,7 @@ async def test_a_stop_that_meets_a_broken_stream_still_stops() -> None:
                 raise Unavailable("the stream broke") from None
             raise AssertionError
 
-    attaching = asyncio.ensure_future(attach_forever(cast(Any, Breaking()), SystemClock(), lambda: 0.0))
+    attaching = asyncio.ensure_future(attach_forever(cast(Any, Breaking()), SystemClock()))
     await asyncio.sleep(0)
     attaching.cancel()
     async with asyncio.timeout(BUSY_SECONDS):

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from common.errors import Failure, NotFound, Unavailable
-from common.gathering import Gathering
+from common.gathering import STEP_SECONDS, Gathering
 from tests.pace import BUSY_SECONDS
 
 
@@ -46,6 +46,32 @@ async def test_who_asks_while_others_are_answered_is_answered_with_all_who_wait(
 
     assert answers == [4, 8, 12, 16, 20]
     assert work.pieces == [[2], [4, 6, 8], [10]]
+
+
+async def test_a_crowd_that_comes_one_after_the_other_keeps_step() -> None:
+    work, loop = Work(), asyncio.get_running_loop()
+    gathering = Gathering(work.answer)
+    began = loop.time()
+    async with asyncio.TaskGroup() as group:
+        for number in range(0, 400, 2):
+            group.create_task(gathering.ask(number))
+            await asyncio.sleep(0)
+    steps = (loop.time() - began) / STEP_SECONDS
+
+    assert sum(len(piece) for piece in work.pieces) == 200
+    # Without steps a hundred or so; those before it is a crowd, and one a step.
+    assert len(work.pieces) <= 10 + steps + 1
+
+
+async def test_a_crowd_that_fills_a_piece_does_not_wait_for_its_step() -> None:
+    work, loop = Work(), asyncio.get_running_loop()
+    gathering = Gathering(work.answer, most=10)
+    began = loop.time()
+
+    await asyncio.gather(*(gathering.ask(number) for number in range(0, 2_002, 2)))
+
+    assert len(work.pieces) == 101
+    assert loop.time() - began < 100 * STEP_SECONDS
 
 
 async def test_a_failure_is_raised_at_the_one_whose_answer_it_is() -> None:
@@ -105,26 +131,6 @@ async def test_who_is_cancelled_while_waiting_is_not_asked_for() -> None:
 
     assert (first.result(), third.result()) == (4, 12)
     assert [4] not in work.pieces
-
-
-async def test_who_lets_others_go_first_waits_for_those_who_ask_now_and_not_for_ever() -> None:
-    work = Work()
-    work.gate.clear()
-    gathering = Gathering(work.answer)
-    await gathering.settled(5)
-    async with asyncio.TaskGroup() as group:
-        asking = [group.create_task(gathering.ask(number)) for number in (2, 4)]
-        await _until(lambda: len(work.pieces) == 1)
-        await gathering.settled(0.01)
-        patient = group.create_task(gathering.settled(5))
-        await asyncio.sleep(0)
-        still_waiting = not patient.done()
-        work.gate.set()
-        await patient
-        answered = [one.done() for one in asking]
-
-    assert still_waiting
-    assert answered[0]
 
 
 async def _until(condition: Callable[[], bool]) -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from common.errors import Conflict, Denied, Failure, RateLimited, Stale, Unauthenticated, Unavailable
 from common.join_token import JoinToken, JoinTokenMalformed
-from common.patience import IDENTITY_IN_USE, OutboxOverflow, Patience, RoundEnded, is_refusal
+from common.patience import IDENTITY_IN_USE, NotWelcomed, OutboxOverflow, Patience, RoundEnded, is_refusal
 from common.plane import PlaneLocator, discover
 
 ANSWER = {"name": "longshore", "enrolment": "plane:1", "attach": "plane:2", "ca_pem": "PEM"}
@@ -50,6 +50,25 @@ def waits(failure: Failure, rounds: int, lasted_seconds: float = 0.0) -> list[fl
 
 def test_waits_double_to_four_seconds_for_ten_tries_and_then_to_a_minute() -> None:
     assert waits(Stale("a gap"), 15) == [0.5, 1, 2, *[4] * 7, 8, 16, 32, 60, 60]
+
+
+def test_a_plane_that_is_busy_is_given_more_time_and_tried_more_seldom() -> None:
+    patience = Patience(lambda: 0.999999)
+    waited, delays = [], []
+    for _ in range(4):
+        waited.append(patience.welcome_seconds)
+        delays.append(round(patience.after(NotWelcomed("busy"), patience.welcome_seconds)))
+
+    assert waited == [20, 40, 80, 80]
+    assert delays == [8, 16, 32, 60]
+
+
+def test_who_was_welcomed_for_a_minute_waits_as_briefly_as_at_first() -> None:
+    patience = Patience(lambda: 0.999999)
+    patience.after(NotWelcomed("busy"), 20)
+    patience.after(RoundEnded("over"), 60)
+
+    assert patience.welcome_seconds == 20
 
 
 def test_only_a_round_that_lasted_starts_the_count_anew() -> None:

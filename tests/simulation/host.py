@@ -266,7 +266,7 @@ class _Process:
             group.create_task(reporter.flush_forever())
             group.create_task(reconciler.run())
             group.create_task(session.report_forever())
-            group.create_task(attach_forever(attachment, clock, chance))
+            group.create_task(attach_forever(attachment, clock))
 
     def _facts(self) -> HostFacts:
         return HostFacts(self.host.id, "amd64", "simulated", 2, 1 << 30, 1 << 30)

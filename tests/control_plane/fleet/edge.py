@@ -135,8 +135,7 @@ class Edge:
     async def attached(self, *, forever: bool = False) -> AsyncIterator[Edge]:
         """Attached until the block ends, for one round or for all."""
         async with aiohttp.ClientSession() as http, asyncio.TaskGroup() as group:
-            rounds = random.Random(5).random
-            work = attach_forever(self.attachment(http), SystemClock(), rounds) if forever else self.round()
+            work = attach_forever(self.attachment(http), SystemClock()) if forever else self.round()
             running = group.create_task(work)  # type: ignore[arg-type]
             await eventually(lambda: self.held.generation or running.done(), "attached with a full set")
             try:
