@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from tests.conformance.oci_registry import IMAGE, RegistryUser, unique
-from tests.control_plane.blobs.cooling import cool, rot
+from tests.control_plane.blobs.cooling import cool, folder_on_a_disk, rot
 from tests.control_plane.blobs.s3_faults import faulty_gateway
 from tests.engines.ceph import S3Bucket
 from tests.faults.lives import NO_DRIFT, Installation, installation
@@ -43,10 +43,8 @@ class Place:
         self.replace, self.server = replace, server
 
 
-@pytest.fixture(scope="module")
-def directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    root = tmp_path_factory.mktemp("harmed")
-
+@contextlib.contextmanager
+def directory_place(root: Path) -> Iterator[Place]:
     def replace(digest: str, data: bytes | None) -> None:
         path = root / "blobs" / "blobs" / "sha256" / digest[:2] / digest
         path.unlink(missing_ok=True)
@@ -55,6 +53,18 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 
     with installation(root / "plane", {"LONGSHORE_BLOBS__DIRECTORY": str(root / "blobs")}) as server:
         yield Place(replace, server)
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    with directory_place(tmp_path_factory.mktemp("harmed")) as place:
+        yield place
+
+
+@pytest.fixture(scope="module")
+def disk() -> Iterator[Place]:
+    with folder_on_a_disk() as root, directory_place(root) as place:
+        yield place
 
 
 @pytest.fixture(scope="module")
@@ -160,12 +170,12 @@ def test_no_read_path_over_a_directory_gives_wrong_bytes(directory: Place, harm:
 
 
 @pytest.mark.parametrize("size", [5000, 6 << 20], ids=["small", "large"])
-def test_what_rotted_on_the_disk_is_not_sent_whole(directory: Place, tmp_path: Path, size: int) -> None:
-    with directory.server.user() as user:
+def test_what_rotted_on_the_disk_is_not_sent_whole(disk: Place, size: int) -> None:
+    with disk.server.user() as user:
         data = unique(size)
         digest = user.blob(data)
         path = user.path("blobs", digest)
-        file = directory.server.root.parent / "blobs" / "blobs" / "sha256" / digest.hex[:2] / digest.hex
+        file = disk.server.root.parent / "blobs" / "blobs" / "sha256" / digest.hex[:2] / digest.hex
         rot(file, size // 2)
         cool(file)
         with contextlib.suppress(httpx.RemoteProtocolError):  # broken off: nobody takes that for whole

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import mmap
 import os
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,13 @@ import pytest
 from tests.pace import BUSY_SECONDS
 
 _libc = ctypes.CDLL(None, use_errno=True)
+
+
+@contextlib.contextmanager
+def folder_on_a_disk() -> Iterator[Path]:
+    """What pytest would give may be on tmpfs, where nothing is ever cold."""
+    with tempfile.TemporaryDirectory(prefix="longshore-cold-", dir="/var/tmp") as directory:
+        yield Path(directory)
 
 
 def is_in_memory(path: Path) -> bool:

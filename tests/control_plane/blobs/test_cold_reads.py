@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -16,16 +15,15 @@ from control_plane.blobs.filesystem import FilesystemBlobStore
 from control_plane.blobs.store_set.members import Member, Tier
 from control_plane.blobs.store_set.store import StoreSet
 from tests.conformance.blob_store import content, stored
-from tests.control_plane.blobs.cooling import cool, rot
+from tests.control_plane.blobs.cooling import cool, folder_on_a_disk, rot
 
 SIZE = 9 << 20  # two pieces of 4 MiB and one of 1
 
 
 @pytest.fixture
 def tmp_path() -> Iterator[Path]:
-    """On a disk: what pytest would give may be on tmpfs, where nothing is ever cold."""
-    with tempfile.TemporaryDirectory(prefix="longshore-cold-", dir="/var/tmp") as directory:
-        yield Path(directory)
+    with folder_on_a_disk() as folder:
+        yield folder
 
 
 @pytest.fixture
