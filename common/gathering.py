@@ -2,8 +2,8 @@
 
 A fleet that comes back all at once asks the database a thousand times the same thing. Invariant: who asks while
 nothing is under way is answered at once and alone; whoever asks meanwhile is in the next piece together. Only a crowd
-keeps step: while many ask, pieces begin up to `STEP_SECONDS` apart, the longer the emptier they are. Each question is
-answered by work that began after it was asked.
+keeps step: while `CROWD` wait or were answered together, pieces begin up to `STEP_SECONDS` apart, the longer the
+emptier they are. Each question is answered by work that began after it was asked.
 """
 
 from __future__ import annotations
@@ -21,10 +21,9 @@ Q = TypeVar("Q")
 A = TypeVar("A")
 
 MOST_AT_ONCE = 200
-# So many questions within so long are a crowd. 60 agents a second came in pieces of one, seven questions each, and kept
-# a core busy: a piece costs a millisecond or more of it, however small it is.
-_CROWD = 5
-_CROWD_SECONDS = 0.5
+# 60 agents a second came in pieces of one, seven questions each, and kept a core busy: a piece costs a millisecond or
+# more of it, however small it is.
+CROWD = 5
 STEP_SECONDS = 0.1
 
 
@@ -43,7 +42,7 @@ class Gathering(Generic[Q, A]):
         self._most = most
         self._waiting: deque[tuple[Q, asyncio.Future[A]]] = deque()
         self._turn = asyncio.Lock()
-        self._asked_at: deque[float] = deque([-math.inf] * _CROWD, maxlen=_CROWD)
+        self._answered_together = 0
         self._began_at = -math.inf
         self._asked = asyncio.Event()
 
@@ -51,7 +50,6 @@ class Gathering(Generic[Q, A]):
         loop = asyncio.get_running_loop()
         future: asyncio.Future[A] = loop.create_future()
         self._waiting.append((question, future))
-        self._asked_at.append(loop.time())
         self._asked.set()
         try:
             async with self._turn:
@@ -64,7 +62,7 @@ class Gathering(Generic[Q, A]):
         return await future
 
     async def _keep_step(self, loop: asyncio.AbstractEventLoop) -> None:
-        while self._asked_at[-1] - self._asked_at[0] < _CROWD_SECONDS:
+        while max(len(self._waiting), self._answered_together) >= CROWD:
             step = STEP_SECONDS * max(0.0, 1 - len(self._waiting) / self._most)
             if self._began_at + step <= loop.time():
                 break
@@ -80,6 +78,7 @@ class Gathering(Generic[Q, A]):
             question, future = self._waiting.popleft()
             if not future.done():
                 asked.append((question, future))
+        self._answered_together = len(asked)
         try:
             answers = await self._answer([question for question, _ in asked])
         except Exception as error:

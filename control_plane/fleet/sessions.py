@@ -223,9 +223,15 @@ class Sessions:
                 there.session.end(Unavailable("what Welcome said has changed", action="attach again to learn it"))
 
     async def sweep_forever(self) -> None:
-        """End streams that nothing is heard of."""
+        """End streams that nothing is heard of, unless it was ourselves who stood still: what they said waits then."""
+        period = self._tempo.heartbeat_seconds / 2
         while True:
-            await self._clock.sleep(self._tempo.heartbeat_seconds / 2)
+            due = self._clock.monotonic() + period
+            await self._clock.sleep(period)
+            late = self._clock.monotonic() - due
+            if late > period:
+                log.warning("control plane stood still", seconds=round(late, 1), streams=len(self._attached))
+                continue
             for there in list(self._attached.values()):
                 lapsed = place_of(there.session.member) in self._lapsed
                 limit = silence_limit(self._tempo.heartbeat_seconds, lease_lapsed=lapsed)

@@ -8,14 +8,15 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from common.errors import Failure, NotFound, Unavailable
-from common.gathering import STEP_SECONDS, Gathering
+from common.gathering import CROWD, STEP_SECONDS, Gathering
 from tests.pace import BUSY_SECONDS
 
 
 class Work:
     """Doubles numbers; odd ones do not exist. Stands still while the gate is shut."""
 
-    def __init__(self) -> None:
+    def __init__(self, seconds: float = 0.0) -> None:
+        self.seconds = seconds
         self.pieces: list[list[int]] = []
         self.gate = asyncio.Event()
         self.gate.set()
@@ -23,7 +24,7 @@ class Work:
 
     async def answer(self, questions: Sequence[int]) -> list[int | Failure]:
         self.pieces.append(list(questions))
-        await asyncio.sleep(0)
+        await asyncio.sleep(self.seconds)
         await self.gate.wait()
         if self.failure is not None:
             raise self.failure
@@ -48,19 +49,28 @@ async def test_who_asks_while_others_are_answered_is_answered_with_all_who_wait(
     assert work.pieces == [[2], [4, 6, 8], [10]]
 
 
-async def test_a_crowd_that_comes_one_after_the_other_keeps_step() -> None:
+async def test_who_asks_one_question_after_the_other_keeps_no_step() -> None:
     work, loop = Work(), asyncio.get_running_loop()
     gathering = Gathering(work.answer)
     began = loop.time()
+
+    assert [await gathering.ask(2) for _ in range(100)] == [4] * 100
+    assert loop.time() - began < 50 * STEP_SECONDS
+
+
+async def test_a_crowd_that_comes_one_after_the_other_keeps_step() -> None:
+    work, loop = Work(seconds=0.01), asyncio.get_running_loop()
+    gathering = Gathering(work.answer)
+    began = loop.time()
     async with asyncio.TaskGroup() as group:
-        for number in range(0, 400, 2):
+        for number in range(0, 800, 2):
             group.create_task(gathering.ask(number))
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.001)
     steps = (loop.time() - began) / STEP_SECONDS
 
-    assert sum(len(piece) for piece in work.pieces) == 200
-    # Without steps a hundred or so; those before it is a crowd, and one a step.
-    assert len(work.pieces) <= 10 + steps + 1
+    assert sum(len(piece) for piece in work.pieces) == 400
+    # Without steps forty or more; those before it is a crowd, one a step, and those at its end.
+    assert len(work.pieces) <= CROWD + steps + CROWD
 
 
 async def test_a_crowd_that_fills_a_piece_does_not_wait_for_its_step() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -189,6 +190,19 @@ async def test_a_host_that_falls_silent_is_given_up_after_three_heartbeats(plane
 
     assert "nothing was heard of host east/e1" in agent.failures[0].detail
     assert asyncio.get_running_loop().time() - began >= silence_limit(TEMPO.heartbeat_seconds)
+
+
+async def test_nobody_is_given_up_because_the_control_plane_itself_stood_still(plane: Plane, agent: Edge) -> None:
+    async with agent.attached():
+        session = plane.fleet.sessions.find("host", agent.id)
+        assert session is not None
+        time.sleep(1.2 * silence_limit(TEMPO.heartbeat_seconds))  # noqa: ASYNC251  all of this process stands still
+        silent = session.silent_seconds
+        await asyncio.sleep(silence_limit(TEMPO.heartbeat_seconds))
+
+        assert silent > silence_limit(TEMPO.heartbeat_seconds)
+        assert not agent.failures
+        assert plane.fleet.sessions.find("host", agent.id) is session
 
 
 async def test_a_lapsed_lease_is_no_evidence_against_a_stream_that_speaks(plane: Plane, agent: Edge) -> None:
