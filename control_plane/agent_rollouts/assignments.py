@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from common.gathering import Gathering
+from common.gathering import STEP_SECONDS, Gathering
 from control_plane.agent_rollouts import store
 from control_plane.agent_rollouts.model import Rollout
 from control_plane.database import Database
@@ -30,7 +30,7 @@ class AgentRolloutAssignments:
         self._inner = inner
         self._database = database
         self._tokens = tokens
-        self._asking = Gathering(self._told)
+        self._asking = Gathering(self._told, step_seconds=STEP_SECONDS)
         self._comparing = Gathering(self._known, _MOST_SPEAKERS)
 
     async def assignments(

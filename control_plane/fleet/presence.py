@@ -18,7 +18,7 @@ import structlog
 
 from common.clock import Clock
 from common.errors import Failure
-from common.gathering import Gathering
+from common.gathering import STEP_SECONDS, Gathering
 from common.tls import IdentityKind
 from control_plane.database import Database, UnitOfWork
 from control_plane.fleet import store_members
@@ -77,8 +77,8 @@ class Presence:
         self._grace_seconds = grace_seconds
         self._ended: dict[str, _Gone] = {}
         self._wake = asyncio.Event()
-        self._knocking = Gathering(self._admitted)
-        self._coming = Gathering(self._arrived)
+        self._knocking = Gathering(self._admitted, step_seconds=STEP_SECONDS)
+        self._coming = Gathering(self._arrived, step_seconds=STEP_SECONDS)
 
     async def may_come_in(self, peer: PeerIdentity) -> Member:
         """Raises `IdentityUnknown`, `IdentityWasRevoked`."""

@@ -14,7 +14,7 @@ import structlog
 from common.backoff import jittered
 from common.clock import Clock
 from common.errors import Failure
-from common.gathering import Gathering
+from common.gathering import STEP_SECONDS, Gathering
 from common.tls import IdentityKind
 from control_plane.database import Database
 from control_plane.events import Event, EventBus
@@ -72,7 +72,7 @@ class FleetWatch:
         self._clock = clock
         self._random = random
         self._limits = LimitsTelling(database)
-        self._greeting = Gathering(self._greet)
+        self._greeting = Gathering(self._greet, step_seconds=STEP_SECONDS)
         self._reactions: Mapping[str, Callable[[Mapping[str, Any]], None]] = {
             AssignmentsChanged.topic: self._assignments_changed,
             OrdersChanged.topic: self._orders_changed,

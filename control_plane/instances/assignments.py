@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import structlog
 
 from common.errors import Failure
-from common.gathering import Gathering
+from common.gathering import STEP_SECONDS, Gathering
 from control_plane.database import Database, UnitOfWork
 from control_plane.fleet.desired import AssignmentSnapshot
 from control_plane.fleet.model import HostUnknown
@@ -50,7 +50,7 @@ class InstanceAssignments:
         self._tokens = tokens
         self._swarm = swarm
         # A change of a whole fleet wakes all its streams at once.
-        self._asking = Gathering(self._assigned)
+        self._asking = Gathering(self._assigned, step_seconds=STEP_SECONDS)
         self._asking_changes = Gathering(self._changed)
         self._comparing = Gathering(self._compared, _MOST_SPEAKERS)
         self._writing = Gathering(self._written, _MOST_SPEAKERS)

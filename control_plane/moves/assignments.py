@@ -12,7 +12,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from common.errors import Unavailable
-from common.gathering import Gathering
+from common.gathering import STEP_SECONDS, Gathering
 from control_plane.database import Database, UnitOfWork
 from control_plane.fleet.desired import AssignmentSnapshot, AssignmentSource
 from control_plane.instances import placing, wire
@@ -43,7 +43,7 @@ class MoveAssignments:
         self._database = database
         self._tokens = tokens
         self._patience = patience or Patience()
-        self._asking = Gathering(self._told)
+        self._asking = Gathering(self._told, step_seconds=STEP_SECONDS)
         self._comparing = Gathering(self._known, _MOST_SPEAKERS)
         self.changed: Callable[[], None] = lambda: None
         # By host: what it was last told in other words than its instance's. That is never taken for the instance's own.

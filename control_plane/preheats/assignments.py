@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from common.gathering import Gathering
+from common.gathering import STEP_SECONDS, Gathering
 from control_plane.database import Database
 from control_plane.fleet.desired import AssignmentSnapshot, AssignmentSource
 from control_plane.instances.model import HeldImage
@@ -33,7 +33,7 @@ class PreheatAssignments:
         self._inner = inner
         self._database = database
         self._tokens = tokens
-        self._asking = Gathering(self._chosen)
+        self._asking = Gathering(self._chosen, step_seconds=STEP_SECONDS)
         self._comparing = Gathering(self._known, _MOST_SPEAKERS)
 
     async def assignments(

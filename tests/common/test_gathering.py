@@ -15,8 +15,7 @@ from tests.pace import BUSY_SECONDS
 class Work:
     """Doubles numbers; odd ones do not exist. Stands still while the gate is shut."""
 
-    def __init__(self, seconds: float = 0.0) -> None:
-        self.seconds = seconds
+    def __init__(self) -> None:
         self.pieces: list[list[int]] = []
         self.gate = asyncio.Event()
         self.gate.set()
@@ -24,7 +23,7 @@ class Work:
 
     async def answer(self, questions: Sequence[int]) -> list[int | Failure]:
         self.pieces.append(list(questions))
-        await asyncio.sleep(self.seconds)
+        await asyncio.sleep(0)
         await self.gate.wait()
         if self.failure is not None:
             raise self.failure
@@ -49,7 +48,7 @@ async def test_who_asks_while_others_are_answered_is_answered_with_all_who_wait(
     assert work.pieces == [[2], [4, 6, 8], [10]]
 
 
-async def test_who_asks_one_question_after_the_other_keeps_no_step() -> None:
+async def test_without_a_step_nobody_waits_for_company() -> None:
     work, loop = Work(), asyncio.get_running_loop()
     gathering = Gathering(work.answer)
     began = loop.time()
@@ -59,8 +58,8 @@ async def test_who_asks_one_question_after_the_other_keeps_no_step() -> None:
 
 
 async def test_a_crowd_that_comes_one_after_the_other_keeps_step() -> None:
-    work, loop = Work(seconds=0.01), asyncio.get_running_loop()
-    gathering = Gathering(work.answer)
+    work, loop = Work(), asyncio.get_running_loop()
+    gathering = Gathering(work.answer, step_seconds=STEP_SECONDS)
     began = loop.time()
     async with asyncio.TaskGroup() as group:
         for number in range(0, 800, 2):
@@ -69,13 +68,13 @@ async def test_a_crowd_that_comes_one_after_the_other_keeps_step() -> None:
     steps = (loop.time() - began) / STEP_SECONDS
 
     assert sum(len(piece) for piece in work.pieces) == 400
-    # Without steps forty or more; those before it is a crowd, one a step, and those at its end.
+    # Without steps hundreds; those before it is a crowd, one a step, and those at its end.
     assert len(work.pieces) <= CROWD + steps + CROWD
 
 
 async def test_a_crowd_that_fills_a_piece_does_not_wait_for_its_step() -> None:
     work, loop = Work(), asyncio.get_running_loop()
-    gathering = Gathering(work.answer, most=10)
+    gathering = Gathering(work.answer, most=10, step_seconds=STEP_SECONDS)
     began = loop.time()
 
     await asyncio.gather(*(gathering.ask(number) for number in range(0, 2_002, 2)))
