@@ -61,7 +61,7 @@ class LxdConsoles:
         if not query.output:
             return
         alive = await runs()
-        console = await self._look(runtime_id, name, alive)
+        console = await self._look(runtime_id, name, alive, runs)
         known, rest = whole_lines(console.text)
         position = console.told
         for line in known if query.tail is None else known[max(0, len(known) - query.tail) :]:
@@ -69,7 +69,7 @@ class LxdConsoles:
         while query.follow and alive:
             await self._clock.sleep(_LOOK_SECONDS)
             alive = await runs()  # before the look, so that last words are heard
-            await self._look(runtime_id, name, alive)
+            await self._look(runtime_id, name, alive, runs)
             lines, rest = whole_lines(rest + console.since(position))
             position = console.told
             for line in lines:
@@ -77,12 +77,16 @@ class LxdConsoles:
         if rest and query.tail != 0:
             yield Piece(Channel.OUTPUT, rest[:LARGEST_PIECE])
 
-    async def _look(self, runtime_id: str, name: str, alive: bool) -> Console:
+    async def _look(self, runtime_id: str, name: str, alive: bool, runs: Runs) -> Console:
         console = self._consoles.setdefault(runtime_id, Console())
         async with console.turn:
             now = await self._read(name)
-            if alive and now and self._emptied_by_reading is None:
-                again = await self._read(name)
+            learns = alive and now != b"" and self._emptied_by_reading is None
+            again = await self._read(name) if learns else b""
+            if alive and now and not await runs():
+                # It ended meanwhile, so that this may be what is new or all that there ever was. Now it is all.
+                alive, now = False, await self._read(name)
+            elif learns:
                 self._emptied_by_reading = not again.startswith(now)
                 now = now + again if self._emptied_by_reading else again
             if alive and self._emptied_by_reading:
