@@ -49,7 +49,14 @@ def _is(name: str) -> ColumnElement[bool]:
 
 async def _places(connection: AsyncConnection, condition: ColumnElement[bool]) -> list[Place]:
     rows = await connection.execute(
-        select(hosts, idcs.c.name.label("idc_name"))
+        select(
+            hosts.c.id,
+            hosts.c.name,
+            hosts.c.idc_id,
+            hosts.c.revoked_at,
+            hosts.c.facts["architecture"].as_string().label("architecture"),
+            idcs.c.name.label("idc_name"),
+        )
         .join(idcs, idcs.c.id == hosts.c.idc_id)
         .where(condition)
         .order_by(hosts.c.id)
@@ -59,16 +66,19 @@ async def _places(connection: AsyncConnection, condition: ColumnElement[bool]) -
 
 def architecture_of(facts: Mapping[str, Any] | None) -> str:
     """In GOARCH words."""
-    said = str((facts or {}).get("architecture", ""))
+    return _in_goarch_words(str((facts or {}).get("architecture", "")))
+
+
+def _in_goarch_words(said: str) -> str:
     return _ARCHITECTURES.get(said, said)
 
 
-def _place(row: Row[Any]) -> Place:
+def _place(row: Row[*tuple[Any, ...]]) -> Place:
     return Place(
         host_id=row.id,
         host=row.name,
         idc_id=row.idc_id,
         idc=row.idc_name,
-        architecture=architecture_of(row.facts),
+        architecture=_in_goarch_words(row.architecture or ""),
         revoked=row.revoked_at is not None,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from datetime import datetime
 from typing import Any
 
@@ -17,6 +17,7 @@ from control_plane.swarm.model import EgressKey, HostContent, RegionalContent
 from control_plane.swarm.tables import egress, host_contents, regional_contents, wants
 
 Key = tuple[str, str]  # (tenant id, digest)
+_HELD_COLUMNS = [host_contents.c[field.name] for field in fields(HostContent)]
 
 
 async def of_hosts(
@@ -48,12 +49,13 @@ async def held_by_hosts(
     connection: AsyncConnection, host_ids: Sequence[str], digests: Sequence[Digest]
 ) -> list[HostContent]:
     """Everything that these hosts hold of these digests, for any tenant."""
+    by_text = {str(digest): digest for digest in digests}
     rows = await connection.execute(
-        select(host_contents).where(
-            host_contents.c.host_id.in_(host_ids), host_contents.c.digest.in_([str(digest) for digest in digests])
-        )
+        select(*_HELD_COLUMNS).where(host_contents.c.host_id.in_(host_ids), host_contents.c.digest.in_(list(by_text)))
     )
-    return [HostContent(**_parsed(dict(row._mapping))) for row in rows]
+    return [
+        HostContent(host_id, tenant_id, by_text[digest], *said) for host_id, tenant_id, digest, *said in rows
+    ]
 
 
 async def put_host_contents(connection: AsyncConnection, contents: Sequence[HostContent], now: datetime) -> None:
