@@ -53,9 +53,7 @@ async def held_by_hosts(
     rows = await connection.execute(
         select(*_HELD_COLUMNS).where(host_contents.c.host_id.in_(host_ids), host_contents.c.digest.in_(list(by_text)))
     )
-    return [
-        HostContent(host_id, tenant_id, by_text[digest], *said) for host_id, tenant_id, digest, *said in rows
-    ]
+    return [HostContent(host_id, tenant_id, by_text[digest], *said) for host_id, tenant_id, digest, *said in rows]
 
 
 async def put_host_contents(connection: AsyncConnection, contents: Sequence[HostContent], now: datetime) -> None:
