@@ -84,8 +84,9 @@ class LxdConsoles:
             learns = alive and now != b"" and self._emptied_by_reading is None
             again = await self._read(name) if learns else b""
             if alive and now and not await runs():
-                # It ended meanwhile, so that this may be what is new or all that there ever was. Now it is all.
-                alive, now = False, await self._read(name)
+                # It ended meanwhile, so that this may be what is new or all that there ever was. Now it is all, or the
+                # instance is gone.
+                alive, now = False, await self._read(name) or now
             elif learns:
                 self._emptied_by_reading = not again.startswith(now)
                 now = now + again if self._emptied_by_reading else again

@@ -1,7 +1,7 @@
 """What hosts shall do goes before what they say of it.
 
 A change of the whole fleet wakes all its streams; the first hosts that hear of it report at once, and to take that in
-costs more than to tell the others: without precedence the last of 1,000 heard of it a quarter of a second later.
+costs more than to tell the others: without precedence the last of 1,000 heard of it a third of a second later.
 
 Invariant: a report stands back while somebody is being told, but never longer than its bound: it is only late.
 """
