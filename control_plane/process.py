@@ -27,6 +27,7 @@ from control_plane.app import ControlPlane, build
 from control_plane.backing import Backing, open_backing
 from control_plane.collecting import set_aside
 from control_plane.database.relay import one_after_another, relay_forever
+from control_plane.fleet.assigning import LayeredAssignments
 from control_plane.fleet.host_looks import HostLooks
 from control_plane.fleet.leases import follow_leases
 from control_plane.fleet.service import Places
@@ -131,7 +132,7 @@ async def _listen(lifecycle: Lifecycle, plane: ControlPlane) -> dict[str, str]:
     )
     enrolment, attach = plane.fleet.listeners(
         places,
-        plane.agent_rollouts.assignments,
+        LayeredAssignments(plane.backing.database, plane.agent_rollouts.assignments),
         plane.swarm.service,
         plane.swarm.tokens.verifying_keys,
         plane.swarm.bad_peers.accept,

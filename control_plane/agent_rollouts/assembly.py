@@ -11,7 +11,7 @@ from control_plane.agent_rollouts.assignments import AgentRolloutAssignments
 from control_plane.agent_rollouts.reading import AgentRolloutReading
 from control_plane.agent_rollouts.service import AgentRolloutService
 from control_plane.database import Database
-from control_plane.fleet.desired import AssignmentSource
+from control_plane.fleet.desired import AssignmentLayer
 from control_plane.fleet.liveness import Horizon
 from control_plane.instances.service import ImageResolver
 from control_plane.jobs.running import Handler
@@ -36,7 +36,7 @@ def build_agent_rollouts(
     tenants: TenantDirectory,
     swarm: Swarm,
     look: Callable[[], Horizon],
-    inner: AssignmentSource,
+    inner: AssignmentLayer,
 ) -> AgentRollouts:
     service = AgentRolloutService(database, clock, images, tenants, swarm.service, look)
     return AgentRollouts(

@@ -1,17 +1,20 @@
 """Which version of the agent a host is told to run, beside what it is told to run and hold.
 
-Invariant: as for preheats, a snapshot may hold a rollout that is newer than its generation, never one that is older.
+Invariant: as for preheats, every change counts a new generation of the hosts that it concerns, and is read with it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 
-from common.gathering import STEP_SECONDS, Gathering
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from common.errors import Failure
+from common.gathering import Gathering
 from control_plane.agent_rollouts import store
 from control_plane.agent_rollouts.model import Rollout
 from control_plane.database import Database
-from control_plane.fleet.desired import AssignmentSnapshot, AssignmentSource
+from control_plane.fleet.desired import Asked, AssignmentLayer, AssignmentSnapshot
 from control_plane.instances.model import HeldImage
 from control_plane.instances.wire import MAXIMUM_DETAIL, held_assignment, observation_of, storable
 from control_plane.swarm.tokens import ContentTokens
@@ -22,32 +25,33 @@ _MOST_SPEAKERS = 50
 
 
 class AgentRolloutAssignments:
-    """Implements `fleet.desired.AssignmentSource` around another one. A host knows a rollout by its id, as if it were
+    """Implements `fleet.desired.AssignmentLayer` over another one. A host knows a rollout by its id, as if it were
     an instance that is only held.
     """
 
-    def __init__(self, inner: AssignmentSource, database: Database, tokens: ContentTokens) -> None:
+    def __init__(self, inner: AssignmentLayer, database: Database, tokens: ContentTokens) -> None:
         self._inner = inner
         self._database = database
         self._tokens = tokens
-        self._asking = Gathering(self._told, step_seconds=STEP_SECONDS)
         self._comparing = Gathering(self._known, _MOST_SPEAKERS)
 
-    async def assignments(
-        self, host_id: str, held: Mapping[str, agent_pb2.Assignment] | None = None
-    ) -> AssignmentSnapshot:
-        """Raises `HostUnknown`."""
-        told = await self._inner.assignments(host_id, held)
-        found = await self._asking.ask(host_id)
-        if found is None or found.architecture not in found.rollout.images:
+    async def assigned(
+        self, connection: AsyncConnection, asked: Sequence[Asked]
+    ) -> list[AssignmentSnapshot | Failure]:
+        told = await self._inner.assigned(connection, asked)
+        found = await store.of_hosts(connection, {one.host_id for one in asked})
+        return [
+            self._with(snapshot, one.host_id, found[one.host_id])
+            if one.host_id in found and not isinstance(snapshot, Failure)
+            else snapshot
+            for one, snapshot in zip(asked, told, strict=True)
+        ]
+
+    def _with(self, told: AssignmentSnapshot, host_id: str, found: store.Told) -> AssignmentSnapshot:
+        if found.architecture not in found.rollout.images:
             return told
         wish = self._assignment(found.rollout, found.architecture, host_id, found.idc)
         return AssignmentSnapshot(told.generation, {**told.assignments, found.rollout.id: wish})
-
-    async def _told(self, host_ids: Sequence[str]) -> list[store.Told | None]:
-        async with self._database.reading() as connection:
-            found = await store.of_hosts(connection, host_ids)
-        return [found.get(host_id) for host_id in host_ids]
 
     async def _known(self, spoken: Sequence[tuple[str, Collection[str]]]) -> list[dict[str, store.Said]]:
         async with self._database.reading() as connection:

@@ -28,8 +28,10 @@ from control_plane.events import Event, EventBus
 log = structlog.get_logger()
 
 _BATCH = 100
+# After a full batch, of a change to a whole fleet: each batch is a reading, a transaction and its fsync.
+_LARGE_BATCH = 1_000
 _GATHER_SECONDS = 0.05
-_WAITING = select(outbox).order_by(outbox.c.id).limit(_BATCH)
+_WAITING = select(outbox).order_by(outbox.c.id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,23 +61,23 @@ def one_after_another(*taps: Tap) -> Tap:
     return tap
 
 
-async def relay_once(database: Database, bus: EventBus, tap: Tap = _no_tap) -> int:
-    """Publish what is waiting; returns how many. Several replicas may run it: PostgreSQL rows are locked with SKIP
+async def relay_once(database: Database, bus: EventBus, tap: Tap = _no_tap, most: int = _BATCH) -> int:
+    """Publish what is waiting, up to `most`; returns how many. Several replicas may run it: PostgreSQL rows are locked with SKIP
     LOCKED. Raises `Unavailable` when the bus or the database is away; what was not deleted is published again.
     """
     if database.is_sqlite:
-        return await _relay_without_locks(database, bus, tap)
+        return await _relay_without_locks(database, bus, tap, most)
     async with database.transaction() as unit:
-        rows = (await unit.connection.execute(_WAITING.with_for_update(skip_locked=True))).all()
+        rows = (await unit.connection.execute(_WAITING.limit(most).with_for_update(skip_locked=True))).all()
         await _publish(rows, bus, tap)
         await _forget(unit.connection, [row.id for row in rows])
     return len(rows)
 
 
-async def _relay_without_locks(database: Database, bus: EventBus, tap: Tap) -> int:
+async def _relay_without_locks(database: Database, bus: EventBus, tap: Tap, most: int) -> int:
     """SQLite has one relay, and one writer: it must not stand still while the bus is slow."""
     async with database.reading() as connection:
-        rows = (await connection.execute(_WAITING)).all()
+        rows = (await connection.execute(_WAITING.limit(most))).all()
     await _publish(rows, bus, tap)
     if rows:
         async with database.transaction() as unit:
@@ -112,8 +114,9 @@ async def relay_forever(
         await asyncio.sleep(max(0.0, last + _GATHER_SECONDS - monotonic()))
         database.committed.clear()
         try:
-            while await relay_once(database, bus, tap) == _BATCH:
-                pass  # what came after the last of them wakes us again
+            most = _BATCH
+            while await relay_once(database, bus, tap, most) == most:
+                most = _LARGE_BATCH  # what comes after the last of them wakes us again
             last = monotonic()
         except Unavailable as error:
             log.warning("announcements delayed", error=str(error))

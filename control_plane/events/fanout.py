@@ -69,6 +69,10 @@ class Fanout:
         finally:
             self._subscriptions.discard(subscription)
 
+    def listens(self, topic: str) -> bool:
+        """Whether anybody would take an event of that topic: what nobody hears need not be made."""
+        return any(topic in subscription.topics for subscription in self._subscriptions)
+
     def deliver(self, event: Event) -> None:
         for subscription in self._subscriptions:
             if event.topic in subscription.topics:

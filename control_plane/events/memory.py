@@ -17,7 +17,9 @@ class MemoryEventBus:
 
     async def publish(self, event: Event) -> None:
         # Through JSON, as between processes: a payload that only works here, or is changed later, shows at once.
-        self._fanout.deliver(decode(event.topic, encode(event)))
+        data = encode(event)
+        if self._fanout.listens(event.topic):
+            self._fanout.deliver(decode(event.topic, data))
 
     @contextlib.asynccontextmanager
     async def subscribe(self, *topics: str, capacity: int = 1000) -> AsyncIterator[AsyncIterator[Event]]:

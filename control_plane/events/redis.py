@@ -122,6 +122,8 @@ class RedisEventBus:
                 self._deliver(message["channel"].decode().removeprefix(self._prefix), message["data"])
 
     def _deliver(self, topic: str, data: bytes) -> None:
+        if not self._fanout.listens(topic):
+            return
         try:
             event = decode(topic, data)
         except ValueError:  # a stranger on this Redis; one bad message must not cost the good ones

@@ -2,8 +2,7 @@
 
 Invariant: a snapshot holds nothing that is older than its generation. It may hold something newer; that has counted a
 generation of its own, which says it again. Tokens apart, a message of one instance and instance generation never
-changes. Reports are durable when `accept_*` returns; only then does the stream
-acknowledge them.
+changes. Reports are durable when `accept_*` returns; only then does the stream acknowledge them.
 """
 
 from __future__ import annotations
@@ -12,6 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from common.errors import Failure
 from control_plane.fleet.model import Member
 from proto.agent.v1 import agent_pb2, commands_pb2, moves_pb2
 from proto.regional.v1 import machines_pb2, regional_pb2
@@ -37,6 +39,33 @@ class AssignmentSource(Protocol):
     ) -> AssignmentSnapshot:
         """`held`: what the host was told last. What of it is still true may be returned as it is, with its tokens; a
         change then costs what changed, not what there is. None: everything is made anew.
+        """
+        ...
+
+    async def accept_reports(
+        self,
+        host_id: str,
+        instances: Sequence[agent_pb2.InstanceReport],
+        contents: Sequence[agent_pb2.ContentReport],
+    ) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One host, and what it was told last; see `AssignmentSource.assignments`."""
+
+    host_id: str
+    held: Mapping[str, agent_pb2.Assignment] | None = None
+
+
+class AssignmentLayer(Protocol):
+    """What one domain has hosts run or hold, over what the layer beneath it has. `assigning` makes a source of them."""
+
+    async def assigned(
+        self, connection: AsyncConnection, asked: Sequence[Asked]
+    ) -> Sequence[AssignmentSnapshot | Failure]:
+        """Each host's, in the order asked. `connection` reads one moment, for all layers the same; it is a
+        `HostUnknown` that stands for a host that there is not.
         """
         ...
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from common.digest import Digest
 from common.errors import NotFound
@@ -10,7 +10,7 @@ from common.identifiers import is_id
 from control_plane.database import Database
 from control_plane.instances import views
 from control_plane.instances.holdings import holdings_of
-from control_plane.instances.model import InstanceView
+from control_plane.instances.model import Instance, InstanceView, Place, Status
 from control_plane.instances.views import InstanceFilter, Listed
 from control_plane.swarm.model import HostContent
 from control_plane.swarm.service import SwarmService
@@ -49,8 +49,17 @@ class InstanceReading:
 
     async def shown(self, instance_ids: Sequence[str]) -> list[InstanceView]:
         """Without a permission check: the caller made it. Those that do not exist are absent."""
+        if not instance_ids:
+            return []
         async with self._database.reading() as connection:
             found = await views.by_ids(connection, instance_ids)
+        return await self._with_holdings(found)
+
+    async def added(self, instances: Mapping[Place, Instance]) -> list[InstanceView]:
+        """Those that were put into the database just now, as `shown` would read them: no host can have spoken of them
+        before.
+        """
+        found = [Listed(instance, Status(), place.host, place.idc) for place, instance in instances.items()]
         return await self._with_holdings(found)
 
     async def running_images(self, repository: str) -> Collection[Digest]:

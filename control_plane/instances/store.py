@@ -20,17 +20,8 @@ _MOST_IDS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class AssignedSet:
-    """What one host shall run at one generation. `idc`: the name of its IDC."""
-
-    generation: int
-    idc: str
-    instances: tuple[Instance, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class AssignedGenerations:
-    """`AssignedSet` with the generations alone, by instance id."""
+    """What one host shall run at one generation: each instance's own, by its id. `idc`: the name of its IDC."""
 
     generation: int
     idc: str
@@ -95,35 +86,10 @@ async def remove(connection: AsyncConnection, instance_id: str) -> None:
     await connection.execute(delete(instances).where(instances.c.id == instance_id))
 
 
-async def assigned_sets(connection: AsyncConnection, host_ids: Collection[str]) -> dict[str, AssignedSet]:
-    """Of those hosts that there are. One statement, so generation and instances are one picture on both engines."""
-    rows = await connection.execute(
-        select(
-            hosts.c.id.label("assigned_to"),
-            hosts.c.assignments_generation,
-            idcs.c.name.label("idc_name"),
-            *instances.c,
-        )
-        .select_from(
-            hosts.join(idcs, idcs.c.id == hosts.c.idc_id).outerjoin(instances, instances.c.host_id == hosts.c.id)
-        )
-        .where(hosts.c.id.in_(host_ids))
-    )
-    found: dict[str, tuple[Row[Any], list[Instance]]] = {}
-    for row in rows:
-        _, assigned = found.setdefault(row.assigned_to, (row, []))
-        if row.id is not None:
-            assigned.append(instance_of(row))
-    return {
-        host_id: AssignedSet(row.assignments_generation, row.idc_name, tuple(assigned))
-        for host_id, (row, assigned) in found.items()
-    }
-
-
 async def assigned_generations(
     connection: AsyncConnection, host_ids: Collection[str]
 ) -> dict[str, AssignedGenerations]:
-    """Of those hosts that there are: `assigned_sets` without what is long to read."""
+    """Of those hosts that there are."""
     rows = await connection.execute(
         select(hosts.c.id, hosts.c.assignments_generation, idcs.c.name, instances.c.id, instances.c.generation)
         .select_from(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from common.clock import Clock
 from control_plane.audit.service import AuditTrail
 from control_plane.database import Database
-from control_plane.fleet.desired import AssignmentSource
+from control_plane.fleet.desired import AssignmentLayer
 from control_plane.fleet.service import Fleet
 from control_plane.instances.reading import InstanceReading
 from control_plane.jobs.running import Handler
@@ -39,7 +39,7 @@ def build_moves(
     swarm: Swarm,
     fleet: Fleet,
     reading: InstanceReading,
-    inner: AssignmentSource,
+    inner: AssignmentLayer,
     trail: AuditTrail,
     chance: Callable[[], float],
 ) -> Moves:

@@ -1,7 +1,7 @@
 """What both hosts of a move are told, over what they are told of instances, and what they say of it.
 
 Invariant: a host is never shown an instance as its own before the move has come to that, nor after it has gone back:
-instances and moves are read by two questions, and counted only if both saw the same generation of the host.
+instances and moves are read in one moment.
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from common.errors import Unavailable
-from common.gathering import STEP_SECONDS, Gathering
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from common.errors import Failure
+from common.gathering import Gathering
 from control_plane.database import Database, UnitOfWork
-from control_plane.fleet.desired import AssignmentSnapshot, AssignmentSource
+from control_plane.fleet.desired import Asked, AssignmentLayer, AssignmentSnapshot
 from control_plane.instances import placing, wire
 from control_plane.instances.model import DesiredState, Phase
 from control_plane.instances.observations import Observation
@@ -24,46 +26,49 @@ from control_plane.moves.telling import Wish, wish_for
 from control_plane.swarm.tokens import ContentTokens
 from proto.agent.v1 import agent_pb2, moves_pb2
 
-_TRIES = 5
 # Hosts whose reports are compared together: 500 ids each (agent/reporter.py) stay below what databases bind.
 _MOST_SPEAKERS = 50
 _MOST_ADDRESSES = 8
 _ADDRESS = re.compile(r"[0-9a-zA-Z.:\[\]_-]{1,255}:[0-9]{1,5}")
 
-Held = Mapping[str, agent_pb2.Assignment]
-
 
 class MoveAssignments:
-    """Implements `fleet.desired.AssignmentSource` around another one. `changed` is called after news of a move."""
+    """Implements `fleet.desired.AssignmentLayer` over another one. `changed` is called after news of a move."""
 
     def __init__(
-        self, inner: AssignmentSource, database: Database, tokens: ContentTokens, patience: Patience | None = None
+        self, inner: AssignmentLayer, database: Database, tokens: ContentTokens, patience: Patience | None = None
     ) -> None:
         self._inner = inner
         self._database = database
         self._tokens = tokens
         self._patience = patience or Patience()
-        self._asking = Gathering(self._told, step_seconds=STEP_SECONDS)
         self._comparing = Gathering(self._known, _MOST_SPEAKERS)
         self.changed: Callable[[], None] = lambda: None
         # By host: what it was last told in other words than its instance's. That is never taken for the instance's own.
         self._reworded: dict[str, frozenset[str]] = {}
 
-    async def assignments(self, host_id: str, held: Held | None = None) -> AssignmentSnapshot:
-        """Raises `HostUnknown`, and `Unavailable` if the host's instances change faster than they can be read."""
-        reworded = self._reworded.get(host_id, frozenset())
-        own = None if held is None else {key: one for key, one in held.items() if key not in reworded}
-        for _ in range(_TRIES):
-            seen = await self._inner.assignments(host_id, own)
-            told = await self._asking.ask(host_id)
-            if told is None or told.generation != seen.generation:
-                continue
-            if not told.moves:
-                self._reworded.pop(host_id, None)
-                return seen
-            self._reworded[host_id] = frozenset(instance.id for _, instance in told.moves)
-            return AssignmentSnapshot(seen.generation, self._over(seen.assignments, host_id, told))
-        raise Unavailable("the host's instances change while they are read", action="it is tried again")
+    async def assigned(
+        self, connection: AsyncConnection, asked: Sequence[Asked]
+    ) -> list[AssignmentSnapshot | Failure]:
+        seen = await self._inner.assigned(connection, [self._in_own_words(one) for one in asked])
+        told = await store.told(connection, {one.host_id for one in asked})
+        return [
+            snapshot if isinstance(snapshot, Failure) else self._moved(one.host_id, snapshot, told.get(one.host_id))
+            for one, snapshot in zip(asked, seen, strict=True)
+        ]
+
+    def _in_own_words(self, one: Asked) -> Asked:
+        reworded = self._reworded.get(one.host_id)
+        if not reworded or one.held is None:
+            return one
+        return Asked(one.host_id, {key: told for key, told in one.held.items() if key not in reworded})
+
+    def _moved(self, host_id: str, seen: AssignmentSnapshot, told: store.Told | None) -> AssignmentSnapshot:
+        if told is None:
+            self._reworded.pop(host_id, None)
+            return seen
+        self._reworded[host_id] = frozenset(instance.id for _, instance in told.moves)
+        return AssignmentSnapshot(seen.generation, self._over(seen.assignments, host_id, told))
 
     async def accept_reports(
         self,
@@ -104,11 +109,6 @@ class MoveAssignments:
         elif host_id == move.target_host_id and said.copied_bytes != move.copied_bytes:
             copied = min(said.copied_bytes, wire.MAXIMUM_COUNT)
             await store.put(unit.connection, replace(move, copied_bytes=copied, stalled_at=unit.clock.now()))
-
-    async def _told(self, host_ids: Sequence[str]) -> list[store.Told | None]:
-        async with self._database.reading() as connection:
-            found = await store.told(connection, host_ids)
-        return [found.get(host_id) for host_id in host_ids]
 
     async def _known(self, asked: Sequence[frozenset[str]]) -> list[list[Move]]:
         async with self._database.reading() as connection:

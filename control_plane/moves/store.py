@@ -26,9 +26,8 @@ _OPEN = instance_moves.c.open_instance_id.is_not(None)
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What a host is to hear of moves, at one generation. `idc`: the name of its IDC."""
+    """What a host is to hear of moves. `idc`: the name of its IDC."""
 
-    generation: int
     idc: str
     moves: list[tuple[Move, Instance]] = field(default_factory=list)
 
@@ -83,30 +82,21 @@ async def open_named(connection: AsyncConnection, ids: Collection[str], *, locke
 
 
 async def told(connection: AsyncConnection, host_ids: Collection[str]) -> dict[str, Told]:
-    """By host. One statement, so that generation and moves are one picture on both engines."""
+    """By host, of those hosts that an open move concerns."""
     moves = instance_moves.alias("m")
     instance = [column.label(f"i_{column.name}") for column in instances.c]
     rows = await connection.execute(
-        select(hosts.c.id.label("told_id"), hosts.c.assignments_generation, idcs.c.name.label("idc_name"))
-        .add_columns(*moves.c, *instance)
-        .select_from(
-            hosts.join(idcs, idcs.c.id == hosts.c.idc_id)
-            .outerjoin(
-                moves,
-                and_(
-                    moves.c.open_instance_id.is_not(None),
-                    or_(moves.c.source_host_id == hosts.c.id, moves.c.target_host_id == hosts.c.id),
-                ),
-            )
-            .outerjoin(instances, instances.c.id == moves.c.open_instance_id)
-        )
-        .where(hosts.c.id.in_(host_ids))
+        select(hosts.c.id.label("told_id"), idcs.c.name.label("idc_name"), *moves.c, *instance)
+        .select_from(moves)
+        .join(hosts, or_(moves.c.source_host_id == hosts.c.id, moves.c.target_host_id == hosts.c.id))
+        .join(idcs, idcs.c.id == hosts.c.idc_id)
+        .join(instances, instances.c.id == moves.c.open_instance_id)
+        .where(moves.c.open_instance_id.is_not(None), hosts.c.id.in_(host_ids))
     )
     found: dict[str, Told] = {}
     for row in rows:
-        there = found.setdefault(row.told_id, Told(row.assignments_generation, row.idc_name))
-        if row.id is not None and row.i_id is not None:
-            there.moves.append((_move(row), instance_of(_Prefixed(row))))  # type: ignore[arg-type]
+        there = found.setdefault(row.told_id, Told(row.idc_name))
+        there.moves.append((_move(row), instance_of(_Prefixed(row))))  # type: ignore[arg-type]
     return found
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from common.clock import Clock
 from control_plane.database import Database
-from control_plane.fleet.desired import AssignmentSource
+from control_plane.fleet.desired import AssignmentLayer
 from control_plane.instances.service import ImageResolver
 from control_plane.jobs.running import Handler
 from control_plane.preheats import jobs
@@ -34,7 +34,7 @@ def build_preheats(
     images: ImageResolver,
     tenants: TenantDirectory,
     swarm: Swarm,
-    instances: AssignmentSource,
+    instances: AssignmentLayer,
 ) -> Preheats:
     service = PreheatService(database, clock, images, tenants, swarm.service)
     return Preheats(

@@ -1,16 +1,18 @@
 """What a host is told to hold for preheats, beside what it is told to run.
 
-Invariant: a snapshot may hold a preheat that is newer than its generation, never one that is older: the preheats are
-read after the generation, and every change of one counts a new generation, which then says it again.
+Invariant: every change of a preheat counts a new generation of the hosts that it chose, and is read with it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 
-from common.gathering import STEP_SECONDS, Gathering
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from common.errors import Failure
+from common.gathering import Gathering
 from control_plane.database import Database
-from control_plane.fleet.desired import AssignmentSnapshot, AssignmentSource
+from control_plane.fleet.desired import Asked, AssignmentLayer, AssignmentSnapshot
 from control_plane.instances.model import HeldImage
 from control_plane.instances.wire import MAXIMUM_DETAIL, held_assignment, observation_of, storable
 from control_plane.preheats import store
@@ -25,34 +27,35 @@ _MOST_SPEAKERS = 50
 
 
 class PreheatAssignments:
-    """Implements `fleet.desired.AssignmentSource` around the one of instances. A host knows a preheat by its id, as if
-    it were an instance that is only held.
+    """Implements `fleet.desired.AssignmentLayer` over the one of instances. A host knows a preheat by its id, as if it
+    were an instance that is only held.
     """
 
-    def __init__(self, inner: AssignmentSource, database: Database, tokens: ContentTokens) -> None:
+    def __init__(self, inner: AssignmentLayer, database: Database, tokens: ContentTokens) -> None:
         self._inner = inner
         self._database = database
         self._tokens = tokens
-        self._asking = Gathering(self._chosen, step_seconds=STEP_SECONDS)
         self._comparing = Gathering(self._known, _MOST_SPEAKERS)
 
-    async def assignments(
-        self, host_id: str, held: Mapping[str, agent_pb2.Assignment] | None = None
-    ) -> AssignmentSnapshot:
-        """Raises `HostUnknown`."""
-        told = await self._inner.assignments(host_id, held)
-        chosen = await self._asking.ask(host_id)
+    async def assigned(
+        self, connection: AsyncConnection, asked: Sequence[Asked]
+    ) -> list[AssignmentSnapshot | Failure]:
+        told = await self._inner.assigned(connection, asked)
+        chosen = await store.of_hosts(connection, {one.host_id for one in asked})
+        return [
+            self._with(snapshot, one.host_id, chosen[one.host_id])
+            if one.host_id in chosen and not isinstance(snapshot, Failure)
+            else snapshot
+            for one, snapshot in zip(asked, told, strict=True)
+        ]
+
+    def _with(self, told: AssignmentSnapshot, host_id: str, chosen: Sequence[Chosen]) -> AssignmentSnapshot:
         preheated = {
             one.preheat.id: self._assignment(one.preheat, one.architecture, host_id, one.idc)
             for one in chosen
             if one.architecture in one.preheat.images
         }
         return AssignmentSnapshot(told.generation, {**told.assignments, **preheated})
-
-    async def _chosen(self, host_ids: Sequence[str]) -> list[list[Chosen]]:
-        async with self._database.reading() as connection:
-            found = await store.of_hosts(connection, host_ids)
-        return [found.get(host_id, []) for host_id in host_ids]
 
     async def _known(self, spoken: Sequence[tuple[str, Collection[str]]]) -> list[dict[str, tuple[str, str]]]:
         async with self._database.reading() as connection:

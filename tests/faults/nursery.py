@@ -17,6 +17,7 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from botocore.httpsession import URLLib3Session
@@ -34,6 +35,7 @@ class Boundaries:
         self._armed = os.fspath(armed)
         self._die_at = die_at
         self._count = 0
+        self._turn = Lock()
         self._trace: int | None = None
         self._open, self._write = os.open, os.write
 
@@ -43,10 +45,12 @@ class Boundaries:
                 self._trace = self._open(self._armed, os.O_WRONLY | os.O_APPEND)
             except FileNotFoundError:
                 return
-        self._count += 1
-        self._write(self._trace, f"{name}\n".encode())
-        if self._count == self._die_at:
-            os.kill(os.getpid(), signal.SIGKILL)
+        # Else a thread sees the number of another one that has not written its name yet, and ends us for it.
+        with self._turn:
+            self._count += 1
+            self._write(self._trace, f"{name}\n".encode())
+            if self._count == self._die_at:
+                os.kill(os.getpid(), signal.SIGKILL)
 
     def before(self, owner: Any, name: str) -> None:
         real = getattr(owner, name)

@@ -9,6 +9,7 @@ from control_plane.agent_rollouts.assignments import AgentRolloutAssignments
 from control_plane.agent_rollouts.reading import AgentRolloutReading
 from control_plane.agent_rollouts.service import AgentRolloutService
 from control_plane.database import Database
+from control_plane.fleet.assigning import LayeredAssignments
 from control_plane.fleet.liveness import horizons
 from control_plane.instances.assignments import InstanceAssignments
 from control_plane.swarm.service import SwarmService
@@ -48,5 +49,5 @@ def reading(database: Database) -> AgentRolloutReading:
 
 
 @pytest.fixture
-def assignments(database: Database, tokens: ContentTokens, swarm: SwarmService) -> AgentRolloutAssignments:
-    return AgentRolloutAssignments(InstanceAssignments(database, tokens, swarm), database, tokens)
+def assignments(database: Database, tokens: ContentTokens, swarm: SwarmService) -> LayeredAssignments:
+    return LayeredAssignments(database, AgentRolloutAssignments(InstanceAssignments(database, tokens, swarm), database, tokens))

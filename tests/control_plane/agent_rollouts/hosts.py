@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from common.clock import ManualClock
-from control_plane.agent_rollouts.assignments import AgentRolloutAssignments
 from control_plane.database import Database
 from control_plane.fleet import store_members
+from control_plane.fleet.assigning import LayeredAssignments
 from proto.agent.v1 import agent_pb2
 from tests.control_plane.swarm.parts import add_host
 
@@ -35,7 +35,7 @@ async def left(database: Database, *host_ids: str) -> None:
 
 
 async def says(
-    assignments: AgentRolloutAssignments,
+    assignments: LayeredAssignments,
     host_id: str,
     phase: agent_pb2.Phase.ValueType = agent_pb2.PHASE_RUNNING,
     detail: str = "",

@@ -6,7 +6,6 @@ import pytest
 
 from common.clock import ManualClock
 from common.errors import Denied, NotFound
-from control_plane.agent_rollouts.assignments import AgentRolloutAssignments
 from control_plane.agent_rollouts.model import (
     AgentRolloutOver,
     AgentRolloutUnknown,
@@ -18,6 +17,7 @@ from control_plane.agent_rollouts.model import (
 from control_plane.agent_rollouts.reading import AgentRolloutReading
 from control_plane.agent_rollouts.service import AgentRolloutService
 from control_plane.database import Database
+from control_plane.fleet.assigning import LayeredAssignments
 from control_plane.fleet.model import HostUnknown, IdcUnknown
 from control_plane.instances.model import Phase
 from control_plane.preheats.model import Targets
@@ -49,7 +49,7 @@ async def orders_in(swarm: SwarmService, idc: str) -> int:
 async def test_wave_follows_wave_while_all_is_well(
     rollouts: AgentRolloutService,
     reading: AgentRolloutReading,
-    assignments: AgentRolloutAssignments,
+    assignments: LayeredAssignments,
     swarm: SwarmService,
     database: Database,
     clock: ManualClock,
@@ -97,7 +97,7 @@ async def test_wave_follows_wave_while_all_is_well(
 async def test_a_canary_that_goes_back_halts_it_and_resuming_asks_again(
     rollouts: AgentRolloutService,
     reading: AgentRolloutReading,
-    assignments: AgentRolloutAssignments,
+    assignments: LayeredAssignments,
     database: Database,
     clock: ManualClock,
 ) -> None:
@@ -146,7 +146,7 @@ async def test_a_canary_that_falls_silent_halts_it(
 async def test_a_newer_rollout_takes_the_place_of_older_ones_on_its_hosts(
     rollouts: AgentRolloutService,
     reading: AgentRolloutReading,
-    assignments: AgentRolloutAssignments,
+    assignments: LayeredAssignments,
     database: Database,
     clock: ManualClock,
 ) -> None:
@@ -166,7 +166,7 @@ async def test_a_newer_rollout_takes_the_place_of_older_ones_on_its_hosts(
 async def test_cancelled_it_tells_nobody_any_more(
     rollouts: AgentRolloutService,
     reading: AgentRolloutReading,
-    assignments: AgentRolloutAssignments,
+    assignments: LayeredAssignments,
     swarm: SwarmService,
     database: Database,
     clock: ManualClock,

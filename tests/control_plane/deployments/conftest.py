@@ -13,6 +13,7 @@ from control_plane.deployments.converging import Converging
 from control_plane.deployments.reading import DeploymentReading
 from control_plane.deployments.rollouts import RolloutService
 from control_plane.deployments.service import DeploymentService
+from control_plane.fleet.assigning import LayeredAssignments
 from control_plane.fleet.hosts import Members
 from control_plane.fleet.placement.service import HostPlaces
 from control_plane.instances.assignments import InstanceAssignments
@@ -85,7 +86,7 @@ async def fleet(
     database: Database, clock: ManualClock, tokens: ContentTokens, swarm: SwarmService, converging: Converging
 ) -> Fleet:
     """IDC east with hosts e1 and e2, IDC west with w1: 4 CPUs and 8 GiB each, attached."""
-    made = Fleet(database, clock, InstanceAssignments(database, tokens, swarm), converging)
+    made = Fleet(database, clock, LayeredAssignments(database, InstanceAssignments(database, tokens, swarm)), converging)
     for idc, names in (("east", ("e1", "e2")), ("west", ("w1",))):
         await add_idc(database, idc)
         for name in names:

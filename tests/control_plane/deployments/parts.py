@@ -12,9 +12,9 @@ from common.clock import ManualClock
 from control_plane.database import Database
 from control_plane.deployments.converging import Converging
 from control_plane.deployments.model import DeploymentRequest
+from control_plane.fleet.assigning import LayeredAssignments
 from control_plane.fleet.placement.model import Rules
 from control_plane.fleet.tables import hosts
-from control_plane.instances.assignments import InstanceAssignments
 from control_plane.instances.model import DesiredState, InstanceSpec
 from control_plane.instances.tables import instances
 from proto.agent.v1 import agent_pb2
@@ -40,7 +40,7 @@ def deployment(name: str = "web", rules: Rules | None = None, **more: Any) -> De
 
 class Fleet:
     def __init__(
-        self, database: Database, clock: ManualClock, assignments: InstanceAssignments, converging: Converging
+        self, database: Database, clock: ManualClock, assignments: LayeredAssignments, converging: Converging
     ) -> None:
         self.database = database
         self.clock = clock

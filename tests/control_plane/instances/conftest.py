@@ -6,6 +6,7 @@ import pytest
 
 from common.clock import ManualClock
 from control_plane.database import Database
+from control_plane.fleet.assigning import LayeredAssignments
 from control_plane.instances.assignments import InstanceAssignments
 from control_plane.instances.reading import InstanceReading
 from control_plane.instances.service import InstanceService
@@ -49,5 +50,5 @@ def service(
 
 
 @pytest.fixture
-def assignments(database: Database, tokens: ContentTokens, swarm: SwarmService) -> InstanceAssignments:
-    return InstanceAssignments(database, tokens, swarm)
+def assignments(database: Database, tokens: ContentTokens, swarm: SwarmService) -> LayeredAssignments:
+    return LayeredAssignments(database, InstanceAssignments(database, tokens, swarm))

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from common.clock import ManualClock
 from control_plane.database import Database
+from control_plane.fleet.assigning import LayeredAssignments
 from control_plane.fleet.model import HostUnknown
 from control_plane.instances import wire
 from control_plane.instances.assignments import InstanceAssignments
@@ -31,7 +32,7 @@ async def instance(fleet: None, service: InstanceService) -> InstanceView:
 
 
 @pytest.fixture
-def report(assignments: InstanceAssignments, instance: InstanceView) -> Callable[..., object]:
+def report(assignments: LayeredAssignments, instance: InstanceView) -> Callable[..., object]:
     async def accept(
         phase: agent_pb2.Phase.ValueType, generation: int = 1, host: str = "host-e1", **rest: object
     ) -> None:
@@ -41,7 +42,7 @@ def report(assignments: InstanceAssignments, instance: InstanceView) -> Callable
 
 
 async def test_what_the_host_says_is_shown(
-    instance: InstanceView, assignments: InstanceAssignments, reading: InstanceReading
+    instance: InstanceView, assignments: LayeredAssignments, reading: InstanceReading
 ) -> None:
     report = agent_pb2.InstanceReport(
         instance_id=instance.instance.id,
@@ -77,7 +78,7 @@ async def test_within_one_generation_the_last_word_counts(
 
 
 async def test_a_batch_in_any_order_leaves_the_newest_generation(
-    instance: InstanceView, service: InstanceService, assignments: InstanceAssignments, reading: InstanceReading
+    instance: InstanceView, service: InstanceService, assignments: LayeredAssignments, reading: InstanceReading
 ) -> None:
     await service.stop(OPERATOR, instance.instance.id)
     new = said(instance.instance.id, 2, agent_pb2.PHASE_STOPPED)
@@ -126,7 +127,7 @@ async def test_generations_that_were_never_given_out_are_not_believed(
 
 
 async def test_unknown_instances_and_unknown_phases_are_passed_over(
-    instance: InstanceView, assignments: InstanceAssignments, reading: InstanceReading
+    instance: InstanceView, assignments: LayeredAssignments, reading: InstanceReading
 ) -> None:
     reports = [
         said("no such instance"),
@@ -150,7 +151,7 @@ async def test_texts_of_hosts_are_cut_to_what_can_be_stored(
 async def test_a_removed_instance_goes_when_its_host_says_so(
     instance: InstanceView,
     service: InstanceService,
-    assignments: InstanceAssignments,
+    assignments: LayeredAssignments,
     reading: InstanceReading,
     swarm: SwarmService,
     report: Callable[..., object],
@@ -181,7 +182,7 @@ async def test_a_removal_that_nobody_asked_for_forgets_nothing(
 
 
 async def test_an_instance_shows_what_its_host_holds_and_where_it_came_from(
-    instance: InstanceView, assignments: InstanceAssignments, reading: InstanceReading, shelf: Shelf
+    instance: InstanceView, assignments: LayeredAssignments, reading: InstanceReading, shelf: Shelf
 ) -> None:
     image = shelf.images[WEB, "amd64"]
     contents = [image.manifest, *image.contents]
@@ -200,7 +201,7 @@ async def test_an_instance_shows_what_its_host_holds_and_where_it_came_from(
 
 
 async def test_what_another_host_holds_is_not_counted(
-    instance: InstanceView, assignments: InstanceAssignments, reading: InstanceReading, shelf: Shelf
+    instance: InstanceView, assignments: LayeredAssignments, reading: InstanceReading, shelf: Shelf
 ) -> None:
     for one in (shelf.images[WEB, "amd64"].manifest, *shelf.images[WEB, "amd64"].contents):
         await assignments.accept_reports("host-e2", [], [holds(str(one.digest), one.size)])
@@ -228,12 +229,12 @@ async def test_two_streams_of_one_host_cannot_turn_time_back(
         assert (status.observed_generation, status.phase) == (generation, Phase.RUNNING)
 
 
-async def test_an_unknown_host_has_no_assignments(assignments: InstanceAssignments) -> None:
+async def test_an_unknown_host_has_no_assignments(assignments: LayeredAssignments) -> None:
     with pytest.raises(HostUnknown):
         await assignments.assignments("host-none")
 
 
-async def test_a_new_host_begins_with_an_empty_set(assignments: InstanceAssignments) -> None:
+async def test_a_new_host_begins_with_an_empty_set(assignments: LayeredAssignments) -> None:
     snapshot = await assignments.assignments("host-e1")
     assert (snapshot.generation, snapshot.assignments) == (1, {})
 

@@ -13,9 +13,9 @@ from common.clock import ManualClock
 from common.digest import Digest
 from common.errors import Unauthenticated
 from control_plane.database import Database
+from control_plane.fleet.assigning import LayeredAssignments
 from control_plane.fleet.hosts import Members
 from control_plane.fleet.tables import hosts, regionals
-from control_plane.instances.assignments import InstanceAssignments
 from control_plane.instances.jobs import build_handlers
 from control_plane.instances.overview import FleetOverview
 from control_plane.instances.reading import InstanceReading
@@ -138,7 +138,7 @@ async def test_a_repeated_request_has_the_same_answer(client: Client) -> None:
 
 
 async def test_everything_that_can_be_said_of_a_container_arrives(
-    client: Client, assignments: InstanceAssignments
+    client: Client, assignments: LayeredAssignments
 ) -> None:
     body = BODY | {
         "command": ["serve"],
@@ -193,7 +193,7 @@ REACHING: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("more", REACHING)
 async def test_what_reaches_into_the_host_is_for_those_who_run_the_platform(
-    client: Client, assignments: InstanceAssignments, more: dict[str, Any]
+    client: Client, assignments: LayeredAssignments, more: dict[str, Any]
 ) -> None:
     before = await assignments.assignments("host-e1")
     status, answer = await client.ask("operator", "POST", "/instances", BODY | more)
@@ -204,7 +204,7 @@ async def test_what_reaches_into_the_host_is_for_those_who_run_the_platform(
     assert assignment.container.ByteSize() or assignment.adopt.container == "web-old"
 
 
-async def test_a_container_of_a_host_is_adopted_by_its_name(client: Client, assignments: InstanceAssignments) -> None:
+async def test_a_container_of_a_host_is_adopted_by_its_name(client: Client, assignments: LayeredAssignments) -> None:
     body = ADOPTION | {"adopt": {"container": "web-old", "recreate": True}}
     assert (await client.ask("operator", "POST", "/hosts/east/e1/adoptions", body))[0] == 403
     status, answer = await client.ask("admin", "POST", "/hosts/east/e1/adoptions", body)
@@ -245,7 +245,7 @@ async def test_another_tenants_instance_does_not_exist(
 
 @pytest.mark.parametrize(("method", "path", "body"), WRITING)
 async def test_a_viewer_changes_nothing(
-    client: Client, instance_id: str, assignments: InstanceAssignments, method: str, path: str, body: Any
+    client: Client, instance_id: str, assignments: LayeredAssignments, method: str, path: str, body: Any
 ) -> None:
     before = await assignments.assignments("host-e1")
     status, answer = await client.ask("viewer", method, path.format(id=instance_id), body)
@@ -276,7 +276,7 @@ async def test_the_verbs_answer_with_the_instance(client: Client, instance_id: s
 
 
 async def test_a_removal_is_pending_until_the_host_says_that_it_is_done(
-    client: Client, instance_id: str, assignments: InstanceAssignments
+    client: Client, instance_id: str, assignments: LayeredAssignments
 ) -> None:
     status, body = await client.ask("operator", "DELETE", f"/instances/{instance_id}")
     assert (status, body["data"]["desired_state"]) == (202, "removed")
@@ -353,7 +353,7 @@ async def test_the_status_is_one_picture_of_the_fleet(
     client: Client,
     instance_id: str,
     database: Database,
-    assignments: InstanceAssignments,
+    assignments: LayeredAssignments,
     egress: EgressCounter,
     clock: ManualClock,
 ) -> None:

@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 
 from common.clock import ManualClock
 from control_plane.database import Database
+from control_plane.fleet.assigning import LayeredAssignments
 from control_plane.fleet.desired import AssignmentSnapshot, OrderSnapshot
 from control_plane.instances.assignments import InstanceAssignments
 from control_plane.instances.model import DesiredState
@@ -49,7 +50,7 @@ class Life:
         self.swarm = SwarmService(database, tokens, shelf, jobs, metrics)
         self.reading = InstanceReading(database, self.swarm)
         self.service = InstanceService(database, clock, shelf, Tenants("acme"), self.swarm, self.reading)
-        self.assignments = InstanceAssignments(database, tokens, self.swarm)
+        self.assignments = LayeredAssignments(database, InstanceAssignments(database, tokens, self.swarm))
         self.instance_id = ""
         self.generation = 0
         self.observed = 0

@@ -10,8 +10,8 @@ from common.content_token import ContentVerifier
 from common.digest import Digest
 from common.errors import Denied, Failure, Invalid, NotFound, Unauthenticated
 from control_plane.database import Database
+from control_plane.fleet.assigning import LayeredAssignments
 from control_plane.fleet.model import HostUnknown, IdcUnknown
-from control_plane.instances.assignments import InstanceAssignments
 from control_plane.instances.model import DesiredState, Phase, PortMapping, RunRequest
 from control_plane.instances.placing import NameTaken
 from control_plane.instances.reading import InstanceReading, InstanceUnknown
@@ -54,7 +54,7 @@ async def test_a_host_named_twice_gets_one_instance(service: InstanceService) ->
 
 
 async def test_the_host_hears_everything_that_was_asked(
-    service: InstanceService, assignments: InstanceAssignments, shelf: Shelf, tokens: ContentTokens, clock: ManualClock
+    service: InstanceService, assignments: LayeredAssignments, shelf: Shelf, tokens: ContentTokens, clock: ManualClock
 ) -> None:
     (view,) = await service.run(
         OPERATOR,
@@ -104,7 +104,7 @@ async def test_hosts_get_the_image_of_their_architecture(
 
 
 async def test_asking_again_changes_nothing(
-    service: InstanceService, assignments: InstanceAssignments, database: Database, clock: ManualClock
+    service: InstanceService, assignments: LayeredAssignments, database: Database, clock: ManualClock
 ) -> None:
     first = await service.run(OPERATOR, run_request(idc="east"))
     snapshot = await assignments.assignments("host-e1")
@@ -123,7 +123,7 @@ async def test_asking_again_for_more_hosts_adds_the_missing_ones(service: Instan
 
 
 async def test_another_specification_is_refused_and_changes_no_host(
-    service: InstanceService, reading: InstanceReading, assignments: InstanceAssignments
+    service: InstanceService, reading: InstanceReading, assignments: LayeredAssignments
 ) -> None:
     await service.run(OPERATOR, run_request("east/e1"))
     before = await assignments.assignments("host-e2")
@@ -227,7 +227,7 @@ async def test_of_two_that_ask_at_once_for_different_things_one_is_refused(
 
 
 async def test_each_verb_raises_the_generation_of_instance_and_host(
-    service: InstanceService, assignments: InstanceAssignments
+    service: InstanceService, assignments: LayeredAssignments
 ) -> None:
     (view,) = await service.run(OPERATOR, run_request("east/e1"))
     instance_id = view.instance.id
@@ -249,7 +249,7 @@ async def test_a_verb_that_changes_nothing_wakes_nobody(service: InstanceService
 
 
 async def test_a_removal_waits_for_the_host(
-    service: InstanceService, assignments: InstanceAssignments, swarm: SwarmService
+    service: InstanceService, assignments: LayeredAssignments, swarm: SwarmService
 ) -> None:
     (view,) = await service.run(OPERATOR, run_request("east/e1"))
     left = await service.remove(OPERATOR, view.instance.id)
@@ -268,7 +268,7 @@ async def test_a_removal_waits_for_the_host(
 
 
 async def test_force_forgets_at_once_and_lets_the_host_clean_up(
-    service: InstanceService, assignments: InstanceAssignments, swarm: SwarmService, reading: InstanceReading
+    service: InstanceService, assignments: LayeredAssignments, swarm: SwarmService, reading: InstanceReading
 ) -> None:
     (view,) = await service.run(OPERATOR, run_request("east/e1"))
     before = await assignments.assignments("host-e1")

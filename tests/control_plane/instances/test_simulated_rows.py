@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 from common.clock import ManualClock
 from control_plane.database import Database
 from control_plane.fleet import store as fleet_store
+from control_plane.fleet.assigning import LayeredAssignments
 from control_plane.fleet.desired import AssignmentSnapshot
 from control_plane.instances import store, transitions
 from control_plane.instances.assignments import InstanceAssignments
@@ -42,7 +43,7 @@ class Both:
         tokens = ContentTokens(keys, clock)
         jobs, metrics = JobService(database, MemoryQueue(), clock), SwarmMetrics(CollectorRegistry())
         self.swarm = SwarmService(database, tokens, Shelf(), jobs, metrics)
-        self.real = InstanceAssignments(database, tokens, self.swarm)
+        self.real = LayeredAssignments(database, InstanceAssignments(database, tokens, self.swarm))
         self.rows = Rows(clock, lambda host_id: None)
         for host_id in HOSTS:
             self.rows.add_host(host_id)

@@ -15,8 +15,8 @@ from common.digest import Digest
 from control_plane.audit.service import AuditTrail
 from control_plane.blobs.memory import MemoryBlobStore
 from control_plane.database import Database
+from control_plane.fleet.assigning import LayeredAssignments
 from control_plane.fleet.hosts import Members
-from control_plane.instances.assignments import InstanceAssignments
 from control_plane.instances.model import Phase
 from control_plane.instances.reading import InstanceReading
 from control_plane.instances.service import InstanceService
@@ -131,7 +131,7 @@ async def push(registry: RegistryService) -> bytes:
 async def test_what_was_pushed_reaches_the_host_that_should_run_it(
     registry: RegistryService,
     service: InstanceService,
-    assignments: InstanceAssignments,
+    assignments: LayeredAssignments,
     reading: InstanceReading,
     swarm: SwarmService,
     worker: Worker,
@@ -177,7 +177,7 @@ async def test_what_was_pushed_reaches_the_host_that_should_run_it(
 async def test_a_blob_that_lost_bytes_is_neither_described_nor_served(
     registry: RegistryService,
     service: InstanceService,
-    assignments: InstanceAssignments,
+    assignments: LayeredAssignments,
     blobs: MemoryBlobStore,
     worker: Worker,
     centre: httpx.AsyncClient,

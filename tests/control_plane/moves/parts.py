@@ -10,6 +10,7 @@ from common.clock import ManualClock
 from common.lxd_image import CONFIG, UNIFIED
 from common.reference import Reference
 from control_plane.database import Database
+from control_plane.fleet.assigning import LayeredAssignments
 from control_plane.fleet.tables import hosts
 from control_plane.instances.tables import instances
 from control_plane.moves.assignments import MoveAssignments
@@ -40,7 +41,8 @@ class Fleet:
     ) -> None:
         self.database = database
         self.clock = clock
-        self.assignments = assignments
+        self.moves = assignments
+        self.assignments = LayeredAssignments(database, assignments)
         self.carrying = carrying
         self.running: dict[str, set[str]] = {}
         self.there: dict[str, set[str]] = {}
@@ -89,7 +91,7 @@ class Fleet:
                 there.add(key)
         if one.HasField("hand_over"):
             waits = moves_pb2.MoveReport(move_id=one.hand_over.move_id, addresses=["10.0.0.1:4711"])
-            await self.assignments.accept_moves(host_id, [waits])
+            await self.moves.accept_moves(host_id, [waits])
         (running.add if phase == agent_pb2.PHASE_RUNNING else running.discard)(key)
         await self.assignments.accept_reports(host_id, [said(key, one.generation, phase)], [])
 

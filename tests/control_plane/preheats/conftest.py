@@ -6,6 +6,7 @@ import pytest
 
 from common.clock import ManualClock
 from control_plane.database import Database
+from control_plane.fleet.assigning import LayeredAssignments
 from control_plane.instances.assignments import InstanceAssignments
 from control_plane.instances.reading import InstanceReading
 from control_plane.instances.service import InstanceService
@@ -47,8 +48,8 @@ def reading(database: Database) -> PreheatReading:
 
 
 @pytest.fixture
-def assignments(database: Database, tokens: ContentTokens, swarm: SwarmService) -> PreheatAssignments:
-    return PreheatAssignments(InstanceAssignments(database, tokens, swarm), database, tokens)
+def assignments(database: Database, tokens: ContentTokens, swarm: SwarmService) -> LayeredAssignments:
+    return LayeredAssignments(database, PreheatAssignments(InstanceAssignments(database, tokens, swarm), database, tokens))
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ from common.clock import ManualClock
 from common.errors import Denied, NotFound
 from common.limits import DailyWindow
 from control_plane.database import Database
+from control_plane.fleet.assigning import LayeredAssignments
 from control_plane.fleet.model import HostUnknown, IdcUnknown
 from control_plane.instances.service import InstanceService
-from control_plane.preheats.assignments import PreheatAssignments
 from control_plane.preheats.model import PreheatInvalid, PreheatRequest, PreheatUnknown, State, Targets, Window
 from control_plane.preheats.reading import PreheatReading
 from control_plane.preheats.service import PreheatService
@@ -42,7 +42,7 @@ async def orders(swarm: SwarmService, idc: str = "east") -> list[regional_pb2.Or
 
 
 async def test_every_host_is_told_to_hold_it_and_every_idc_to_have_it(
-    preheats: PreheatService, reading: PreheatReading, assignments: PreheatAssignments, swarm: SwarmService
+    preheats: PreheatService, reading: PreheatReading, assignments: LayeredAssignments, swarm: SwarmService
 ) -> None:
     made = await preheats.create(OPERATOR, asked())
     assert await hosts_of(reading, made) == ["east/e1", "east/e2", "west/w1"]
@@ -56,7 +56,7 @@ async def test_every_host_is_told_to_hold_it_and_every_idc_to_have_it(
 
 
 async def test_regionals_alone_are_chosen_without_any_host(
-    preheats: PreheatService, reading: PreheatReading, assignments: PreheatAssignments, swarm: SwarmService
+    preheats: PreheatService, reading: PreheatReading, assignments: LayeredAssignments, swarm: SwarmService
 ) -> None:
     made = await preheats.create(OPERATOR, asked(Targets(idcs=("east",), regionals_only=True), lower_effort=False))
     assert await hosts_of(reading, made) == []
@@ -85,7 +85,7 @@ async def test_hosts_are_chosen_by_name_label_and_share(
 async def test_outside_its_window_it_stands_still_and_says_when_it_goes_on(
     preheats: PreheatService,
     reading: PreheatReading,
-    assignments: PreheatAssignments,
+    assignments: LayeredAssignments,
     swarm: SwarmService,
     clock: ManualClock,
 ) -> None:
@@ -113,7 +113,7 @@ async def test_outside_its_window_it_stands_still_and_says_when_it_goes_on(
 async def test_what_expires_or_is_cancelled_releases_only_what_nobody_else_wants(
     preheats: PreheatService,
     reading: PreheatReading,
-    assignments: PreheatAssignments,
+    assignments: LayeredAssignments,
     instances: InstanceService,
     swarm: SwarmService,
     clock: ManualClock,
@@ -162,7 +162,7 @@ async def test_hosts_that_come_and_go_are_followed(
 
 
 async def test_progress_is_told_by_idc_and_host_with_its_sources(
-    preheats: PreheatService, reading: PreheatReading, assignments: PreheatAssignments, shelf: Shelf
+    preheats: PreheatService, reading: PreheatReading, assignments: LayeredAssignments, shelf: Shelf
 ) -> None:
     made = await preheats.create(OPERATOR, asked(Targets(hosts=("east/e1", "east/e2"))))
     image = shelf.images[WEB, "amd64"]

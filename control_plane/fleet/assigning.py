@@ -1,0 +1,42 @@
+"""What hosts are told to run: the layers of all domains, read together.
+
+Invariant: all layers of a snapshot are read in one moment of the database, generation included. Hosts that ask at the
+same time are answered by one reading: a change of a whole fleet wakes all its streams at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from common.errors import Failure
+from common.gathering import STEP_SECONDS, Gathering
+from control_plane.database import Database
+from control_plane.fleet.desired import Asked, AssignmentLayer, AssignmentSnapshot
+from proto.agent.v1 import agent_pb2
+
+
+class LayeredAssignments:
+    """Implements `fleet.desired.AssignmentSource`. `top` is the last layer, which knows those beneath it."""
+
+    def __init__(self, database: Database, top: AssignmentLayer) -> None:
+        self._database = database
+        self._top = top
+        self._asking = Gathering(self._assigned, step_seconds=STEP_SECONDS)
+
+    async def assignments(
+        self, host_id: str, held: Mapping[str, agent_pb2.Assignment] | None = None
+    ) -> AssignmentSnapshot:
+        """Raises `HostUnknown`."""
+        return await self._asking.ask(Asked(host_id, held))
+
+    async def accept_reports(
+        self,
+        host_id: str,
+        instances: Sequence[agent_pb2.InstanceReport],
+        contents: Sequence[agent_pb2.ContentReport],
+    ) -> None:
+        await self._top.accept_reports(host_id, instances, contents)
+
+    async def _assigned(self, asked: Sequence[Asked]) -> Sequence[AssignmentSnapshot | Failure]:
+        async with self._database.reading() as connection:
+            return await self._top.assigned(connection, asked)
