@@ -392,7 +392,9 @@ def _instances(
 ) -> Instances:
     reading = InstanceReading(database, swarm.service)
     return Instances(
-        service=InstanceService(database, clock, registry, tenancy.directory, swarm.service, reading),
+        service=InstanceService(
+            database, clock, registry, tenancy.directory, swarm.service, reading, fleet.sessions.give_way
+        ),
         reading=reading,
         assignments=InstanceAssignments(database, swarm.tokens, swarm.service),
         overview=FleetOverview(database, fleet.members, swarm.overview),

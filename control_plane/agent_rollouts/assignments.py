@@ -7,13 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from common.errors import Failure
 from common.gathering import Gathering
 from control_plane.agent_rollouts import store
 from control_plane.agent_rollouts.model import Rollout
-from control_plane.database import Database
+from control_plane.database import Connection, Database
 from control_plane.fleet.desired import Asked, AssignmentLayer, AssignmentSnapshot
 from control_plane.instances.model import HeldImage
 from control_plane.instances.wire import MAXIMUM_DETAIL, held_assignment, observation_of, storable
@@ -35,9 +33,7 @@ class AgentRolloutAssignments:
         self._tokens = tokens
         self._comparing = Gathering(self._known, _MOST_SPEAKERS)
 
-    async def assigned(
-        self, connection: AsyncConnection, asked: Sequence[Asked]
-    ) -> list[AssignmentSnapshot | Failure]:
+    async def assigned(self, connection: Connection, asked: Sequence[Asked]) -> list[AssignmentSnapshot | Failure]:
         told = await self._inner.assigned(connection, asked)
         found = await store.of_hosts(connection, {one.host_id for one in asked})
         return [

@@ -31,10 +31,9 @@ from control_plane.agent_rollouts.model import (
 )
 from control_plane.agent_rollouts.reading import unknown
 from control_plane.database import Database, UnitOfWork
-from control_plane.fleet import store as fleet_store
 from control_plane.fleet.liveness import Horizon
-from control_plane.fleet.messages import AssignmentsChanged
 from control_plane.fleet.model import HostUnknown, IdcUnknown
+from control_plane.fleet.waking import wake
 from control_plane.instances.model import InstanceImage
 from control_plane.instances.service import ImageResolver, image_meant
 from control_plane.preheats import store as choosing
@@ -118,7 +117,7 @@ class AgentRolloutService:
             ended = replace(rollout, state=State.CANCELLED, ended_at=unit.clock.now(), idc_ids=())
             await store.put(unit.connection, ended)
             await self._swarm.release(unit, rollout.id)
-            await self._wake(unit, [one.host_id for one in await store.told(unit.connection, rollout.id)])
+            await wake(unit, [one.host_id for one in await store.told(unit.connection, rollout.id)])
             await self._announce(unit, ended)
         log.info("agent rollout cancelled", audit=True, rollout=rollout.id, by=principal.name)
         return ended
@@ -145,7 +144,7 @@ class AgentRolloutService:
             told = await store.told(unit.connection, rollout.id)
             seen = await store.presence(unit.connection, {one.host_id for one in told}, self._look())
             await store.ask_again(unit.connection, rollout.id, {one: seen[one][0] for one in sorted(seen)})
-            await self._wake(unit, [one.host_id for one in told])
+            await wake(unit, [one.host_id for one in told])
             await self._announce(unit, again)
         log.info("agent rollout goes on", audit=True, rollout=rollout.id, by=principal.name)
         return again
@@ -190,7 +189,7 @@ class AgentRolloutService:
                 chosen = [(candidates[host_id], online[host_id]) for host_id in host_ids]
                 await store.tell(unit.connection, rollout.id, wave, chosen)
                 after = await self._want(unit, after, {one.idc_id for one, _ in chosen})
-                await self._wake(unit, host_ids)
+                await wake(unit, host_ids)
             case rules.Halt(reason):
                 after = replace(rollout, state=State.HALTED, reason=reason)
                 log.error("agent rollout halted", rollout=rollout.id, image=rollout.reference, reason=reason)
@@ -281,12 +280,6 @@ class AgentRolloutService:
         for idc_id in sorted(idc_ids - set(rollout.idc_ids)):
             await self._swarm.want(unit, idc_id, rollout.tenant_id, rollout.id, wanted)
         return replace(rollout, idc_ids=tuple(sorted({*rollout.idc_ids, *idc_ids})))
-
-    async def _wake(self, unit: UnitOfWork, host_ids: Sequence[str]) -> None:
-        # In the order of their ids, as everywhere: transactions that touch several never wait in a circle.
-        for host_id in sorted(host_ids):
-            await fleet_store.bump_assignments(unit.connection, host_id)
-            await unit.announce(AssignmentsChanged(host_id))
 
     async def _announce(self, unit: UnitOfWork, rollout: Rollout) -> None:
         await unit.announce(AgentRolloutChanged(rollout.id, rollout.state.value, rollout.wave, rollout.reason))

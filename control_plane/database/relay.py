@@ -62,8 +62,9 @@ def one_after_another(*taps: Tap) -> Tap:
 
 
 async def relay_once(database: Database, bus: EventBus, tap: Tap = _no_tap, most: int = _BATCH) -> int:
-    """Publish what is waiting, up to `most`; returns how many. Several replicas may run it: PostgreSQL rows are locked with SKIP
-    LOCKED. Raises `Unavailable` when the bus or the database is away; what was not deleted is published again.
+    """Publish what is waiting, up to `most`; returns how many. Several replicas may run it: PostgreSQL rows are locked
+    with SKIP LOCKED. Raises `Unavailable` when the bus or the database is away; what was not deleted is published
+    again.
     """
     if database.is_sqlite:
         return await _relay_without_locks(database, bus, tap, most)

@@ -11,9 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from common.errors import Failure
+from control_plane.database import Connection
 from control_plane.fleet.model import Member
 from proto.agent.v1 import agent_pb2, commands_pb2, moves_pb2
 from proto.regional.v1 import machines_pb2, regional_pb2
@@ -61,9 +60,7 @@ class Asked:
 class AssignmentLayer(Protocol):
     """What one domain has hosts run or hold, over what the layer beneath it has. `assigning` makes a source of them."""
 
-    async def assigned(
-        self, connection: AsyncConnection, asked: Sequence[Asked]
-    ) -> Sequence[AssignmentSnapshot | Failure]:
+    async def assigned(self, connection: Connection, asked: Sequence[Asked]) -> Sequence[AssignmentSnapshot | Failure]:
         """Each host's, in the order asked. `connection` reads one moment, for all layers the same; it is a
         `HostUnknown` that stands for a host that there is not.
         """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -10,11 +11,20 @@ from control_plane.database.messages import Message
 
 @dataclass(frozen=True, slots=True)
 class AssignmentsChanged(Message):
-    """The desired state of a host, and of others with it, has a new generation."""
+    """The desired state of a host, and of others with it, has a new generation. `generations`: theirs, in that order;
+    without them a stream has to ask.
+    """
 
     topic: ClassVar[str] = "fleet.assignments_changed"
     host_id: str
     others: tuple[str, ...] = ()
+    generations: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, generations: Mapping[str, int]) -> AssignmentsChanged:
+        """`generations` by host id, at least one."""
+        first, *others = generations
+        return cls(first, tuple(others), tuple(generations.values()))
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,6 +53,7 @@ class Session:
         "_heard_at",
         "_over",
         "_probes",
+        "_woken_for",
         "id",
         "member",
         "process_id",
@@ -70,6 +71,7 @@ class Session:
         self.queue: Mailbox[Down] = Mailbox(QUEUE_CAPACITY)
         # Set when the desired state may have a new generation.
         self.stale = Flag()
+        self._woken_for = 0
         self.told_generation = 0
         self.told_regionals: Down | None = None
         self.told_limits: content_pb2.Limits | None = None
@@ -100,6 +102,19 @@ class Session:
         """Raises the failure that it was ended with."""
         await self._over.wait()
         raise self._failure or Unavailable("the stream ended", action="it is attached again")
+
+    def changed(self, generation: int) -> None:
+        """The desired state has that generation, as whoever committed it says, and again whoever passed it on: only the
+        first word wakes, for what is read after it is never older.
+        """
+        if generation > self._woken_for:
+            self._woken_for = generation
+            self.stale.set()
+
+    def differs(self, generation: int) -> None:
+        """The database has another generation than what was told, also an older one, if it was restored."""
+        self._woken_for = generation
+        self.stale.set()
 
     def heard(self) -> None:
         self._heard_at = self._clock.monotonic()

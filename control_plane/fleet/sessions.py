@@ -202,6 +202,11 @@ class Sessions:
 
     # What others ask and tell.
 
+    async def give_way(self) -> None:
+        """Return once no host is being told what it shall do, or soon in any case: for what may as well come after."""
+        await asyncio.sleep(0)  # whoever was woken just now begins
+        await self._precedence.stand_back()
+
     def find(self, kind: IdentityKind, identity_id: str) -> Session | None:
         there = self._attached.get((kind, identity_id))
         return None if there is None else there.session

@@ -32,22 +32,27 @@ async def bump_assignments(connection: AsyncConnection, host_id: str) -> int:
     return int(generation)
 
 
-async def bump_all_assignments(connection: AsyncConnection, host_ids: Collection[str]) -> None:
-    """`bump_assignments` for many, each once. Raises `HostUnknown` if one of them does not exist."""
+async def bump_all_assignments(connection: AsyncConnection, host_ids: Collection[str]) -> dict[str, int]:
+    """`bump_assignments` for many, each once; their generations in the order of their ids. Raises `HostUnknown` if one
+    of them does not exist.
+    """
     wanted = sorted(set(host_ids))
+    counted: dict[str, int] = {}
     # An UPDATE of many takes its rows in whatever order; held in the order of ids, nobody waits in a circle.
     await hold_rows(connection, hosts, [(host_id,) for host_id in wanted])
     for start in range(0, len(wanted), _AT_ONCE):
         some = wanted[start : start + _AT_ONCE]
-        counted = await connection.scalars(
+        rows = await connection.execute(
             update(hosts)
             .where(hosts.c.id.in_(some))
             .values(assignments_generation=hosts.c.assignments_generation + 1)
-            .returning(hosts.c.id)
+            .returning(hosts.c.id, hosts.c.assignments_generation)
         )
-        missing = set(some) - set(counted)
-        if missing:
-            raise HostUnknown(f"there is no host {min(missing)}", action="see `longshore host list`")
+        counted.update((row.id, row.assignments_generation) for row in rows)
+    missing = set(wanted) - counted.keys()
+    if missing:
+        raise HostUnknown(f"there is no host {min(missing)}", action="see `longshore host list`")
+    return {host_id: counted[host_id] for host_id in wanted}
 
 
 async def bump_orders(connection: AsyncConnection, idc_id: str) -> int:

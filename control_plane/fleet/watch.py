@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from itertools import zip_longest
 from typing import Any
 
 import structlog
@@ -17,6 +18,7 @@ from common.errors import Failure
 from common.gathering import STEP_SECONDS, Gathering
 from common.tls import IdentityKind
 from control_plane.database import Database
+from control_plane.database.messages import Message
 from control_plane.events import Event, EventBus
 from control_plane.fleet import store_members
 from control_plane.fleet.conversation import Tempo
@@ -80,6 +82,7 @@ class FleetWatch:
             SessionReplaced.topic: self._replaced,
         }
         sessions.arrived = self._arrived
+        database.overheard.append(self._overhear)
 
     async def run(self) -> None:
         """Everything the fleet does by itself; for the whole life of the process."""
@@ -134,7 +137,7 @@ class FleetWatch:
             # Revoked, enrolled anew, or attached to another replica since; the next Hello tells which.
             session.end(_replaced(session))
         elif generation != session.told_generation:
-            session.stale.set()
+            session.differs(generation)
 
     async def _arrived(self, session: Session) -> None:
         """A stream began: an agent is told its regionals, and everybody its limits."""
@@ -149,6 +152,12 @@ class FleetWatch:
         await self._limits.tell(sessions)
         return [None] * len(sessions)
 
+    def _overhear(self, messages: Sequence[Message]) -> None:
+        """What this process committed: its own streams need not wait until the relay brings it."""
+        for message in messages:
+            if isinstance(message, AssignmentsChanged):
+                self._assignments_changed(message.payload())
+
     async def _react(self, event: Event) -> None:
         if event.topic == RegionalsChanged.topic:
             await self._regionals_changed(str(event.payload["idc_id"]))
@@ -161,10 +170,11 @@ class FleetWatch:
         await self._limits.tell([session for kind in store_members.KINDS for session in self._sessions.of_kind(kind)])
 
     def _assignments_changed(self, payload: Mapping[str, Any]) -> None:
-        for host_id in (payload["host_id"], *payload.get("others", ())):
+        generations = payload.get("generations", ())
+        for host_id, generation in zip_longest((payload["host_id"], *payload.get("others", ())), generations):
             session = self._sessions.find("host", str(host_id))
             if session is not None:
-                session.stale.set()
+                session.stale.set() if generation is None else session.changed(int(generation))
 
     def _orders_changed(self, payload: Mapping[str, Any]) -> None:
         for session in self._sessions.of_kind("regional"):

@@ -11,11 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import structlog
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from common.errors import Failure
 from common.gathering import Gathering
-from control_plane.database import Database, UnitOfWork
+from control_plane.database import Connection, Database, UnitOfWork
 from control_plane.fleet.desired import Asked, AssignmentSnapshot
 from control_plane.fleet.model import HostUnknown
 from control_plane.instances import store, wire
@@ -54,9 +53,7 @@ class InstanceAssignments:
         self._comparing = Gathering(self._compared, _MOST_SPEAKERS)
         self._writing = Gathering(self._written, _MOST_SPEAKERS)
 
-    async def assigned(
-        self, connection: AsyncConnection, asked: Sequence[Asked]
-    ) -> list[AssignmentSnapshot | Failure]:
+    async def assigned(self, connection: Connection, asked: Sequence[Asked]) -> list[AssignmentSnapshot | Failure]:
         """`HostUnknown` for those that there are not."""
         there = await store.assigned_generations(connection, {one.host_id for one in asked})
         kept = [_still_true(there.get(one.host_id), one.held) for one in asked]

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from control_plane.database import UnitOfWork
-from control_plane.fleet import store as fleet_store
-from control_plane.fleet.messages import AssignmentsChanged
+from control_plane.fleet.waking import wake
 from control_plane.instances import store
 from control_plane.instances.messages import InstanceForgotten
 from control_plane.instances.model import Wish
@@ -15,7 +14,6 @@ async def forget(unit: UnitOfWork, instance: Wish, swarm: SwarmService, *, host_
     """The host's next set no longer names it, so whatever the host still has of it is removed there."""
     await store.remove(unit.connection, instance.id)
     if host_exists:
-        await fleet_store.bump_assignments(unit.connection, instance.host_id)
-        await unit.announce(AssignmentsChanged(instance.host_id))
+        await wake(unit, [instance.host_id])
     await swarm.release(unit, instance.id)
     await unit.announce(InstanceForgotten(instance.id, instance.tenant_id, instance.host_id))

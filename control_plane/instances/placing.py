@@ -13,12 +13,11 @@ from collections.abc import Sequence
 from common.errors import Conflict
 from control_plane.database import UnitOfWork
 from control_plane.database.locks import hold_rows
-from control_plane.fleet import store as fleet_store
-from control_plane.fleet.messages import AssignmentsChanged
 from control_plane.fleet.placement import store as placement_store
 from control_plane.fleet.placement.fitting import lacking
 from control_plane.fleet.placement.model import NOTHING, HostClosed, NoRoom, Resources, Standing
 from control_plane.fleet.tables import hosts
+from control_plane.fleet.waking import wake
 from control_plane.instances import store
 from control_plane.instances.messages import InstanceChanged, InstanceRequested
 from control_plane.instances.model import Instance, InstanceImage, InstanceSpec
@@ -67,18 +66,20 @@ async def add(unit: UnitOfWork, swarm: SwarmService, added: Sequence[Instance]) 
     """New instances, in the order of their hosts' ids. Raises `NameTaken`."""
     if not await store.add(unit.connection, added):
         raise NameTaken("an instance of that name appeared on one of the hosts", action="ask again")
-    await wake_all(unit, [instance.host_id for instance in added])
-    for (idc_id, tenant_id, image), owners in _alike(added).items():
+    await wake(unit, [instance.host_id for instance in added])
+    for idc_id, tenant_id, image, owners in _alike(added):
         await swarm.want_all(unit, idc_id, tenant_id, owners, wanted_contents(image))
     await unit.announce(*(_requested(instance) for instance in added))
 
 
-def _alike(added: Sequence[Instance]) -> dict[tuple[str, str, InstanceImage], list[str]]:
+def _alike(added: Sequence[Instance]) -> list[tuple[str, str, InstanceImage, list[str]]]:
     """Ids of those that want the same contents in the same IDC; IDCs in the order of their ids."""
-    alike: dict[tuple[str, str, InstanceImage], list[str]] = {}
+    # One image object goes to many hosts: to compare a thousand of them takes longer than to see that they are one.
+    images = {id(instance.image): instance.image for instance in added}
+    alike: dict[tuple[str, str, int], list[str]] = {}
     for instance in sorted(added, key=lambda one: one.idc_id):
-        alike.setdefault((instance.idc_id, instance.tenant_id, instance.image), []).append(instance.id)
-    return alike
+        alike.setdefault((instance.idc_id, instance.tenant_id, id(instance.image)), []).append(instance.id)
+    return [(idc_id, tenant_id, images[image], owners) for (idc_id, tenant_id, image), owners in alike.items()]
 
 
 def _requested(instance: Instance) -> InstanceRequested:
@@ -91,7 +92,7 @@ async def put_desired(unit: UnitOfWork, known: Instance, wanted: Instance) -> No
     if wanted == known:
         return
     await store.put_desired(unit.connection, wanted)
-    await wake(unit, wanted.host_id)
+    await wake(unit, [wanted.host_id])
     await unit.announce(InstanceChanged(wanted.id, wanted.tenant_id, wanted.generation, wanted.desired_state.value))
 
 
@@ -103,7 +104,7 @@ async def revise(unit: UnitOfWork, swarm: SwarmService, revised: Sequence[tuple[
     await _require_more(unit, changed)
     for _, wanted in changed:
         await store.put_revised(unit.connection, wanted)
-        await wake(unit, wanted.host_id)
+        await wake(unit, [wanted.host_id])
     for known, wanted in sorted(changed, key=lambda pair: pair[0].idc_id):
         await swarm.release(unit, wanted.id)
         await swarm.want(unit, wanted.idc_id, wanted.tenant_id, wanted.id, wanted_contents(wanted.image))
@@ -123,20 +124,6 @@ async def _require_more(unit: UnitOfWork, changed: Sequence[tuple[Instance, Inst
     full = [f"{one.label}: {short}" for one in found if (short := lacking(one, more[one.host_id]))]
     if full:
         raise NoRoom(_listed(full), action="ask for less, or see `longshore host capacity`")
-
-
-async def wake(unit: UnitOfWork, host_id: str) -> None:
-    await fleet_store.bump_assignments(unit.connection, host_id)
-    await unit.announce(AssignmentsChanged(host_id))
-
-
-async def wake_all(unit: UnitOfWork, host_ids: Sequence[str]) -> None:
-    """In a handful of statements, however many they are."""
-    if not host_ids:
-        return
-    first, *others = sorted(set(host_ids))
-    await fleet_store.bump_all_assignments(unit.connection, [first, *others])
-    await unit.announce(AssignmentsChanged(first, tuple(others)))
 
 
 def wanted_contents(image: InstanceImage) -> list[WantedContent]:

@@ -11,13 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from common.errors import Failure
 from common.gathering import Gathering
-from control_plane.database import Database, UnitOfWork
+from control_plane.database import Connection, Database, UnitOfWork
 from control_plane.fleet.desired import Asked, AssignmentLayer, AssignmentSnapshot
-from control_plane.instances import placing, wire
+from control_plane.fleet.waking import wake
+from control_plane.instances import wire
 from control_plane.instances.model import DesiredState, Phase
 from control_plane.instances.observations import Observation
 from control_plane.moves import store
@@ -47,9 +46,7 @@ class MoveAssignments:
         # By host: what it was last told in other words than its instance's. That is never taken for the instance's own.
         self._reworded: dict[str, frozenset[str]] = {}
 
-    async def assigned(
-        self, connection: AsyncConnection, asked: Sequence[Asked]
-    ) -> list[AssignmentSnapshot | Failure]:
+    async def assigned(self, connection: Connection, asked: Sequence[Asked]) -> list[AssignmentSnapshot | Failure]:
         seen = await self._inner.assigned(connection, [self._in_own_words(one) for one in asked])
         told = await store.told(connection, {one.host_id for one in asked})
         return [
@@ -105,7 +102,7 @@ class MoveAssignments:
             addresses = tuple(one for one in said.addresses if _ADDRESS.fullmatch(one))[:_MOST_ADDRESSES]
             if addresses and addresses != move.addresses:
                 await store.put(unit.connection, replace(move, addresses=addresses))
-                await placing.wake(unit, move.target_host_id)
+                await wake(unit, [move.target_host_id])
         elif host_id == move.target_host_id and said.copied_bytes != move.copied_bytes:
             copied = min(said.copied_bytes, wire.MAXIMUM_COUNT)
             await store.put(unit.connection, replace(move, copied_bytes=copied, stalled_at=unit.clock.now()))

@@ -17,6 +17,7 @@ from common.errors import Conflict, Failure
 from control_plane.database import Database, UnitOfWork
 from control_plane.fleet.liveness import Horizon
 from control_plane.fleet.placement.model import Offer
+from control_plane.fleet.waking import wake
 from control_plane.instances import placing
 from control_plane.instances import store as instance_store
 from control_plane.instances.messages import InstanceChanged
@@ -109,7 +110,7 @@ class Carrying:
             await unit.announce(InstanceChanged(wanted.id, wanted.tenant_id, generation, wanted.desired_state.value))
         await store.put(unit.connection, after)
         await self._want(unit, after, instance)
-        await placing.wake_all(unit, [move.source_host_id, move.target_host_id])
+        await wake(unit, [move.source_host_id, move.target_host_id])
         await unit.announce(announcement(after))
         return after
 

@@ -18,9 +18,8 @@ from common.errors import Failure, NotFound
 from common.identifiers import is_id, new_id
 from common.reference import Reference
 from control_plane.database import Database, UnitOfWork
-from control_plane.fleet import store as fleet_store
-from control_plane.fleet.messages import AssignmentsChanged
 from control_plane.fleet.model import HostUnknown, IdcUnknown
+from control_plane.fleet.waking import wake
 from control_plane.instances.model import InstanceImage
 from control_plane.instances.service import ImageResolver, image_meant
 from control_plane.preheats import rules, store
@@ -160,11 +159,8 @@ class PreheatService:
         await store.add_hosts(unit.connection, preheat.id, [one for one in hosts.values() if one.host_id not in before])
         await store.remove_hosts(unit.connection, preheat.id, before.keys() - hosts.keys())
         await self._put_wants(unit, preheat, after)
-        # Hosts in the order of their ids, as everywhere: transactions that touch several never wait in a circle.
         touched = before.keys() ^ hosts.keys() if effort == preheat.effort else before.keys() | hosts.keys()
-        for host_id in sorted(touched):
-            await fleet_store.bump_assignments(unit.connection, host_id)
-            await unit.announce(AssignmentsChanged(host_id))
+        await wake(unit, touched)
         await unit.announce(PreheatChanged(preheat.id, preheat.tenant_id, state.value))
         return True
 

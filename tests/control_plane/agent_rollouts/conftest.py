@@ -50,4 +50,6 @@ def reading(database: Database) -> AgentRolloutReading:
 
 @pytest.fixture
 def assignments(database: Database, tokens: ContentTokens, swarm: SwarmService) -> LayeredAssignments:
-    return LayeredAssignments(database, AgentRolloutAssignments(InstanceAssignments(database, tokens, swarm), database, tokens))
+    return LayeredAssignments(
+        database, AgentRolloutAssignments(InstanceAssignments(database, tokens, swarm), database, tokens)
+    )

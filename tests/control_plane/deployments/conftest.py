@@ -86,7 +86,9 @@ async def fleet(
     database: Database, clock: ManualClock, tokens: ContentTokens, swarm: SwarmService, converging: Converging
 ) -> Fleet:
     """IDC east with hosts e1 and e2, IDC west with w1: 4 CPUs and 8 GiB each, attached."""
-    made = Fleet(database, clock, LayeredAssignments(database, InstanceAssignments(database, tokens, swarm)), converging)
+    made = Fleet(
+        database, clock, LayeredAssignments(database, InstanceAssignments(database, tokens, swarm)), converging
+    )
     for idc, names in (("east", ("e1", "e2")), ("west", ("w1",))):
         await add_idc(database, idc)
         for name in names:

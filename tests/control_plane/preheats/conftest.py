@@ -49,7 +49,9 @@ def reading(database: Database) -> PreheatReading:
 
 @pytest.fixture
 def assignments(database: Database, tokens: ContentTokens, swarm: SwarmService) -> LayeredAssignments:
-    return LayeredAssignments(database, PreheatAssignments(InstanceAssignments(database, tokens, swarm), database, tokens))
+    return LayeredAssignments(
+        database, PreheatAssignments(InstanceAssignments(database, tokens, swarm), database, tokens)
+    )
 
 
 @pytest.fixture
