@@ -119,6 +119,24 @@ async def test_more_than_one_batch_comes_out_whole(database: Database) -> None:
     assert bus.published == list(range(250))
 
 
+async def test_after_a_full_batch_the_rest_comes_in_large_ones(database: Database) -> None:
+    bus = RecordingBus()
+    batches: list[int] = []
+
+    async def tap(announcements: Sequence[Announcement]) -> None:
+        batches.append(len(announcements))
+
+    await announce(database, *range(1_300))
+    async with bus.subscribe("things.moved", capacity=2_000) as events, asyncio.TaskGroup() as group:
+        relay = group.create_task(relay_forever(database, bus, tap=tap))
+        async with asyncio.timeout(BUSY_SECONDS):
+            for _ in range(1_300):
+                await anext(events)
+        relay.cancel()
+    assert bus.published == list(range(1_300))
+    assert batches == [100, 1_000, 200]
+
+
 async def test_two_relays_at_once_do_not_publish_twice(
     database: Database, open_replica: Callable[[], Database]
 ) -> None:
