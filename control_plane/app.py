@@ -29,10 +29,7 @@ from control_plane.deployments.assembly import Deployments, build_deployments
 from control_plane.fleet.conversation import Tempo
 from control_plane.fleet.service import Fleet, FleetOptions, open_fleet
 from control_plane.instances import jobs as instance_jobs
-from control_plane.instances.assignments import InstanceAssignments
-from control_plane.instances.overview import FleetOverview
-from control_plane.instances.reading import InstanceReading
-from control_plane.instances.service import InstanceService
+from control_plane.instances.assembly import Instances, build_instances
 from control_plane.jobs import housekeeping
 from control_plane.jobs.periodic import Periodic
 from control_plane.jobs.running import Handler
@@ -79,14 +76,6 @@ from control_plane.tenants.tenancy import Tenancy, build_tenancy
 from control_plane.webhooks import jobs as webhook_jobs
 from control_plane.webhooks.dispatcher import DispatchLimits
 from control_plane.webhooks.hooking import WebhookOptions, Webhooks, build_webhooks
-
-
-@dataclass(frozen=True)
-class Instances:
-    service: InstanceService
-    reading: InstanceReading
-    assignments: InstanceAssignments
-    overview: FleetOverview
 
 
 @dataclass(frozen=True)
@@ -368,7 +357,7 @@ def _workloads(
     box: SealedBox,
 ) -> Workloads:
     database, tenants, trail, chance = backing.database, tenancy.directory, auditing.trail, random.random
-    instances = _instances(clock, database, registry, tenancy, swarm, fleet)
+    instances = build_instances(database, clock, registry, tenants, swarm, fleet)
     moves = build_moves(database, clock, swarm, fleet, instances.reading, instances.assignments, trail, chance)
     preheats = build_preheats(database, clock, registry, tenants, swarm, moves.assignments)
     return Workloads(
@@ -384,18 +373,4 @@ def _workloads(
         machines=build_machines(
             database, clock, box, backing.events, registry, tenants, swarm.service, swarm.tokens, trail, chance
         ),
-    )
-
-
-def _instances(
-    clock: Clock, database: Database, registry: RegistryService, tenancy: Tenancy, swarm: Swarm, fleet: Fleet
-) -> Instances:
-    reading = InstanceReading(database, swarm.service)
-    return Instances(
-        service=InstanceService(
-            database, clock, registry, tenancy.directory, swarm.service, reading, fleet.sessions.give_way
-        ),
-        reading=reading,
-        assignments=InstanceAssignments(database, swarm.tokens, swarm.service),
-        overview=FleetOverview(database, fleet.members, swarm.overview),
     )
