@@ -16,7 +16,7 @@ from benchmarks.fleet.plan import Plan, limit, note, quantile, raise_file_limit
 from benchmarks.fleet.population import IDC, populate
 from benchmarks.fleet.watching import CommitWatch, usage
 from benchmarks.registry.contents import store
-from benchmarks.registry.servers import REPOSITORY, longshore
+from benchmarks.registry.servers import REPOSITORY, Target, longshore
 from control_plane.cli.client import Client
 from control_plane.settings import Settings
 from deploy.demo.fleet import Fleet
@@ -30,23 +30,23 @@ _PATIENCE_SECONDS = 120.0
 
 
 def steady(plan: Plan) -> None:
-    with _attached(plan) as (fleet, crowds):
+    with _attached(plan) as (fleet, crowds, _):
         _steady(plan, fleet, crowds)
 
 
 def fan_out(plan: Plan) -> None:
-    with _attached(plan) as (fleet, crowds):
-        _fan_out(plan, fleet, crowds)
+    with _attached(plan) as (fleet, crowds, target):
+        _fan_out(plan, fleet, crowds, target)
 
 
 def storm(plan: Plan) -> None:
-    with _attached(plan) as (fleet, crowds):
+    with _attached(plan) as (fleet, crowds, _):
         _cut(plan, fleet, crowds)
         _killed(plan, fleet, crowds)
 
 
 @contextmanager
-def _attached(plan: Plan) -> Iterator[tuple[Fleet, Crowds]]:
+def _attached(plan: Plan) -> Iterator[tuple[Fleet, Crowds, Target]]:
     raise_file_limit(plan.agents)
     root, identities = plan.folder / "one", plan.folder / "identities"
     identities.mkdir()
@@ -58,7 +58,7 @@ def _attached(plan: Plan) -> Iterator[tuple[Fleet, Crowds]]:
         seconds = crowds.wait_attached(_PATIENCE_SECONDS) - began
         busy = usage(fleet.control_plane.pid).cpu_seconds - busy
         note(f"{plan.agents} agents attached for the first time in {seconds:.1f} s, {busy:.1f} s of CPU")
-        yield fleet, crowds
+        yield fleet, crowds, target
 
 
 def _steady(plan: Plan, fleet: Fleet, crowds: Crowds) -> None:
@@ -87,16 +87,20 @@ def _share(before: dict[str, float], after: dict[str, float], seconds: float) ->
     return (after["cpu_seconds"] - before["cpu_seconds"]) / seconds
 
 
-def _fan_out(plan: Plan, fleet: Fleet, crowds: Crowds) -> None:
-    """From the request's first byte to the last agent's receipt, the control plane's own work included."""
+def _fan_out(plan: Plan, fleet: Fleet, crowds: Crowds, target: Target) -> None:
+    """From the request's first byte to the last agent's receipt, the control plane's own work included. Each round is
+    of a new image, with six contents: what a tenant brings out, and no token of it signed before.
+    """
     everything: list[float] = []
     for number in range(_ROUNDS):
+        tag = f"v{number}"
+        store(target, 1 << 20, tag)
         crowds.ask("forget")
         busy = usage(fleet.control_plane.pid).cpu_seconds
         began = time.monotonic()
         fleet.client.post(
             "/api/v1/instances",
-            {"tenant": "acme", "name": f"bench-{number}", "image": f"{REPOSITORY}:latest", "idc": IDC},
+            {"tenant": "acme", "name": f"bench-{number}", "image": f"{REPOSITORY}:{tag}", "idc": IDC},
         )
         answered = time.monotonic() - began
         times = _wait_receipts(crowds, plan.agents, began)

@@ -47,11 +47,12 @@ class Contents:
         return ["GET /v2/", self.tag_request, *blobs]
 
 
-def store(target: Target, large_bytes: int) -> Contents:
-    """Push the same contents to a server."""
-    large = Source(b"large", large_bytes)
-    config = Source(b"config", 1500)
-    layers = [Source(f"layer {number}".encode(), 4096) for number in range(_LAYERS)]
+def store(target: Target, large_bytes: int, tag: str = "latest") -> Contents:
+    """Push the same contents to a server; under another tag, others of the same sizes."""
+    other = "" if tag == "latest" else f" of {tag}"
+    large = Source(f"large{other}".encode(), large_bytes)
+    config = Source(f"config{other}".encode(), 1500)
+    layers = [Source(f"layer {number}{other}".encode(), 4096) for number in range(_LAYERS)]
     digests = {source.seed: source.digest() for source in (large, config, *layers)}
     pusher = Pusher(target)
     try:
@@ -67,7 +68,7 @@ def store(target: Target, large_bytes: int) -> Contents:
                 for layer in layers
             ],
         }
-        manifest = pusher.manifest("latest", json.dumps(document).encode())
+        manifest = pusher.manifest(tag, json.dumps(document).encode())
     finally:
         pusher.close()
     small = tuple(digests[source.seed] for source in (config, *layers))
