@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, and_, delete, exists, func, or_, select, t
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from common.digest import Digest
-from control_plane.database.upserts import insert_or_replace
+from control_plane.database.upserts import insert_or_replace_each
 from control_plane.fleet.tables import idcs
 from control_plane.swarm.model import Effort, Order, WantedContent
 from control_plane.swarm.tables import metainfo, wants
@@ -49,9 +49,8 @@ async def add_wants(
     await _lock(connection, [idc_id])
     digests = {str(content.digest) for content in contents}
     before = await _efforts(connection, idc_id, tenant_id, digests)
-    rows = [
-        {
-            "owner_id": owner_id,
+    for content in contents:
+        row = {
             "idc_id": idc_id,
             "digest": str(content.digest),
             "tenant_id": tenant_id,
@@ -59,10 +58,7 @@ async def add_wants(
             "media_type": content.media_type,
             "effort": effort.value,
         }
-        for owner_id in owner_ids
-        for content in contents
-    ]
-    await insert_or_replace(connection, wants, rows, only=("effort",))
+        await insert_or_replace_each(connection, wants, "owner_id", owner_ids, row, only=("effort",))
     return before != await _efforts(connection, idc_id, tenant_id, digests)
 
 

@@ -7,9 +7,15 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import Row, select
 
 from control_plane.database import Database
-from control_plane.database.upserts import insert_or_add, insert_or_ignore, insert_or_replace, inserted
+from control_plane.database.upserts import (
+    insert_or_add,
+    insert_or_ignore,
+    insert_or_replace,
+    insert_or_replace_each,
+    inserted,
+)
 from control_plane.jobs.tables import ticks
-from control_plane.swarm.tables import egress
+from control_plane.swarm.tables import egress, wants
 
 MOMENT = datetime(2026, 3, 1, tzinfo=UTC)
 LATER = MOMENT + timedelta(hours=1)
@@ -48,3 +54,26 @@ async def test_no_rows_are_no_statement(database: Database) -> None:
         await insert_or_replace(unit.connection, ticks, [])
         await insert_or_add(unit.connection, egress, [], added=("bytes",))
     assert await stored(database) == {}
+
+
+async def test_one_row_for_each_of_many_texts_and_those_that_are_there_take_what_is_new(database: Database) -> None:
+    odd = ["a", "it's", 'q"uo\\te', "\N{SNOWMAN}", "[1,2]", ""]
+    names = [f"t-{number}" for number in range(2_000)]
+    async with database.transaction() as unit:
+        await insert_or_replace_each(unit.connection, ticks, "name", odd[:2], {"next_at": MOMENT}, only=["next_at"])
+        await insert_or_replace_each(
+            unit.connection, ticks, "name", [*odd, *names], {"next_at": LATER}, only=["next_at"]
+        )
+        await insert_or_replace_each(unit.connection, ticks, "name", [], {"next_at": MOMENT}, only=["next_at"])
+    assert await stored(database) == dict.fromkeys([*odd, *names], LATER)
+
+
+async def test_of_a_row_that_is_there_only_the_named_columns_change(database: Database) -> None:
+    row = {"idc_id": "i", "digest": "d", "tenant_id": "t", "size_bytes": 1, "media_type": "m", "effort": 0}
+    async with database.transaction() as unit:
+        for more in ({}, {"effort": 2, "size_bytes": 9}):
+            await insert_or_replace_each(
+                unit.connection, wants, "owner_id", ["one", "two"], row | more, only=["effort"]
+            )
+        found = await unit.connection.execute(select(wants.c.owner_id, wants.c.size_bytes, wants.c.effort))
+        assert sorted(tuple(each) for each in found) == [("one", 1, 2), ("two", 1, 2)]
