@@ -14,7 +14,8 @@ from control_plane.cli.image_source import BlobSource
 from deploy.demo.fleet import Fleet, Idc, Node
 from tests.engines.fixtures import running
 from tests.engines.listeners import free_port
-from tests.engines.nginx import Nginx, nginx_engine
+from tests.engines.nginx import Nginx, Sent, nginx_engine
+from tests.engines.processes import wait_until
 from tests.processes.fleets import held_digests, push_blob, request_everywhere, wait_verified
 
 pytestmark = [pytest.mark.engine("nginx"), pytest.mark.processes, pytest.mark.timeout(120)]
@@ -44,6 +45,19 @@ class Fronted:
 
     def get_blob(self, **headers: str) -> tuple[http.client.HTTPResponse, bytes]:
         return self.get(self.path, Authorization=f"Bearer {self.token}", **headers)
+
+    def sent(self, size: int) -> Sent:
+        """What nginx wrote down of the blob when it had sent so much of it: a moment after the client had it."""
+        found: list[Sent] = []
+
+        def is_written() -> bool:
+            # It names the internal location, not what the client asked for.
+            hexadecimal = self.blob.digest.hex
+            found[:] = [one for one in self.nginx.sent() if one.size == size and one.path.endswith(hexadecimal)]
+            return bool(found)
+
+        assert wait_until(is_written, 20), self.nginx.sent()
+        return found[-1]
 
 
 @pytest.fixture(scope="module")
@@ -75,8 +89,7 @@ def test_nginx_sends_a_blob_with_our_headers(fronted: Fronted) -> None:
     assert answer.headers["ETag"] == f'"{fronted.blob.digest}"'
     assert answer.headers["Content-Type"] == "application/octet-stream"
     assert "X-Accel-Redirect" not in answer.headers
-    last = fronted.nginx.sent()[-1]
-    assert (last.size, last.from_us) == (len(fronted.data), 0)
+    assert fronted.sent(len(fronted.data)).from_us == 0
 
 
 @pytest.mark.parametrize(
@@ -88,8 +101,7 @@ def test_nginx_sends_a_range(fronted: Fronted, asked: str, start: int, end: int 
     first = start % len(fronted.data)
     size = len(fronted.data)
     assert answer.headers["Content-Range"] == f"bytes {first}-{first + len(body) - 1}/{size}"
-    last = fronted.nginx.sent()[-1]
-    assert (last.size, last.from_us) == (len(body), 0)
+    assert fronted.sent(len(body)).from_us == 0
 
 
 def test_what_the_client_has_is_not_sent_again(fronted: Fronted) -> None:
@@ -119,7 +131,10 @@ def test_an_idc_fetches_its_contents_from_nginx(fronted: Fronted) -> None:
     request_everywhere(fleet, "acme/front:1")
     wait_verified(fleet, 60)
     assert fronted.blob.digest in held_digests(fleet.root / "east-1")
-    fetched = [sent for sent in fronted.nginx.sent() if sent.method == "GET" and sent.size > 100_000]
-    assert sum(sent.size for sent in fetched) >= fronted.blob.size
-    assert all(sent.from_us == 0 for sent in fetched)
+
+    def fetched() -> list[Sent]:
+        return [sent for sent in fronted.nginx.sent() if sent.method == "GET" and sent.size > 100_000]
+
+    assert wait_until(lambda: sum(sent.size for sent in fetched()) >= fronted.blob.size, 20)
+    assert all(sent.from_us == 0 for sent in fetched())
     assert fleet.egress()["east"] >= fronted.blob.size
