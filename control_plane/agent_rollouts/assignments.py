@@ -12,6 +12,7 @@ from common.gathering import Gathering
 from control_plane.agent_rollouts import store
 from control_plane.agent_rollouts.model import Rollout
 from control_plane.database import Connection, Database
+from control_plane.fleet.assigning import overlaid
 from control_plane.fleet.desired import Asked, AssignmentLayer, AssignmentSnapshot
 from control_plane.instances.model import HeldImage
 from control_plane.instances.wire import MAXIMUM_DETAIL, held_assignment, observation_of, storable
@@ -36,12 +37,7 @@ class AgentRolloutAssignments:
     async def assigned(self, connection: Connection, asked: Sequence[Asked]) -> list[AssignmentSnapshot | Failure]:
         told = await self._inner.assigned(connection, asked)
         found = await store.of_hosts(connection, {one.host_id for one in asked})
-        return [
-            self._with(snapshot, one.host_id, found[one.host_id])
-            if one.host_id in found and not isinstance(snapshot, Failure)
-            else snapshot
-            for one, snapshot in zip(asked, told, strict=True)
-        ]
+        return overlaid(asked, told, found, self._with)
 
     def _with(self, told: AssignmentSnapshot, host_id: str, found: store.Told) -> AssignmentSnapshot:
         if found.architecture not in found.rollout.images:

@@ -102,9 +102,7 @@ async def insert_or_replace_each(
     *,
     only: Sequence[str],
 ) -> None:
-    """`insert_or_replace` of the same row with each of the texts in `column`: one value is bound for all of them, which
-    costs a thousandth of binding a thousand rows.
-    """
+    """`insert_or_replace` of the same row with each of the texts in `column`: one value is bound for all of them."""
     if texts:
         sqlite_engine = connection.dialect.name == "sqlite"
         statement = _replacing_each(connection.dialect.name, table, column, tuple(row), tuple(only))

@@ -6,13 +6,31 @@ same time are answered by one reading: a change of a whole fleet wakes all its s
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 from common.errors import Failure
 from common.gathering import STEP_SECONDS, Gathering
 from control_plane.database import Database
 from control_plane.fleet.desired import Asked, AssignmentLayer, AssignmentSnapshot
 from proto.agent.v1 import agent_pb2
+
+F = TypeVar("F")
+
+
+def overlaid(
+    asked: Sequence[Asked],
+    told: Sequence[AssignmentSnapshot | Failure],
+    found: Mapping[str, F],
+    over: Callable[[AssignmentSnapshot, str, F], AssignmentSnapshot],
+) -> list[AssignmentSnapshot | Failure]:
+    """What the layer beneath told, and `over` it what was found for some of the hosts, by their ids."""
+    return [
+        over(snapshot, one.host_id, found[one.host_id])
+        if one.host_id in found and not isinstance(snapshot, Failure)
+        else snapshot
+        for one, snapshot in zip(asked, told, strict=True)
+    ]
 
 
 class LayeredAssignments:

@@ -1,4 +1,4 @@
-"""What hosts shall do goes before what they say of it.
+"""What hosts shall do goes before what they say of it, and before what people are shown of it.
 
 A change of the whole fleet wakes all its streams; the first hosts that hear of it report at once, and to take that in
 costs more than to tell the others: without precedence the last of 1,000 heard of it a third of a second later.

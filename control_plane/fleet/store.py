@@ -16,35 +16,21 @@ from control_plane.fleet.tables import hosts, idcs
 _AT_ONCE = 5_000
 
 
-async def bump_assignments(connection: AsyncConnection, host_id: str) -> int:
-    """Count a change of what the host should run; returns its new generation. Raises `HostUnknown`.
+async def bump_assignments(connection: AsyncConnection, host_ids: Collection[str]) -> dict[str, int]:
+    """Count a change of what each host should run, each once; their new generations in the order of their ids. Raises
+    `HostUnknown` if one of them does not exist.
 
-    The row stays locked until the caller's unit of work ends, so two changes of one host are never in one generation.
-    """
-    generation = await connection.scalar(
-        update(hosts)
-        .where(hosts.c.id == host_id)
-        .values(assignments_generation=hosts.c.assignments_generation + 1)
-        .returning(hosts.c.assignments_generation)
-    )
-    if generation is None:
-        raise HostUnknown(f"there is no host {host_id}", action="see `longshore host list`")
-    return int(generation)
-
-
-async def bump_all_assignments(connection: AsyncConnection, host_ids: Collection[str]) -> dict[str, int]:
-    """`bump_assignments` for many, each once; their generations in the order of their ids. Raises `HostUnknown` if one
-    of them does not exist.
+    The rows stay locked until the caller's unit of work ends, so two changes of one host are never in one generation.
     """
     wanted = sorted(set(host_ids))
     counted: dict[str, int] = {}
-    # An UPDATE of many takes its rows in whatever order; held in the order of ids, nobody waits in a circle.
-    await hold_rows(connection, hosts, [(host_id,) for host_id in wanted])
+    if len(wanted) > 1:
+        # An UPDATE of many takes its rows in whatever order; held in the order of ids, nobody waits in a circle.
+        await hold_rows(connection, hosts, [(host_id,) for host_id in wanted])
     for start in range(0, len(wanted), _AT_ONCE):
-        some = wanted[start : start + _AT_ONCE]
         rows = await connection.execute(
             update(hosts)
-            .where(hosts.c.id.in_(some))
+            .where(hosts.c.id.in_(wanted[start : start + _AT_ONCE]))
             .values(assignments_generation=hosts.c.assignments_generation + 1)
             .returning(hosts.c.id, hosts.c.assignments_generation)
         )

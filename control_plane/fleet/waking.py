@@ -16,4 +16,4 @@ from control_plane.fleet.messages import AssignmentsChanged
 async def wake(unit: UnitOfWork, host_ids: Collection[str]) -> None:
     """In a handful of statements, however many they are. Raises `HostUnknown`."""
     if host_ids:
-        await unit.announce(AssignmentsChanged.of(await store.bump_all_assignments(unit.connection, host_ids)))
+        await unit.announce(AssignmentsChanged.of(await store.bump_assignments(unit.connection, host_ids)))

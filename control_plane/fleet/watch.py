@@ -173,8 +173,12 @@ class FleetWatch:
         generations = payload.get("generations", ())
         for host_id, generation in zip_longest((payload["host_id"], *payload.get("others", ())), generations):
             session = self._sessions.find("host", str(host_id))
-            if session is not None:
-                session.stale.set() if generation is None else session.changed(int(generation))
+            if session is None:
+                continue
+            if generation is None:
+                session.stale.set()
+            else:
+                session.changed(int(generation))
 
     def _orders_changed(self, payload: Mapping[str, Any]) -> None:
         for session in self._sessions.of_kind("regional"):

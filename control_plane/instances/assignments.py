@@ -32,7 +32,7 @@ log = structlog.get_logger()
 
 # Hosts whose reports are taken together: 500 instances each (agent/reporter.py) stay below what databases bind.
 _MOST_SPEAKERS = 50
-# Hosts whose messages are made in one go: 20 contents each take 50 microseconds a token when they are signed anew.
+# Hosts whose messages are made in one go: 20 contents each take 40 microseconds a token when they are signed anew.
 _MOST_IN_ONE_GO = 20
 Known = dict[str, tuple[Wish, Status]]
 

@@ -104,7 +104,7 @@ async def revise(unit: UnitOfWork, swarm: SwarmService, revised: Sequence[tuple[
     await _require_more(unit, changed)
     for _, wanted in changed:
         await store.put_revised(unit.connection, wanted)
-        await wake(unit, [wanted.host_id])
+    await wake(unit, [wanted.host_id for _, wanted in changed])
     for known, wanted in sorted(changed, key=lambda pair: pair[0].idc_id):
         await swarm.release(unit, wanted.id)
         await swarm.want(unit, wanted.idc_id, wanted.tenant_id, wanted.id, wanted_contents(wanted.image))

@@ -10,6 +10,7 @@ from collections.abc import Collection, Sequence
 from common.errors import Failure
 from common.gathering import Gathering
 from control_plane.database import Connection, Database
+from control_plane.fleet.assigning import overlaid
 from control_plane.fleet.desired import Asked, AssignmentLayer, AssignmentSnapshot
 from control_plane.instances.model import HeldImage
 from control_plane.instances.wire import MAXIMUM_DETAIL, held_assignment, observation_of, storable
@@ -38,12 +39,7 @@ class PreheatAssignments:
     async def assigned(self, connection: Connection, asked: Sequence[Asked]) -> list[AssignmentSnapshot | Failure]:
         told = await self._inner.assigned(connection, asked)
         chosen = await store.of_hosts(connection, {one.host_id for one in asked})
-        return [
-            self._with(snapshot, one.host_id, chosen[one.host_id])
-            if one.host_id in chosen and not isinstance(snapshot, Failure)
-            else snapshot
-            for one, snapshot in zip(asked, told, strict=True)
-        ]
+        return overlaid(asked, told, chosen, self._with)
 
     def _with(self, told: AssignmentSnapshot, host_id: str, chosen: Sequence[Chosen]) -> AssignmentSnapshot:
         preheated = {

@@ -147,7 +147,7 @@ async def daemon(tmp_path: Path, plane: Plane) -> AsyncIterator[Daemon]:
 async def assign(plane: Plane, host_id: str, desired: DesiredState, generation: int) -> None:
     message = message_of(assignment(SAMPLE.image, desired, generation=generation))
     async with plane.database.transaction() as unit:
-        plane.desired.generations[host_id] = await store.bump_assignments(unit.connection, host_id)
+        plane.desired.generations |= await store.bump_assignments(unit.connection, [host_id])
         plane.desired.wanted[host_id] = {INSTANCE: message}
         await unit.announce(AssignmentsChanged(host_id))
 

@@ -118,7 +118,7 @@ async def wish(plane: PlaneWithContents, host_id: str, image: Image, order: int)
 
 async def want(plane: PlaneWithContents, host_id: str, message: agent_pb2.Assignment) -> None:
     async with plane.database.transaction() as unit:
-        plane.desired.generations[host_id] = await store.bump_assignments(unit.connection, host_id)
+        plane.desired.generations |= await store.bump_assignments(unit.connection, [host_id])
         wanted = plane.desired.wanted.get(host_id, {})
         plane.desired.wanted[host_id] = {**wanted, message.instance_id: message}
         await unit.announce(AssignmentsChanged(host_id))

@@ -113,7 +113,7 @@ class Desired:
     async def assign(self, host_id: str, *, announce: bool = True, **instances: int | None) -> int:
         """Give the host's instances these spec generations, or take them away (None)."""
         async with self.database.transaction() as unit:
-            generation = self.generations[host_id] = await store.bump_assignments(unit.connection, host_id)
+            self.generations |= await store.bump_assignments(unit.connection, [host_id])
             wanted = self.wanted.setdefault(host_id, {})
             for name, spec in instances.items():
                 if spec is None:
@@ -122,7 +122,7 @@ class Desired:
                     wanted[name] = agent_pb2.Assignment(instance_id=name, generation=spec)
             if announce:
                 await unit.announce(AssignmentsChanged(host_id))
-        return generation
+        return self.generations[host_id]
 
     async def order(self, idc_id: str, *digests: str) -> int:
         async with self.database.transaction() as unit:

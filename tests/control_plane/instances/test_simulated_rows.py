@@ -69,7 +69,7 @@ class Both:
         self.rows.put(instance)
         async with self.database.transaction() as unit:
             assert await store.add(unit.connection, [instance])
-            await fleet_store.bump_assignments(unit.connection, instance.host_id)
+            await fleet_store.bump_assignments(unit.connection, [instance.host_id])
 
     async def wish(self, instance: Instance) -> None:
         verb = self.chance.choice([transitions.removed, transitions.stopped, transitions.restarted, None])
@@ -83,7 +83,7 @@ class Both:
                 self.rows.put(changed)
                 async with self.database.transaction() as unit:
                     await store.put_desired(unit.connection, changed)
-                    await fleet_store.bump_assignments(unit.connection, instance.host_id)
+                    await fleet_store.bump_assignments(unit.connection, [instance.host_id])
 
     async def report(self, known: list[Instance]) -> None:
         """Also of others' instances, of generations that never were, and twice of one."""
