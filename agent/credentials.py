@@ -7,7 +7,7 @@ an image of 40 layers costs one round trip, whichever layer is first.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from common.bittorrent.credential_keeper import CredentialKeeper
 from common.bittorrent.metainfo import Metainfo
 from common.clock import Clock
 from common.errors import Failure, Unavailable
-from common.swarm_certificate import MAXIMUM_TOKENS, signed_request
+from common.swarm_certificate import MAXIMUM_NAMES, signed_request
 from common.swarm_certificate_client import send_request
 from common.tls import Identity
 
@@ -53,7 +53,7 @@ class Questions:
 
     async def ask(self, tenant_id: str, metainfo: Metainfo) -> bytes:
         """Raises the last source's `Failure`."""
-        body = await asyncio.to_thread(self._request, self._tokens(tenant_id, metainfo.name))
+        body = await asyncio.to_thread(self._request, self._wanted(tenant_id, metainfo.name))
         last: Failure = IdentityMissing("there is nobody to ask for swarm certificates", retry_after_seconds=5)
         for source in self._sources():
             tls = self._trust.regional() if source.kind == "regional" else self._trust.centre()
@@ -63,21 +63,23 @@ class Questions:
                 last = failure
         raise last
 
-    def _tokens(self, tenant_id: str, wanted: str) -> list[str]:
-        """The wanted content's first, then those of others that will be wanted."""
+    def _wanted(self, tenant_id: str, wanted: str) -> Mapping[str, str]:
+        """Tokens by the names of contents: the wanted one's first, then those of others that will be wanted."""
         smallest = self._desired.swarm_bytes
         assigned = self._desired.assigned().items()
         keys = [key for key, content in assigned if key[0] == tenant_id and content.size_bytes >= smallest]
         keys.sort(key=lambda key: key[1].hex != wanted)
         missing = (key for key in keys if key[1].hex == wanted or not self._book.is_fresh(tenant_id, key[1].hex))
-        tokens = (token for key in missing if (token := self._desired.token(*key)))
-        return list(islice(tokens, MAXIMUM_TOKENS))
+        tokens = ((key[1].hex, token) for key in missing if (token := self._desired.token(*key)))
+        return dict(islice(tokens, MAXIMUM_NAMES))
 
-    def _request(self, tokens: Sequence[str]) -> bytes:
+    def _request(self, wanted: Mapping[str, str]) -> bytes:
         identity = Identity.load(self._identity_dir)
         if identity is None:
             raise IdentityMissing("this host is not enrolled yet", retry_after_seconds=5)
-        return signed_request(identity, self._book.request(), tokens).encode()
+        return signed_request(
+            identity, self._book.request(), list(dict.fromkeys(wanted.values())), list(wanted)
+        ).encode()
 
 
 async def open_credentials(

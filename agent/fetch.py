@@ -270,8 +270,8 @@ class Fetcher:
         return frozenset({digest for _, digest in self._book.assigned()} | self._flights.keys())
 
     def trackers(self, key: ContentKey) -> list[str]:
-        token = self._token(key)
-        return [f"{one.swarm_url}/announce?token={token}" for one in self._book.endpoints if one.swarm_url]
+        query = f"token={self._token(key)}&digest={key[1]}"
+        return [f"{one.swarm_url}/announce?{query}" for one in self._book.endpoints if one.swarm_url]
 
     def _token(self, key: ContentKey) -> str:
         return self._book.token(*key)

@@ -152,6 +152,7 @@ def dialect(
                 facts=facts_message(facts()),
                 generation=book.current.generation,
                 protocol_version=VERSION,
+                image_tokens=True,
             )
         )
 

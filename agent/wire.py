@@ -102,8 +102,8 @@ def assignment_from(message: agent_pb2.Assignment) -> Assignment:
         image=Image(
             repository=check_repository_name(message.image.repository),
             tag=message.image.tag,
-            manifest=_content(message.image.manifest),
-            contents=tuple(_content(content) for content in message.image.contents),
+            manifest=_content(message.image.manifest, message.image.token),
+            contents=tuple(_content(content, message.image.token) for content in message.image.contents),
         ),
         container=_container(message.container),
         restart_nonce=message.restart_nonce,
@@ -167,8 +167,9 @@ def reports_from(message: agent_pb2.Reports) -> list[InstanceReport | ContentRep
     ]
 
 
-def _content(message: content_pb2.Content) -> Content:
-    return Content(Digest.parse(message.digest), message.size_bytes, message.media_type, message.token)
+def _content(message: content_pb2.Content, shared: str) -> Content:
+    """`shared`: the token for those that have none of their own."""
+    return Content(Digest.parse(message.digest), message.size_bytes, message.media_type, message.token or shared)
 
 
 def _container(message: agent_pb2.ContainerSpec) -> ContainerSpec:

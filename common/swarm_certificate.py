@@ -1,9 +1,10 @@
 """How a host or regional asks for its certificate in a tenant's swarms, and proves who it is.
 
-One request is for up to 100 contents. It carries content tokens, which say what may be read, and a signature by the
-process's identity key, which says who asks: tokens also travel in announce URLs, so a token alone must not buy a
-certificate. Invariant: whoever passes a request on (a regional) can neither change nor use it: the certificate is for
-the key of the request. Wire form: JSON.
+One request is for up to 100 contents. It carries content tokens, which say what may be read, the names of the contents
+that are meant (a token may be good for more), and a signature by the process's identity key, which says who asks:
+tokens also travel in announce URLs, so a token alone must not buy a certificate. Invariant: whoever passes a request on
+(a regional) cannot use it, for the certificate is for the key of the request, nor get more into it than the tokens are
+good for. Wire form: JSON.
 """
 
 from __future__ import annotations
@@ -27,8 +28,9 @@ from common.tls import Identity, Name, certificate_name
 
 PATH = "/content/v1/certificates"
 MAXIMUM_TOKENS = 100
-# 100 tokens of some 450 bytes, a request and a chain.
-MAXIMUM_BYTES = 256 << 10
+MAXIMUM_NAMES = 100
+# 100 tokens of up to 3.7 kB (common/content_token.py), a request and a chain.
+MAXIMUM_BYTES = 512 << 10
 _CONTEXT = b"longshore swarm certificate, version 1\n"
 
 
@@ -44,12 +46,15 @@ class IdentityUnproven(Unauthenticated):
 
 @dataclass(frozen=True, slots=True)
 class CertificateRequest:
-    """`csr_pem`: for the key that the certificate shall be for. `identity_pem`: of the process that asks."""
+    """`csr_pem`: for the key that the certificate shall be for. `identity_pem`: of the process that asks. `names`: of
+    contents, as in metainfos; none: all that the tokens are for.
+    """
 
     csr_pem: bytes
     tokens: tuple[str, ...]
     identity_pem: bytes
     signature: bytes
+    names: tuple[str, ...] = ()
 
     def encode(self) -> bytes:
         said = {
@@ -57,6 +62,7 @@ class CertificateRequest:
             "tokens": list(self.tokens),
             "identity": self.identity_pem.decode("ascii"),
             "signature": base64.b64encode(self.signature).decode("ascii"),
+            "names": list(self.names),
         }
         return json.dumps(said).encode()
 
@@ -68,11 +74,15 @@ class CertificateRequest:
             tokens = said["tokens"]
             if not isinstance(tokens, list) or not 0 < len(tokens) <= MAXIMUM_TOKENS:
                 raise CertificateRequestInvalid(f"a request has 1 to {MAXIMUM_TOKENS} tokens", action="ask in parts")
+            names = said.get("names", [])
+            if not isinstance(names, list) or len(names) > MAXIMUM_NAMES:
+                raise CertificateRequestInvalid(f"a request has {MAXIMUM_NAMES} names at most", action="ask in parts")
             return cls(
                 csr_pem=_text(said["request"]).encode("ascii"),
                 tokens=tuple(map(_text, tokens)),
                 identity_pem=_text(said["identity"]).encode("ascii"),
                 signature=base64.b64decode(_text(said["signature"]), validate=True),
+                names=tuple(map(_text, names)),
             )
         except (ValueError, KeyError, TypeError, RecursionError, binascii.Error) as error:
             raise CertificateRequestInvalid(
@@ -98,13 +108,23 @@ class CertificateRequest:
         return certificate_name(self.identity_pem)
 
 
-def signed_request(identity: Identity, csr_pem: bytes, tokens: Sequence[str]) -> CertificateRequest:
-    """Raises `CertificateRequestInvalid` if the identity's key is of another kind."""
+def signed_request(
+    identity: Identity, csr_pem: bytes, tokens: Sequence[str], names: Sequence[str] = ()
+) -> CertificateRequest:
+    """Of more than the limits allow, the first. Raises `CertificateRequestInvalid` if the identity's key is of another
+    kind.
+    """
     key = load_pem_private_key(identity.key_pem, password=None)
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise CertificateRequestInvalid("the identity's key is not an elliptic-curve key", action="enrol again")
     signature = key.sign(_CONTEXT + csr_pem, ec.ECDSA(hashes.SHA256()))
-    return CertificateRequest(csr_pem, tuple(tokens[:MAXIMUM_TOKENS]), identity.certificate_pem, signature)
+    return CertificateRequest(
+        csr_pem,
+        tuple(tokens[:MAXIMUM_TOKENS]),
+        identity.certificate_pem,
+        signature,
+        tuple(names[:MAXIMUM_NAMES]),
+    )
 
 
 def _text(value: Any) -> str:

@@ -11,16 +11,21 @@ import ipaddress
 from dataclasses import dataclass
 from urllib.parse import unquote, unquote_to_bytes
 
+from common.digest import Digest
+from common.errors import Invalid
 from regional.tracker import Address, Announce, AnnounceInvalid, Endpoint
 
 _HASH_BYTES = 20
-_FIELDS = frozenset({"token", "info_hash", "port", "left", "event", "numwant", "compact"})
+_FIELDS = frozenset({"token", "digest", "info_hash", "port", "left", "event", "numwant", "compact"})
 _MAXIMUM_NUMBER = 1 << 62
 
 
 @dataclass(frozen=True, slots=True)
 class AnnounceQuery:
+    """`digest`: of the content, where the token is for several; None: it did not say."""
+
     token: str
+    digest: Digest | None
     info_hash: bytes
     port: int
     left_bytes: int
@@ -61,12 +66,20 @@ def parse_announce(raw_query: str) -> AnnounceQuery:
         raise AnnounceInvalid(f"port {port} is not a TCP port")
     return AnnounceQuery(
         token,
+        _digest(unquote(fields.get("digest", ""))),
         info_hash,
         port,
         _number(fields, "left", _MAXIMUM_NUMBER),
         fields.get("event") == "stopped",
         _number(fields, "numwant", 50),
     )
+
+
+def _digest(text: str) -> Digest | None:
+    try:
+        return Digest.parse(text) if text else None
+    except Invalid as failure:
+        raise AnnounceInvalid(f"digest: {failure.detail}") from None
 
 
 def _number(fields: dict[str, str], name: str, default: int | None) -> int:

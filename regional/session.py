@@ -233,6 +233,7 @@ def dialect(
                 peer_address=peer_address,
                 generation=book.generation,
                 protocol_version=VERSION,
+                image_tokens=True,
             )
         )
 

@@ -19,7 +19,7 @@ from regional.metainfos import WIRE_HASH_BYTES, Metainfos
 from regional.metrics import Metrics
 from regional.model import ContentKey
 from regional.progress import StillFetching
-from regional.tracker import Answer, Tracker, failure_answer
+from regional.tracker import AnnounceInvalid, Answer, Tracker, failure_answer
 
 # An announce waits no longer for a metainfo that the centre still has to send; the client asks again soon.
 _METAINFO_SECONDS = 5.0
@@ -56,8 +56,10 @@ class SwarmWeb:
         return web.Response(body=body, content_type="text/plain")
 
     async def _announce(self, query: AnnounceQuery, remote: str) -> Answer:
-        claim = self._verifier.verify(query.token)
-        key = ContentKey(claim.digest, claim.tenant_id)
+        claim = self._verifier.verify(query.token, query.digest)
+        if query.digest is None and len(claim.digests) > 1:
+            raise AnnounceInvalid("the token is for several contents and no digest says which one is announced")
+        key = ContentKey(query.digest or claim.digests[0], claim.tenant_id)
         try:
             async with asyncio.timeout(_METAINFO_SECONDS):
                 metainfo = await self._metainfos.get(key, query.token)

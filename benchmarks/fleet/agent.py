@@ -101,6 +101,7 @@ class Agent:
             version="bench",
             facts=self._world.facts,
             generation=self._book.generation,
+            image_tokens=True,
         )
         self._say(agent_pb2.AgentMessage(hello=hello))
 

@@ -39,10 +39,10 @@ class AgentRolloutAssignments:
         found = await store.of_hosts(connection, {one.host_id for one in asked})
         return overlaid(asked, told, found, self._with)
 
-    def _with(self, told: AssignmentSnapshot, host_id: str, found: store.Told) -> AssignmentSnapshot:
+    def _with(self, told: AssignmentSnapshot, asked: Asked, found: store.Told) -> AssignmentSnapshot:
         if found.architecture not in found.rollout.images:
             return told
-        wish = self._assignment(found.rollout, found.architecture, host_id, found.idc)
+        wish = self._assignment(found.rollout, found.architecture, asked, found.idc)
         return AssignmentSnapshot(told.generation, {**told.assignments, found.rollout.id: wish})
 
     async def _known(self, spoken: Sequence[tuple[str, Collection[str]]]) -> list[dict[str, store.Said]]:
@@ -77,7 +77,7 @@ class AgentRolloutAssignments:
             async with self._database.transaction() as unit:
                 await store.put_phases(unit.connection, host_id, news)
 
-    def _assignment(self, rollout: Rollout, architecture: str, host_id: str, idc: str) -> agent_pb2.Assignment:
+    def _assignment(self, rollout: Rollout, architecture: str, asked: Asked, idc: str) -> agent_pb2.Assignment:
         held = HeldImage(
             id=rollout.id,
             tenant_id=rollout.tenant_id,
@@ -86,7 +86,8 @@ class AgentRolloutAssignments:
             image=rollout.images[architecture],
             generation=rollout.order,
         )
-        assignment = held_assignment(held, self._tokens.minting(f"host/{host_id}", idc, rollout.tenant_id))
+        mint = self._tokens.minting(f"host/{asked.host_id}", idc, rollout.tenant_id)
+        assignment = held_assignment(held, mint, together=asked.together)
         assignment.agent_update.CopyFrom(
             agent_pb2.AgentUpdate(
                 order=rollout.order,

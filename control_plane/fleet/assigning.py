@@ -7,11 +7,13 @@ same time are answered by one reading: a change of a whole fleet wakes all its s
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 from common.errors import Failure
 from common.gathering import STEP_SECONDS, Gathering
 from control_plane.database import Database
+from control_plane.fleet import store_members
 from control_plane.fleet.desired import Asked, AssignmentLayer, AssignmentSnapshot
 from proto.agent.v1 import agent_pb2
 
@@ -22,11 +24,11 @@ def overlaid(
     asked: Sequence[Asked],
     told: Sequence[AssignmentSnapshot | Failure],
     found: Mapping[str, F],
-    over: Callable[[AssignmentSnapshot, str, F], AssignmentSnapshot],
+    over: Callable[[AssignmentSnapshot, Asked, F], AssignmentSnapshot],
 ) -> list[AssignmentSnapshot | Failure]:
     """What the layer beneath told, and `over` it what was found for some of the hosts, by their ids."""
     return [
-        over(snapshot, one.host_id, found[one.host_id])
+        over(snapshot, one, found[one.host_id])
         if one.host_id in found and not isinstance(snapshot, Failure)
         else snapshot
         for one, snapshot in zip(asked, told, strict=True)
@@ -57,4 +59,5 @@ class LayeredAssignments:
 
     async def _assigned(self, asked: Sequence[Asked]) -> Sequence[AssignmentSnapshot | Failure]:
         async with self._database.reading() as connection:
-            return await self._top.assigned(connection, asked)
+            able = await store_members.taking_image_tokens(connection, {one.host_id for one in asked})
+            return await self._top.assigned(connection, [replace(one, together=one.host_id in able) for one in asked])

@@ -51,10 +51,13 @@ class AssignmentSource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One host, and what it was told last; see `AssignmentSource.assignments`."""
+    """One host, and what it was told last; see `AssignmentSource.assignments`. `together`: it takes one token for all
+    contents of an image, and so does whoever checks it.
+    """
 
     host_id: str
     held: Mapping[str, agent_pb2.Assignment] | None = None
+    together: bool = False
 
 
 class AssignmentLayer(Protocol):

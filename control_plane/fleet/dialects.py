@@ -96,7 +96,11 @@ class AgentDialect:
         self._content_url = content_url
 
     def reported(self, hello: agent_pb2.Hello) -> dict[str, Any]:
-        return {"version": hello.version[:64], "facts": recorded_facts(hello.facts)}
+        return {
+            "version": hello.version[:64],
+            "image_tokens": hello.image_tokens,
+            "facts": recorded_facts(hello.facts),
+        }
 
     def welcome(self, session: Session, heartbeat_seconds: float) -> Down:
         return agent_pb2.PlaneMessage(
@@ -206,7 +210,7 @@ class RegionalDialect:
                 raise HelloInvalid(f"{name} has {len(value)} characters", action=f"use at most {_TEXT}")
         if reported["content_url"] and not reported["content_url"].startswith("https://"):
             raise HelloInvalid("content_url is no https URL", action="contents are served over mutual TLS")
-        return {"version": hello.version[:64], **reported}
+        return {"version": hello.version[:64], "image_tokens": hello.image_tokens, **reported}
 
     def welcome(self, session: Session, heartbeat_seconds: float) -> Down:
         return regional_pb2.PlaneMessage(

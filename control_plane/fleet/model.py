@@ -104,6 +104,7 @@ class Member:
     session_id: str | None
     session_replica: str | None
     conflict_at: datetime | None
+    image_tokens: bool | None = None  # takes one token for all contents of an image; None: it never said
 
     @property
     def label(self) -> str:

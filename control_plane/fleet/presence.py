@@ -26,6 +26,7 @@ from control_plane.fleet.messages import RegionalsChanged, SessionReplaced
 from control_plane.fleet.model import Member
 from control_plane.fleet.store_admission import admitted_of
 from control_plane.fleet.store_members import Session
+from control_plane.fleet.waking import wake
 from control_plane.rpc.peers import PeerIdentity
 
 log = structlog.get_logger()
@@ -101,6 +102,7 @@ class Presence:
             ]
             # In the order of ids, as everywhere: transactions that touch several members never wait in a circle.
             come.sort(key=lambda one: one.before.id)
+            await _take_image_tokens_back(unit, come)
             for kind in store_members.KINDS:
                 await self._record(unit, kind, [one for one in come if one.before.kind == kind])
         after = {id(one.arrival): replace(one.before, **one.news) for one in come}
@@ -187,3 +189,14 @@ class Presence:
     def _forget(self, written: Mapping[str, _Gone]) -> None:
         for session_id in written:
             self._ended.pop(session_id, None)
+
+
+async def _take_image_tokens_back(unit: UnitOfWork, come: Sequence[_Come]) -> None:
+    """A regional says for the first time that it refuses tokens for several contents: the hosts of its IDC that have
+    some are told everything again, with tokens that it takes.
+    """
+    refusing = {
+        one.before.idc_id for one in come if one.before.kind == "regional" and one.news.get("image_tokens") is False
+    }
+    if refusing:
+        await wake(unit, await store_members.ids_of_hosts(unit.connection, refusing))

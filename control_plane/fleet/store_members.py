@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, and_, bindparam, func, insert, not_, select, true, update
+from sqlalchemy import ColumnElement, Row, Select, and_, bindparam, exists, func, insert, not_, select, true, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from common.tls import IdentityKind
@@ -29,6 +29,7 @@ _COMMON = (
     "session_id",
     "session_replica",
     "conflict_at",
+    "image_tokens",
 )
 _OWN = {
     "host": ("facts", "labels", "assignments_generation"),
@@ -187,6 +188,23 @@ async def assignments_generations(connection: AsyncConnection, replica_id: str) 
         )
     )
     return {row.id: row.assignments_generation for row in rows}
+
+
+async def taking_image_tokens(connection: AsyncConnection, host_ids: Collection[str]) -> set[str]:
+    """Those of the hosts that take one token for all contents of an image, where every regional of their IDC does."""
+    older = exists().where(
+        regionals.c.idc_id == hosts.c.idc_id, regionals.c.revoked_at.is_(None), regionals.c.image_tokens.is_not(true())
+    )
+    rows = await connection.execute(
+        select(hosts.c.id).where(hosts.c.id.in_(host_ids), hosts.c.image_tokens.is_(true()), not_(older))
+    )
+    return {row.id for row in rows}
+
+
+async def ids_of_hosts(connection: AsyncConnection, idc_ids: Collection[str]) -> set[str]:
+    """Of all hosts of those IDCs that are not revoked."""
+    rows = await connection.execute(select(hosts.c.id).where(hosts.c.idc_id.in_(idc_ids), hosts.c.revoked_at.is_(None)))
+    return {row.id for row in rows}
 
 
 async def orders_generations(connection: AsyncConnection, replica_id: str) -> dict[str, int]:

@@ -5,7 +5,18 @@ A heartbeat never touches these tables; what changes often (`last_seen_at`) is f
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, ForeignKey, Index, LargeBinary, String, Table, Text, UniqueConstraint
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
 from sqlalchemy.schema import SchemaItem
 
 from control_plane.database.schema import Json, UtcDateTime, metadata
@@ -29,6 +40,8 @@ def _identity_columns() -> tuple[SchemaItem, ...]:
         Column("idc_id", ForeignKey(idcs.c.id), nullable=False),
         Column("name", String(100), nullable=False),
         Column("version", String(64), nullable=False, default="", server_default=""),
+        # Whether it takes one token for all contents of an image; null until it said.
+        Column("image_tokens", Boolean),
         Column("created_at", UtcDateTime, nullable=False),
         Column("revoked_at", UtcDateTime),
         Column("last_seen_at", UtcDateTime),

@@ -32,7 +32,7 @@ log = structlog.get_logger()
 
 # Hosts whose reports are taken together: 500 instances each (agent/reporter.py) stay below what databases bind.
 _MOST_SPEAKERS = 50
-# Hosts whose messages are made in one go: 20 contents each take 40 microseconds a token when they are signed anew.
+# Hosts whose messages are made in one go: a token that is signed anew takes 40 microseconds.
 _MOST_IN_ONE_GO = 20
 Known = dict[str, tuple[Wish, Status]]
 
@@ -56,7 +56,7 @@ class InstanceAssignments:
     async def assigned(self, connection: Connection, asked: Sequence[Asked]) -> list[AssignmentSnapshot | Failure]:
         """`HostUnknown` for those that there are not."""
         there = await store.assigned_generations(connection, {one.host_id for one in asked})
-        kept = [_still_true(there.get(one.host_id), one.held) for one in asked]
+        kept = [_still_true(there.get(one.host_id), one) for one in asked]
         missing = [_missing(there.get(one.host_id), true) for one, true in zip(asked, kept, strict=True)]
         loaded = await store.with_ids(connection, {one for ids in missing for one in ids})
         answers: list[AssignmentSnapshot | Failure] = []
@@ -65,18 +65,18 @@ class InstanceAssignments:
             if found is None:
                 answers.append(_unknown(one.host_id))
                 continue
-            made = self._messages(one.host_id, found.idc, [loaded[key] for key in ids])
+            made = self._messages(one, found.idc, [loaded[key] for key in ids])
             answers.append(AssignmentSnapshot(found.generation, true | made))
             if len(answers) % _MOST_IN_ONE_GO == 0:
                 await asyncio.sleep(0)
         return answers
 
-    def _messages(self, host_id: str, idc: str, instances: Sequence[Instance]) -> dict[str, Assignment]:
-        bearer = f"host/{host_id}"
-        return {
-            instance.id: wire.assignment_of(instance, self._tokens.minting(bearer, idc, instance.tenant_id))
-            for instance in instances
-        }
+    def _messages(self, asked: Asked, idc: str, instances: Sequence[Instance]) -> dict[str, Assignment]:
+        made: dict[str, Assignment] = {}
+        for instance in instances:
+            mint = self._tokens.minting(f"host/{asked.host_id}", idc, instance.tenant_id)
+            made[instance.id] = wire.assignment_of(instance, mint, together=asked.together)
+        return made
 
     async def accept_reports(
         self,
@@ -141,13 +141,14 @@ def _asked(spoken: Sequence[_Said]) -> tuple[set[str], set[str]]:
     return {one.host_id for one in spoken}, {said.instance_id for one in spoken for said in one.observations}
 
 
-def _still_true(found: AssignedGenerations | None, held: Mapping[str, Assignment] | None) -> dict[str, Assignment]:
-    if found is None or not held:
+def _still_true(found: AssignedGenerations | None, asked: Asked) -> dict[str, Assignment]:
+    if found is None or not asked.held:
         return {}
+    held = asked.held
     return {
         one: held[one]
         for one, generation in found.instances.items()
-        if one in held and held[one].generation == generation
+        if one in held and held[one].generation == generation and bool(held[one].image.token) is asked.together
     }
 
 

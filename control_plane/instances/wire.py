@@ -6,8 +6,10 @@ not know makes the report none at all.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
+from itertools import islice
 
+from common.content_token import MOST_DIGESTS
 from common.digest import Digest
 from common.identifiers import is_id
 from control_plane.instances.model import (
@@ -23,10 +25,9 @@ from control_plane.instances.model import (
     Phase,
 )
 from control_plane.instances.observations import Observation
+from control_plane.swarm.tokens import Mint
 from proto.agent.v1 import agent_pb2
 from proto.content.v1 import content_pb2
-
-Mint = Callable[[Digest], str]
 
 _DESIRED = {
     DesiredState.RUNNING: agent_pb2.DESIRED_STATE_RUNNING,
@@ -57,8 +58,10 @@ _MAXIMUM_RUNTIME_ID = 255
 MAXIMUM_COUNT = (1 << 63) - 1
 
 
-def assignment_of(instance: Instance, mint: Mint) -> agent_pb2.Assignment:
-    """`mint` gives the token for one content of this instance's tenant, for the host that receives it."""
+def assignment_of(instance: Instance, mint: Mint, *, together: bool) -> agent_pb2.Assignment:
+    """`mint` gives tokens for contents of this instance's tenant, for the host that receives it; `together`: one for
+    all of them (`fleet.desired.Asked`).
+    """
     return agent_pb2.Assignment(
         instance_id=instance.id,
         generation=instance.generation,
@@ -66,7 +69,7 @@ def assignment_of(instance: Instance, mint: Mint) -> agent_pb2.Assignment:
         tenant=instance.tenant,
         name=instance.name,
         desired_state=_DESIRED[instance.desired_state],
-        image=_image(instance.image, mint),
+        image=_image(instance.image, mint, together=together),
         container=_container(instance.spec),
         restart_nonce=instance.restart_nonce,
         adopt=_adoption(instance.spec.adopt),
@@ -78,7 +81,7 @@ def desired_state_message(desired_state: DesiredState) -> agent_pb2.DesiredState
     return _DESIRED[desired_state]
 
 
-def held_assignment(held: HeldImage, mint: Mint) -> agent_pb2.Assignment:
+def held_assignment(held: HeldImage, mint: Mint, *, together: bool) -> agent_pb2.Assignment:
     """An image that the host holds and runs nothing of, as if it were an instance that is only held."""
     return agent_pb2.Assignment(
         instance_id=held.id,
@@ -87,7 +90,7 @@ def held_assignment(held: HeldImage, mint: Mint) -> agent_pb2.Assignment:
         tenant=held.tenant,
         name=held.name,
         desired_state=_DESIRED[DesiredState.HELD],
-        image=_image(held.image, mint),
+        image=_image(held.image, mint, together=together),
         container=_container(InstanceSpec()),
     )
 
@@ -113,21 +116,24 @@ def storable(text: str, longest: int) -> str:
     return text.replace("\0", "\N{REPLACEMENT CHARACTER}")[:longest]
 
 
-def _image(image: InstanceImage, mint: Mint) -> agent_pb2.Image:
+def _image(image: InstanceImage, mint: Mint, *, together: bool) -> agent_pb2.Image:
+    digests = dict.fromkeys(content.digest for content in (image.manifest, *image.contents)) if together else ()
+    shared = tuple(islice(digests, MOST_DIGESTS))
     return agent_pb2.Image(
         repository=image.repository,
         tag=image.tag,
-        manifest=_content(image.manifest, mint),
-        contents=[_content(content, mint) for content in image.contents],
+        manifest=_content(image.manifest, mint, shared),
+        contents=[_content(content, mint, shared) for content in image.contents],
+        token=mint(shared) if shared else "",
     )
 
 
-def _content(content: ImageContent, mint: Mint) -> content_pb2.Content:
+def _content(content: ImageContent, mint: Mint, shared: Sequence[Digest]) -> content_pb2.Content:
     return content_pb2.Content(
         digest=str(content.digest),
         size_bytes=content.size_bytes,
         media_type=content.media_type,
-        token=mint(content.digest),
+        token="" if content.digest in shared else mint((content.digest,)),
     )
 
 

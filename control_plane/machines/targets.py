@@ -65,5 +65,5 @@ class BootTargets:
         intent.consumed = task.begun
         mint = self._tokens.minting(f"regional/{member.id}", member.idc, task.content_tenant_id)
         for content in planning.contents_in(intent):
-            content.token = mint(Digest.parse(content.digest))
+            content.token = mint((Digest.parse(content.digest),))
         return intent

@@ -50,7 +50,7 @@ class MoveAssignments:
         seen = await self._inner.assigned(connection, [self._in_own_words(one) for one in asked])
         told = await store.told(connection, {one.host_id for one in asked})
         return [
-            snapshot if isinstance(snapshot, Failure) else self._moved(one.host_id, snapshot, told.get(one.host_id))
+            snapshot if isinstance(snapshot, Failure) else self._moved(one, snapshot, told.get(one.host_id))
             for one, snapshot in zip(asked, seen, strict=True)
         ]
 
@@ -58,14 +58,14 @@ class MoveAssignments:
         reworded = self._reworded.get(one.host_id)
         if not reworded or one.held is None:
             return one
-        return Asked(one.host_id, {key: told for key, told in one.held.items() if key not in reworded})
+        return replace(one, held={key: told for key, told in one.held.items() if key not in reworded})
 
-    def _moved(self, host_id: str, seen: AssignmentSnapshot, told: store.Told | None) -> AssignmentSnapshot:
+    def _moved(self, asked: Asked, seen: AssignmentSnapshot, told: store.Told | None) -> AssignmentSnapshot:
         if told is None:
-            self._reworded.pop(host_id, None)
+            self._reworded.pop(asked.host_id, None)
             return seen
-        self._reworded[host_id] = frozenset(instance.id for _, instance in told.moves)
-        return AssignmentSnapshot(seen.generation, self._over(seen.assignments, host_id, told))
+        self._reworded[asked.host_id] = frozenset(instance.id for _, instance in told.moves)
+        return AssignmentSnapshot(seen.generation, self._over(seen.assignments, asked, told))
 
     async def accept_reports(
         self,
@@ -113,17 +113,17 @@ class MoveAssignments:
         return [[move for move in found if move.instance_id in ids] for ids in asked]
 
     def _over(
-        self, own: Mapping[str, agent_pb2.Assignment], host_id: str, told: store.Told
+        self, own: Mapping[str, agent_pb2.Assignment], asked: Asked, told: store.Told
     ) -> dict[str, agent_pb2.Assignment]:
         shown = dict(own)
         for move, instance in told.moves:
             has_it = instance.id in shown
-            wish = wish_for(move, instance.desired_state, host_id, has_it=has_it)
+            wish = wish_for(move, instance.desired_state, asked.host_id, has_it=has_it)
             if wish is None:
                 continue
             if not has_it:
-                mint = self._tokens.minting(f"host/{host_id}", told.idc, instance.tenant_id)
-                shown[instance.id] = wire.assignment_of(instance, mint)
+                mint = self._tokens.minting(f"host/{asked.host_id}", told.idc, instance.tenant_id)
+                shown[instance.id] = wire.assignment_of(instance, mint, together=asked.together)
             reworded = agent_pb2.Assignment()  # the instance's own may be what another snapshot holds
             reworded.CopyFrom(shown[instance.id])
             self._wish(reworded, move, wish)

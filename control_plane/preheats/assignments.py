@@ -41,9 +41,9 @@ class PreheatAssignments:
         chosen = await store.of_hosts(connection, {one.host_id for one in asked})
         return overlaid(asked, told, chosen, self._with)
 
-    def _with(self, told: AssignmentSnapshot, host_id: str, chosen: Sequence[Chosen]) -> AssignmentSnapshot:
+    def _with(self, told: AssignmentSnapshot, asked: Asked, chosen: Sequence[Chosen]) -> AssignmentSnapshot:
         preheated = {
-            one.preheat.id: self._assignment(one.preheat, one.architecture, host_id, one.idc)
+            one.preheat.id: self._assignment(one.preheat, one.architecture, asked, one.idc)
             for one in chosen
             if one.architecture in one.preheat.images
         }
@@ -76,7 +76,7 @@ class PreheatAssignments:
             async with self._database.transaction() as unit:
                 await store.put_phases(unit.connection, host_id, news)
 
-    def _assignment(self, preheat: Preheat, architecture: str, host_id: str, idc: str) -> agent_pb2.Assignment:
+    def _assignment(self, preheat: Preheat, architecture: str, asked: Asked, idc: str) -> agent_pb2.Assignment:
         held = HeldImage(
             id=preheat.id,
             tenant_id=preheat.tenant_id,
@@ -85,6 +85,7 @@ class PreheatAssignments:
             image=preheat.images[architecture],
             generation=preheat.generation,
         )
-        assignment = held_assignment(held, self._tokens.minting(f"host/{host_id}", idc, preheat.tenant_id))
+        mint = self._tokens.minting(f"host/{asked.host_id}", idc, preheat.tenant_id)
+        assignment = held_assignment(held, mint, together=asked.together)
         assignment.effort = EFFORTS[preheat.effort]
         return assignment

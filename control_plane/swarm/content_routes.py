@@ -69,7 +69,7 @@ class ContentRoutes:
             planned = plan(request.method, request.headers, digest, content.size, OCTETS)
         except RangeUnsatisfiable as failure:
             return _unsatisfiable(request, failure, content.size)
-        count = self._counter(claim, content.size)
+        count = self._counter(claim, digest, content.size)
         if self._accel_prefix is not None and content.path is not None and not planned.bodiless:
             # nginx reads the client's Range itself, and sends what we would have sent.
             count(planned.end - planned.start)
@@ -88,8 +88,8 @@ class ContentRoutes:
         }
         return Response(found.encoded, media_type="application/x-bittorrent", headers=headers)
 
-    def _counter(self, claim: ContentClaim, size_bytes: int) -> Count:
-        key = EgressKey(claim.idc, claim.tenant_id, claim.digest, size_bytes)
+    def _counter(self, claim: ContentClaim, digest: Digest, size_bytes: int) -> Count:
+        key = EgressKey(claim.idc, claim.tenant_id, digest, size_bytes)
         return lambda payload_bytes: self._egress.add(key, payload_bytes)
 
 

@@ -37,7 +37,7 @@ class LeaseRoutes:
         claim = await self._access.claim(request.headers.get("authorization"), digest)
         shape = await self._shape(claim.tenant_id, digest)
         question = decode_question(await _body(request), shape.piece_count)
-        grant = await self._books.ask(claim, shape, question)
+        grant = await self._books.ask(claim, digest, shape, question)
         return Response(encode_grant(grant), media_type="application/json")
 
     async def _shape(self, tenant_id: str, digest: Digest) -> Shape:

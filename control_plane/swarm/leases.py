@@ -20,6 +20,7 @@ import structlog
 
 from common.clock import Clock
 from common.content_token import ContentClaim
+from common.digest import Digest
 from common.errors import Unavailable
 from common.spreading.exchange import Grant, Question
 from common.spreading.leases import Budget, LeaseBook, Shape
@@ -60,9 +61,9 @@ class LeaseBooks:
         self._own: OrderedDict[str, LeaseBook] = OrderedDict()
         self._turns: dict[str, asyncio.Lock] = {}
 
-    async def ask(self, claim: ContentClaim, shape: Shape, question: Question) -> Grant:
+    async def ask(self, claim: ContentClaim, digest: Digest, shape: Shape, question: Question) -> Grant:
         """What the bearer fetches from us next. Answers within about a second."""
-        key = f"lease:{claim.idc}:{claim.tenant_id}:{claim.digest}"
+        key = f"lease:{claim.idc}:{claim.tenant_id}:{digest}"
         # Strict: what is given twice crosses the WAN twice.
         budget = Budget(strict=True, gates=await self._gates(claim.idc))
         async with self._turn(key):
@@ -75,7 +76,7 @@ class LeaseBooks:
                     await self._cache.set(key, encode_book(book), _BOOK_SECONDS)
                     return grant
             except Unavailable as failure:
-                log.warning("leases are this replica's own", digest=str(claim.digest), error=str(failure))
+                log.warning("leases are this replica's own", digest=str(digest), error=str(failure))
                 return self._asked(self._own_book(key, shape, budget), claim.bearer, question)
 
     def _asked(self, book: LeaseBook, holder: str, question: Question) -> Grant:

@@ -1,8 +1,8 @@
 """Certificates for peers of TLS swarms: who may have which, and for how long.
 
-A host gets the names of the contents whose tokens it shows. A regional gets `*` of the tenant, because it seeds
-whatever its IDC ordered, for any token of the tenant that was made for its IDC. Invariant: nothing is signed but for a
-process that proved its identity, is not revoked, and shows a living token; no certificate outlives `life` or its
+A host gets the names of the contents that it means and shows tokens for. A regional gets `*` of the tenant, because it
+seeds whatever its IDC ordered, for any token of the tenant that was made for its IDC. Invariant: nothing is signed but
+for a process that proved its identity, is not revoked, and shows a living token; no certificate outlives `life` or its
 tokens.
 """
 
@@ -20,7 +20,7 @@ from common.bittorrent.credentials import EVERY_NAME
 from common.clock import Clock
 from common.content_token import ContentClaim
 from common.errors import Denied, Failure, Invalid
-from common.swarm_certificate import CertificateRequest
+from common.swarm_certificate import MAXIMUM_NAMES, CertificateRequest, CertificateRequestInvalid
 from common.tls import Name
 from control_plane.fleet.certificates import requested_key
 from control_plane.swarm.access import BearerRevoked, ContentAccess
@@ -67,7 +67,7 @@ class CertificateMint:
         self._life = life
 
     async def mint(self, request: CertificateRequest) -> Minted:
-        """Tokens that are not good for the asker are left out. Raises `IdentityUnproven`, `RequestInvalid`,
+        """Tokens that are not good for the asker are left out. Raises `IdentityUnproven`, `CertificateRequestInvalid`,
         `TenantsMixed`; if no token is good, what is wrong with the first.
         """
         now = self._clock.now()
@@ -79,7 +79,7 @@ class CertificateMint:
         tenants = {claim.tenant_id for claim in claims}
         if len(tenants) > 1:
             raise TenantsMixed("the tokens are of several tenants", action="ask once for each tenant")
-        names, ends_at = _scope(asker, claims)
+        names, ends_at = _scope(asker, claims, request.names)
         return await self._sign(asker, tenants.pop(), names, key, now, min(ends_at, now + self._life))
 
     async def _claims(self, asker: Name, tokens: Sequence[str]) -> list[ContentClaim]:
@@ -119,7 +119,14 @@ def _may_use(asker: Name, claim: ContentClaim) -> bool:
     return own or (asker.kind == "regional" and claim.idc == asker.idc)
 
 
-def _scope(asker: Name, claims: Sequence[ContentClaim]) -> tuple[tuple[str, ...], datetime]:
+def _scope(asker: Name, claims: Sequence[ContentClaim], meant: Sequence[str]) -> tuple[tuple[str, ...], datetime]:
     if asker.kind == "regional":
         return (EVERY_NAME,), max(claim.expires_at for claim in claims)
-    return tuple(sorted({claim.digest.hex for claim in claims})), min(claim.expires_at for claim in claims)
+    names = {digest.hex for claim in claims for digest in claim.digests}
+    if meant:
+        names.intersection_update(meant)
+        if not names:
+            raise NoSwarmRight("the tokens of the request are for none of its names")
+    if len(names) > MAXIMUM_NAMES:
+        raise CertificateRequestInvalid(f"the tokens are for {len(names)} contents", action="name those that are meant")
+    return tuple(sorted(names)), min(claim.expires_at for claim in claims)

@@ -65,7 +65,7 @@ class PartRoutes:
             encoded = await block_map_store.find(connection, digest)
         if encoded is None:
             raise NoBlockMap(f"{digest} has no block map", action="fetch it whole")
-        self._counter(claim, content.size)(len(encoded))
+        self._counter(claim, digest, content.size)(len(encoded))
         return Response(encoded, media_type="application/octet-stream", headers={"Cache-Control": _FOREVER})
 
     async def parts(self, request: Request) -> Response:
@@ -73,10 +73,10 @@ class PartRoutes:
         claim = await self._access.claim(request.headers.get("authorization"), digest)
         content = await self._contents.content(digest)
         spans = byte_parts.parse(await _body(request), content.size)
-        return _PartsResponse(content, spans, self._counter(claim, content.size))
+        return _PartsResponse(content, spans, self._counter(claim, digest, content.size))
 
-    def _counter(self, claim: ContentClaim, size_bytes: int) -> Callable[[int], None]:
-        key = EgressKey(claim.idc, claim.tenant_id, claim.digest, size_bytes)
+    def _counter(self, claim: ContentClaim, digest: Digest, size_bytes: int) -> Callable[[int], None]:
+        key = EgressKey(claim.idc, claim.tenant_id, digest, size_bytes)
         return lambda payload_bytes: self._egress.add(key, payload_bytes)
 
 

@@ -14,6 +14,7 @@ from agent.session import FullSetWanted, Session, dialect
 from common.clock import ManualClock
 from common.errors import Stale
 from common.patience import RoundEnded
+from common.protocol_version import VERSION
 from proto.agent.v1 import agent_pb2
 from tests.agent.lab import message_of
 from tests.agent.samples import INSTANCE, assignment, sample
@@ -128,6 +129,7 @@ async def test_the_agents_words(world: World) -> None:
     await world.book.replace(agent_pb2.AssignmentSet(results_in=9))
     hello = words.hello().hello
     assert (hello.process_id, hello.version, hello.generation, hello.facts.hostname) == ("process", "0.1", 9, "e1")
+    assert (hello.protocol_version, hello.image_tokens) == (VERSION, True)
     beat = words.heartbeat(3).heartbeat
     assert (beat.sequence, beat.generation) == (3, 9)
     assert words.probe_reply("n").probe_reply.nonce == "n"

@@ -23,7 +23,7 @@ from common.bittorrent.credentials import PeerCertificate
 from common.bittorrent.metainfo import Metainfo
 from common.clock import SystemClock
 from common.digest import Digest
-from common.swarm_certificate import MAXIMUM_TOKENS, PATH, CertificateRequest
+from common.swarm_certificate import MAXIMUM_NAMES, PATH, CertificateRequest
 from common.tls import Identity, Name, new_key_and_request
 from control_plane.fleet.certificates import Signer, new_authority, requested_key
 from tests.conformance.peer_certificates import HOUR, authority
@@ -133,12 +133,33 @@ async def test_one_question_names_what_is_wanted_and_all_that_will_be(
     assert PeerCertificate.read(shown.certificate_pem).covers(wanted.digest.hex)
     (request,) = signing.requests
     assert request.tokens[0] == wanted.token
-    assert len(set(request.tokens)) == MAXIMUM_TOKENS
+    assert len(set(request.tokens)) == len(set(request.names)) == MAXIMUM_NAMES
+    assert request.names[0] == wanted.digest.hex
     assert "token-999" not in request.tokens
     assert request.asker(signer.certificate, SystemClock().now()) == NAME
     # Everything else is covered too, and costs no further question.
     await keeper.obtain(TENANT, swarm_of(signing, contents[0]))
     assert len(signing.requests) == 1
+
+
+async def test_one_token_for_many_contents_is_sent_once_with_the_names_that_are_meant(
+    signing: Signing, http: aiohttp.ClientSession, tmp_path: Path, identity_dir: Path
+) -> None:
+    contents = [replace(described(number), token="shared") for number in range(20)]
+    contents += [replace(described(number, SMALL), token="shared") for number in range(20, 32)]
+    desired = Desired(tmp_path / "journal", contents)
+    desired.centre_url = signing.url
+    signing.names = [one.digest.hex for one in contents[:20]]
+    keeper = await open_credentials(
+        tmp_path / "credentials", desired, identity_dir, http, Trust(), SystemClock(), lambda: 0.5
+    )
+
+    await keeper.obtain(TENANT, swarm_of(signing, contents[7]))
+
+    (request,) = signing.requests
+    assert request.tokens == ("shared",)
+    assert request.names[0] == contents[7].digest.hex
+    assert set(request.names) == {one.digest.hex for one in contents[:20]}, "small ones have no swarm"
 
 
 async def test_the_centre_is_asked_when_no_regional_answers(

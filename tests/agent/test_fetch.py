@@ -461,7 +461,7 @@ async def test_renewed_tokens_reach_the_trackers(lab: Lab, regional: FakeSource)
         await agent.seeding.round()
         member = agent.swarms.member(key(LARGE))
         assert member is not None
-        assert list(member.trackers) == [f"{regional.url}/announce?token=renewed"]
+        assert list(member.trackers) == [f"{regional.url}/announce?token=renewed&digest={large.digest}"]
 
 
 async def test_a_fetch_that_nobody_waits_for_ends(lab: Lab, regional: FakeSource) -> None:

@@ -270,6 +270,24 @@ async def test_desired_state_is_durable_before_it_is_seen(journal: Journal) -> N
     assert again.swarm_bytes == 7
 
 
+async def test_contents_without_a_token_of_their_own_have_the_images(journal: Journal) -> None:
+    message = message_of(assignment(IMAGE))
+    message.image.token = "shared"
+    message.image.manifest.token = ""
+    for content in message.image.contents[:-1]:
+        content.token = ""
+    book = DesiredBook(journal, "http://centre")
+
+    await book.replace(agent_pb2.AssignmentSet(results_in=1, assignments=[message]))
+
+    *shared, last = IMAGE.everything
+    assert [book.token("tenant-1", one.digest) for one in shared] == ["shared"] * len(shared)
+    assert book.token("tenant-1", last.digest) == last.token != "shared"
+    again = DesiredBook(journal, "http://centre")
+    await again.load()
+    assert again.token("tenant-1", shared[0].digest) == "shared"
+
+
 async def test_a_gap_changes_nothing(journal: Journal) -> None:
     book = DesiredBook(journal, "http://centre")
     await book.replace(agent_pb2.AssignmentSet(results_in=3, assignments=[message_of(assignment(IMAGE))]))

@@ -5,9 +5,12 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import given
+from hypothesis import strategies as st
 
 from common.clock import ManualClock
 from common.content_token import (
+    MOST_DIGESTS,
     ContentClaim,
     ContentVerifier,
     TokenExpired,
@@ -16,6 +19,7 @@ from common.content_token import (
     sign,
 )
 from common.digest import Digest
+from common.errors import Invalid
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 OTHER_KEY = Ed25519PrivateKey.from_private_bytes(bytes(32))
@@ -33,7 +37,7 @@ def clock() -> ManualClock:
 
 @pytest.fixture
 def claim(clock: ManualClock) -> ContentClaim:
-    return ContentClaim("host/h1", "east", "t1", DIGEST, clock.now() + timedelta(hours=1))
+    return ContentClaim("host/h1", "east", "t1", (DIGEST,), clock.now() + timedelta(hours=1))
 
 
 @pytest.fixture
@@ -58,6 +62,33 @@ def test_an_expired_token_is_refused_with_advice(
     clock.tick(3600 + 301)
     with pytest.raises(TokenExpired, match="attach again"):
         verifier.verify(token, DIGEST)
+
+
+@given(digests=st.lists(st.binary(max_size=4).map(Digest.of), min_size=1, max_size=MOST_DIGESTS, unique=True))
+def test_a_token_for_several_blobs_is_good_for_each_of_them_and_no_other(digests: list[Digest]) -> None:
+    clock = ManualClock()
+    verifier = ContentVerifier(clock)
+    verifier.replace_keys({"k1": public_pem(KEY)})
+    claim = ContentClaim("host/h1", "east", "t1", tuple(digests), clock.now() + timedelta(hours=1))
+    token = sign(claim, "k1", KEY)
+    assert [verifier.verify(token, digest) for digest in digests] == [claim] * len(digests)
+    with pytest.raises(TokenForOther, match=str(digests[0])):
+        verifier.verify(token, DIGEST)
+
+
+def test_a_token_for_one_blob_names_it_as_every_version_reads_it(claim: ContentClaim) -> None:
+    said = jwt.decode(sign(claim, "k1", KEY), options={"verify_signature": False})
+    assert said["dig"] == str(DIGEST)
+
+
+@pytest.mark.parametrize("named", [[], [str(DIGEST)] * (MOST_DIGESTS + 1), "nonsense", [7], {"a": "b"}, None])
+def test_a_signed_token_that_names_no_blobs_or_too_many_is_refused(
+    verifier: ContentVerifier, claim: ContentClaim, named: object
+) -> None:
+    payload = {"aud": "longshore:content", "sub": claim.bearer, "ten": "t1", "dig": named, "exp": 2**40}
+    token = jwt.encode(payload, KEY, algorithm="EdDSA", headers={"kid": "k1"})
+    with pytest.raises((Invalid, TokenInvalid)):
+        verifier.verify(token)
 
 
 def test_a_token_for_another_blob_is_refused(verifier: ContentVerifier, claim: ContentClaim) -> None:

@@ -78,7 +78,11 @@ class Signer:
 
     def token(self, key: ContentKey, bearer: str = "host/e1", seconds: float = 3600) -> str:
         expires_at = SystemClock().now() + timedelta(seconds=seconds)
-        return sign(ContentClaim(bearer, "east", key.tenant_id, key.digest, expires_at), KEY_ID, self._key)
+        return sign(ContentClaim(bearer, "east", key.tenant_id, (key.digest,), expires_at), KEY_ID, self._key)
+
+    def token_of_many(self, tenant_id: str, *digests: Digest, bearer: str = "host/e1") -> str:
+        expires_at = SystemClock().now() + timedelta(hours=1)
+        return sign(ContentClaim(bearer, "east", tenant_id, digests, expires_at), KEY_ID, self._key)
 
     def statement(self, key: ContentKey, metainfo: Metainfo) -> str:
         return sign_statement(statement_of(key.tenant_id, key.digest, metainfo), KEY_ID, self._key)

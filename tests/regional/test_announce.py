@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
-from urllib.parse import quote_from_bytes
+from urllib.parse import quote, quote_from_bytes
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from common.digest import Digest
 from regional.announce import parse_announce
 from regional.tracker import AnnounceInvalid
 
@@ -27,6 +28,13 @@ def test_an_announce_is_read() -> None:
     assert not parsed.stopped
 
 
+def test_the_content_may_be_named() -> None:
+    digest = Digest.of(b"x")
+    assert parse_announce(query(digest=str(digest))).digest == digest
+    assert parse_announce(query(digest=quote(str(digest), safe=""))).digest == digest
+    assert parse_announce(query()).digest is None
+
+
 @given(st.binary(min_size=20, max_size=20))
 def test_every_info_hash_survives_its_encoding(info_hash: bytes) -> None:
     assert parse_announce(query(info_hash=quote_from_bytes(info_hash, safe=""))).info_hash == info_hash
@@ -43,6 +51,7 @@ def test_garbage_is_refused_and_nothing_else_happens(text: str) -> None:
 @pytest.mark.parametrize(
     "fields",
     [
+        {"digest": "sha256:abc"},
         {"info_hash": "abc"},
         {"info_hash": "%aa" * 32},
         {"port": "0"},

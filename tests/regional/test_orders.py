@@ -301,6 +301,7 @@ async def test_hello_and_heartbeat_tell_the_present_generation(desks: Desks, sig
             peer_address="h:3",
             generation=4,
             protocol_version=VERSION,
+            image_tokens=True,
         )
         assert words.heartbeat_seconds(welcome(signer)) == 10
         assert words.heartbeat_seconds(order_set(1)) is None

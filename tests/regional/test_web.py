@@ -97,6 +97,19 @@ async def test_only_the_token_of_the_very_swarm_opens_it(site: Site) -> None:
         assert answer[b"failure reason"].startswith(reason), (reason, answer)
 
 
+async def test_a_token_for_several_contents_opens_the_swarm_of_the_one_that_is_named(site: Site) -> None:
+    token = site.rig.signer.token_of_many("acme", SMALL.digest, LARGE.digest)
+    mine = LARGE.metainfo().info_hash
+    answer = await site.announce(token, mine, digest=str(LARGE.digest))
+    assert b"peers" in answer
+    for digest, reason in (("", b"announce_invalid"), (str(OTHER.digest), b"token_for_other"), ("x", b"announce_inv")):
+        answer = await site.announce(token, mine, digest=digest)
+        assert answer[b"failure reason"].startswith(reason), (digest, answer)
+    # The name must be that of the swarm that is announced, too.
+    answer = await site.announce(token, mine, digest=str(SMALL.digest))
+    assert answer[b"failure reason"].startswith(b"swarm_foreign")
+
+
 async def test_peers_of_another_tenant_s_swarm_are_never_named(site: Site) -> None:
     for number, tenant in enumerate(("acme", "globex")):
         token = site.rig.signer.token(LARGE.key(tenant), bearer=f"host/{tenant}")

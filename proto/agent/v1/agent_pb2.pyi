@@ -193,6 +193,7 @@ class Hello(_message.Message):
     FACTS_FIELD_NUMBER: _builtins.int
     GENERATION_FIELD_NUMBER: _builtins.int
     PROTOCOL_VERSION_FIELD_NUMBER: _builtins.int
+    IMAGE_TOKENS_FIELD_NUMBER: _builtins.int
     process_id: _builtins.str
     """random, made at process start, never stored: tells a reconnect from a copy"""
     version: _builtins.str
@@ -200,6 +201,8 @@ class Hello(_message.Message):
     """the last set applied to the journal; 0: none. Informative: the plane always begins with a full set"""
     protocol_version: _builtins.int
     """0: 1, of before it was said (common/protocol_version.py)"""
+    image_tokens: _builtins.bool
+    """reads Image.token"""
     @_builtins.property
     def facts(self) -> Global___HostFacts: ...
     def __init__(
@@ -210,10 +213,11 @@ class Hello(_message.Message):
         facts: Global___HostFacts | None = ...,
         generation: _builtins.int = ...,
         protocol_version: _builtins.int = ...,
+        image_tokens: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["facts", b"facts"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["facts", b"facts", "generation", b"generation", "process_id", b"process_id", "protocol_version", b"protocol_version", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["facts", b"facts", "generation", b"generation", "image_tokens", b"image_tokens", "process_id", b"process_id", "protocol_version", b"protocol_version", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1103,10 +1107,13 @@ class Image(_message.Message):
     TAG_FIELD_NUMBER: _builtins.int
     MANIFEST_FIELD_NUMBER: _builtins.int
     CONTENTS_FIELD_NUMBER: _builtins.int
+    TOKEN_FIELD_NUMBER: _builtins.int
     repository: _builtins.str
     """tenant/repository"""
     tag: _builtins.str
     """for people; never resolved by the agent"""
+    token: _builtins.str
+    """good for manifest and contents that have none of their own; only where Hello said image_tokens"""
     @_builtins.property
     def manifest(self) -> _content_pb2.Content:
         """of the host's platform, never an index"""
@@ -1122,10 +1129,11 @@ class Image(_message.Message):
         tag: _builtins.str = ...,
         manifest: _content_pb2.Content | None = ...,
         contents: _abc.Iterable[_content_pb2.Content] | None = ...,
+        token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["manifest", b"manifest"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["contents", b"contents", "manifest", b"manifest", "repository", b"repository", "tag", b"tag"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contents", b"contents", "manifest", b"manifest", "repository", b"repository", "tag", b"tag", "token", b"token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -84,7 +84,7 @@ class Content(_message.Message):
     media_type: _builtins.str
     token: _builtins.str
     """Signed by the control plane for the one process that receives this message (see common/content_token.py): valid at the centre,
-    at every regional, and in tracker announces. Replaced whenever the full set is sent again.
+    at every regional, and in tracker announces. Replaced whenever the full set is sent again. Empty: the image's is good for it.
     """
     def __init__(
         self,

@@ -27,45 +27,45 @@ from proto.edge.v1 import edge_pb2 as proto_dot_edge_dot_v1_dot_edge__pb2
 from proto.regional.v1 import machines_pb2 as proto_dot_regional_dot_v1_dot_machines__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n proto/regional/v1/regional.proto\x12\x15longshore.regional.v1\x1a\x1eproto/content/v1/content.proto\x1a\x18proto/edge/v1/edge.proto\x1a proto/regional/v1/machines.proto\"\xde\x02\n\x0fRegionalMessage\x12-\n\x05hello\x18\x01 \x01(\x0b\x32\x1c.longshore.regional.v1.HelloH\x00\x12\x35\n\theartbeat\x18\x02 \x01(\x0b\x32 .longshore.regional.v1.HeartbeatH\x00\x12\x31\n\x07reports\x18\x03 \x01(\x0b\x32\x1e.longshore.regional.v1.ReportsH\x00\x12\x38\n\x0bprobe_reply\x18\x04 \x01(\x0b\x32!.longshore.regional.v1.ProbeReplyH\x00\x12\x39\n\x08machines\x18\x05 \x01(\x0b\x32%.longshore.regional.v1.MachineReportsH\x00\x12\x35\n\tcondition\x18\x06 \x01(\x0b\x32 .longshore.regional.v1.ConditionH\x00\x42\x06\n\x04\x62ody\"\x98\x01\n\x05Hello\x12\x12\n\nprocess_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x13\n\x0b\x63ontent_url\x18\x03 \x01(\t\x12\x11\n\tswarm_url\x18\x04 \x01(\t\x12\x14\n\x0cpeer_address\x18\x05 \x01(\t\x12\x12\n\ngeneration\x18\x06 \x01(\x04\x12\x18\n\x10protocol_version\x18\x07 \x01(\r\"1\n\tHeartbeat\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x12\n\ngeneration\x18\x02 \x01(\x04\"O\n\x07Reports\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x32\n\x06orders\x18\x02 \x03(\x0b\x32\".longshore.regional.v1.OrderReport\"\xb5\x01\n\x0bOrderReport\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\x04\x12\x12\n\nheld_bytes\x18\x04 \x01(\x04\x12\x30\n\x05phase\x18\x05 \x01(\x0e\x32!.longshore.regional.v1.OrderPhase\x12\x19\n\x11\x66rom_centre_bytes\x18\x06 \x01(\x04\x12\x0e\n\x06\x64\x65tail\x18\x07 \x01(\t\"\x1d\n\tCondition\x12\x10\n\x08warnings\x18\x01 \x03(\t\"\x1b\n\nProbeReply\x12\r\n\x05nonce\x18\x01 \x01(\t\"\xc8\x03\n\x0cPlaneMessage\x12\x31\n\x07welcome\x18\x01 \x01(\x0b\x32\x1e.longshore.regional.v1.WelcomeH\x00\x12.\n\x03set\x18\x02 \x01(\x0b\x32\x1f.longshore.regional.v1.OrderSetH\x00\x12\x36\n\x07\x63hanges\x18\x03 \x01(\x0b\x32#.longshore.regional.v1.OrderChangesH\x00\x12\x38\n\x0breports_ack\x18\x04 \x01(\x0b\x32!.longshore.regional.v1.ReportsAckH\x00\x12-\n\x05probe\x18\x05 \x01(\x0b\x32\x1c.longshore.regional.v1.ProbeH\x00\x12.\n\x06limits\x18\x06 \x01(\x0b\x32\x1c.longshore.content.v1.LimitsH\x00\x12:\n\x0ereturn_content\x18\x07 \x01(\x0b\x32 .longshore.edge.v1.ReturnContentH\x00\x12@\n\x0cmachines_ack\x18\x08 \x01(\x0b\x32(.longshore.regional.v1.MachineReportsAckH\x00\x42\x06\n\x04\x62ody\"\xe3\x01\n\x07Welcome\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x19\n\x11heartbeat_seconds\x18\x02 \x01(\x01\x12\x13\n\x0bregional_id\x18\x03 \x01(\t\x12\x0b\n\x03idc\x18\x04 \x01(\t\x12\x13\n\x0b\x63ontent_url\x18\x05 \x01(\t\x12:\n\x0everifying_keys\x18\x06 \x03(\x0b\x32\".longshore.content.v1.VerifyingKey\x12\x1c\n\x14smallest_swarm_bytes\x18\x07 \x01(\x04\x12\x18\n\x10protocol_version\x18\x08 \x01(\r\"x\n\x05Order\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12.\n\x07\x63ontent\x18\x02 \x01(\x0b\x32\x1d.longshore.content.v1.Content\x12,\n\x06\x65\x66\x66ort\x18\x03 \x01(\x0e\x32\x1c.longshore.content.v1.Effort\"\x85\x01\n\x08OrderSet\x12\x12\n\nresults_in\x18\x01 \x01(\x04\x12,\n\x06orders\x18\x02 \x03(\x0b\x32\x1c.longshore.regional.v1.Order\x12\x37\n\x0c\x62oot_targets\x18\x03 \x03(\x0b\x32!.longshore.regional.v1.BootTarget\"\xed\x01\n\x0cOrderChanges\x12\x12\n\napplies_to\x18\x01 \x01(\x04\x12\x12\n\nresults_in\x18\x02 \x01(\x04\x12-\n\x07\x63hanged\x18\x03 \x03(\x0b\x32\x1c.longshore.regional.v1.Order\x12\x30\n\x07removed\x18\x04 \x03(\x0b\x32\x1f.longshore.regional.v1.OrderKey\x12:\n\x0f\x63hanged_targets\x18\x05 \x03(\x0b\x32!.longshore.regional.v1.BootTarget\x12\x18\n\x10removed_machines\x18\x06 \x03(\t\"-\n\x08OrderKey\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\"\x1e\n\nReportsAck\x12\x10\n\x08sequence\x18\x01 \x01(\x04\"\x16\n\x05Probe\x12\r\n\x05nonce\x18\x01 \x01(\t*\x8a\x01\n\nOrderPhase\x12\x1b\n\x17ORDER_PHASE_UNSPECIFIED\x10\x00\x12\x17\n\x13ORDER_PHASE_WAITING\x10\n\x12\x18\n\x14ORDER_PHASE_FETCHING\x10\x14\x12\x14\n\x10ORDER_PHASE_HELD\x10\x1e\x12\x16\n\x12ORDER_PHASE_FAILED\x10(2e\n\x08Regional\x12Y\n\x06\x41ttach\x12&.longshore.regional.v1.RegionalMessage\x1a#.longshore.regional.v1.PlaneMessage(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n proto/regional/v1/regional.proto\x12\x15longshore.regional.v1\x1a\x1eproto/content/v1/content.proto\x1a\x18proto/edge/v1/edge.proto\x1a proto/regional/v1/machines.proto\"\xde\x02\n\x0fRegionalMessage\x12-\n\x05hello\x18\x01 \x01(\x0b\x32\x1c.longshore.regional.v1.HelloH\x00\x12\x35\n\theartbeat\x18\x02 \x01(\x0b\x32 .longshore.regional.v1.HeartbeatH\x00\x12\x31\n\x07reports\x18\x03 \x01(\x0b\x32\x1e.longshore.regional.v1.ReportsH\x00\x12\x38\n\x0bprobe_reply\x18\x04 \x01(\x0b\x32!.longshore.regional.v1.ProbeReplyH\x00\x12\x39\n\x08machines\x18\x05 \x01(\x0b\x32%.longshore.regional.v1.MachineReportsH\x00\x12\x35\n\tcondition\x18\x06 \x01(\x0b\x32 .longshore.regional.v1.ConditionH\x00\x42\x06\n\x04\x62ody\"\xae\x01\n\x05Hello\x12\x12\n\nprocess_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x13\n\x0b\x63ontent_url\x18\x03 \x01(\t\x12\x11\n\tswarm_url\x18\x04 \x01(\t\x12\x14\n\x0cpeer_address\x18\x05 \x01(\t\x12\x12\n\ngeneration\x18\x06 \x01(\x04\x12\x18\n\x10protocol_version\x18\x07 \x01(\r\x12\x14\n\x0cimage_tokens\x18\x08 \x01(\x08\"1\n\tHeartbeat\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x12\n\ngeneration\x18\x02 \x01(\x04\"O\n\x07Reports\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x32\n\x06orders\x18\x02 \x03(\x0b\x32\".longshore.regional.v1.OrderReport\"\xb5\x01\n\x0bOrderReport\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\x04\x12\x12\n\nheld_bytes\x18\x04 \x01(\x04\x12\x30\n\x05phase\x18\x05 \x01(\x0e\x32!.longshore.regional.v1.OrderPhase\x12\x19\n\x11\x66rom_centre_bytes\x18\x06 \x01(\x04\x12\x0e\n\x06\x64\x65tail\x18\x07 \x01(\t\"\x1d\n\tCondition\x12\x10\n\x08warnings\x18\x01 \x03(\t\"\x1b\n\nProbeReply\x12\r\n\x05nonce\x18\x01 \x01(\t\"\xc8\x03\n\x0cPlaneMessage\x12\x31\n\x07welcome\x18\x01 \x01(\x0b\x32\x1e.longshore.regional.v1.WelcomeH\x00\x12.\n\x03set\x18\x02 \x01(\x0b\x32\x1f.longshore.regional.v1.OrderSetH\x00\x12\x36\n\x07\x63hanges\x18\x03 \x01(\x0b\x32#.longshore.regional.v1.OrderChangesH\x00\x12\x38\n\x0breports_ack\x18\x04 \x01(\x0b\x32!.longshore.regional.v1.ReportsAckH\x00\x12-\n\x05probe\x18\x05 \x01(\x0b\x32\x1c.longshore.regional.v1.ProbeH\x00\x12.\n\x06limits\x18\x06 \x01(\x0b\x32\x1c.longshore.content.v1.LimitsH\x00\x12:\n\x0ereturn_content\x18\x07 \x01(\x0b\x32 .longshore.edge.v1.ReturnContentH\x00\x12@\n\x0cmachines_ack\x18\x08 \x01(\x0b\x32(.longshore.regional.v1.MachineReportsAckH\x00\x42\x06\n\x04\x62ody\"\xe3\x01\n\x07Welcome\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x19\n\x11heartbeat_seconds\x18\x02 \x01(\x01\x12\x13\n\x0bregional_id\x18\x03 \x01(\t\x12\x0b\n\x03idc\x18\x04 \x01(\t\x12\x13\n\x0b\x63ontent_url\x18\x05 \x01(\t\x12:\n\x0everifying_keys\x18\x06 \x03(\x0b\x32\".longshore.content.v1.VerifyingKey\x12\x1c\n\x14smallest_swarm_bytes\x18\x07 \x01(\x04\x12\x18\n\x10protocol_version\x18\x08 \x01(\r\"x\n\x05Order\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12.\n\x07\x63ontent\x18\x02 \x01(\x0b\x32\x1d.longshore.content.v1.Content\x12,\n\x06\x65\x66\x66ort\x18\x03 \x01(\x0e\x32\x1c.longshore.content.v1.Effort\"\x85\x01\n\x08OrderSet\x12\x12\n\nresults_in\x18\x01 \x01(\x04\x12,\n\x06orders\x18\x02 \x03(\x0b\x32\x1c.longshore.regional.v1.Order\x12\x37\n\x0c\x62oot_targets\x18\x03 \x03(\x0b\x32!.longshore.regional.v1.BootTarget\"\xed\x01\n\x0cOrderChanges\x12\x12\n\napplies_to\x18\x01 \x01(\x04\x12\x12\n\nresults_in\x18\x02 \x01(\x04\x12-\n\x07\x63hanged\x18\x03 \x03(\x0b\x32\x1c.longshore.regional.v1.Order\x12\x30\n\x07removed\x18\x04 \x03(\x0b\x32\x1f.longshore.regional.v1.OrderKey\x12:\n\x0f\x63hanged_targets\x18\x05 \x03(\x0b\x32!.longshore.regional.v1.BootTarget\x12\x18\n\x10removed_machines\x18\x06 \x03(\t\"-\n\x08OrderKey\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\"\x1e\n\nReportsAck\x12\x10\n\x08sequence\x18\x01 \x01(\x04\"\x16\n\x05Probe\x12\r\n\x05nonce\x18\x01 \x01(\t*\x8a\x01\n\nOrderPhase\x12\x1b\n\x17ORDER_PHASE_UNSPECIFIED\x10\x00\x12\x17\n\x13ORDER_PHASE_WAITING\x10\n\x12\x18\n\x14ORDER_PHASE_FETCHING\x10\x14\x12\x14\n\x10ORDER_PHASE_HELD\x10\x1e\x12\x16\n\x12ORDER_PHASE_FAILED\x10(2e\n\x08Regional\x12Y\n\x06\x41ttach\x12&.longshore.regional.v1.RegionalMessage\x1a#.longshore.regional.v1.PlaneMessage(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'proto.regional.v1.regional_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ORDERPHASE']._serialized_start=2326
-  _globals['_ORDERPHASE']._serialized_end=2464
+  _globals['_ORDERPHASE']._serialized_start=2348
+  _globals['_ORDERPHASE']._serialized_end=2486
   _globals['_REGIONALMESSAGE']._serialized_start=152
   _globals['_REGIONALMESSAGE']._serialized_end=502
   _globals['_HELLO']._serialized_start=505
-  _globals['_HELLO']._serialized_end=657
-  _globals['_HEARTBEAT']._serialized_start=659
-  _globals['_HEARTBEAT']._serialized_end=708
-  _globals['_REPORTS']._serialized_start=710
-  _globals['_REPORTS']._serialized_end=789
-  _globals['_ORDERREPORT']._serialized_start=792
-  _globals['_ORDERREPORT']._serialized_end=973
-  _globals['_CONDITION']._serialized_start=975
-  _globals['_CONDITION']._serialized_end=1004
-  _globals['_PROBEREPLY']._serialized_start=1006
-  _globals['_PROBEREPLY']._serialized_end=1033
-  _globals['_PLANEMESSAGE']._serialized_start=1036
-  _globals['_PLANEMESSAGE']._serialized_end=1492
-  _globals['_WELCOME']._serialized_start=1495
-  _globals['_WELCOME']._serialized_end=1722
-  _globals['_ORDER']._serialized_start=1724
-  _globals['_ORDER']._serialized_end=1844
-  _globals['_ORDERSET']._serialized_start=1847
-  _globals['_ORDERSET']._serialized_end=1980
-  _globals['_ORDERCHANGES']._serialized_start=1983
-  _globals['_ORDERCHANGES']._serialized_end=2220
-  _globals['_ORDERKEY']._serialized_start=2222
-  _globals['_ORDERKEY']._serialized_end=2267
-  _globals['_REPORTSACK']._serialized_start=2269
-  _globals['_REPORTSACK']._serialized_end=2299
-  _globals['_PROBE']._serialized_start=2301
-  _globals['_PROBE']._serialized_end=2323
-  _globals['_REGIONAL']._serialized_start=2466
-  _globals['_REGIONAL']._serialized_end=2567
+  _globals['_HELLO']._serialized_end=679
+  _globals['_HEARTBEAT']._serialized_start=681
+  _globals['_HEARTBEAT']._serialized_end=730
+  _globals['_REPORTS']._serialized_start=732
+  _globals['_REPORTS']._serialized_end=811
+  _globals['_ORDERREPORT']._serialized_start=814
+  _globals['_ORDERREPORT']._serialized_end=995
+  _globals['_CONDITION']._serialized_start=997
+  _globals['_CONDITION']._serialized_end=1026
+  _globals['_PROBEREPLY']._serialized_start=1028
+  _globals['_PROBEREPLY']._serialized_end=1055
+  _globals['_PLANEMESSAGE']._serialized_start=1058
+  _globals['_PLANEMESSAGE']._serialized_end=1514
+  _globals['_WELCOME']._serialized_start=1517
+  _globals['_WELCOME']._serialized_end=1744
+  _globals['_ORDER']._serialized_start=1746
+  _globals['_ORDER']._serialized_end=1866
+  _globals['_ORDERSET']._serialized_start=1869
+  _globals['_ORDERSET']._serialized_end=2002
+  _globals['_ORDERCHANGES']._serialized_start=2005
+  _globals['_ORDERCHANGES']._serialized_end=2242
+  _globals['_ORDERKEY']._serialized_start=2244
+  _globals['_ORDERKEY']._serialized_end=2289
+  _globals['_REPORTSACK']._serialized_start=2291
+  _globals['_REPORTSACK']._serialized_end=2321
+  _globals['_PROBE']._serialized_start=2323
+  _globals['_PROBE']._serialized_end=2345
+  _globals['_REGIONAL']._serialized_start=2488
+  _globals['_REGIONAL']._serialized_end=2589
 # @@protoc_insertion_point(module_scope)

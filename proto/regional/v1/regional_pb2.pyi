@@ -104,6 +104,7 @@ class Hello(_message.Message):
     PEER_ADDRESS_FIELD_NUMBER: _builtins.int
     GENERATION_FIELD_NUMBER: _builtins.int
     PROTOCOL_VERSION_FIELD_NUMBER: _builtins.int
+    IMAGE_TOKENS_FIELD_NUMBER: _builtins.int
     process_id: _builtins.str
     version: _builtins.str
     content_url: _builtins.str
@@ -115,6 +116,8 @@ class Hello(_message.Message):
     generation: _builtins.int
     protocol_version: _builtins.int
     """0: 1, of before it was said (common/protocol_version.py)"""
+    image_tokens: _builtins.bool
+    """takes tokens that are for several contents"""
     def __init__(
         self,
         *,
@@ -125,10 +128,11 @@ class Hello(_message.Message):
         peer_address: _builtins.str = ...,
         generation: _builtins.int = ...,
         protocol_version: _builtins.int = ...,
+        image_tokens: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_url", b"content_url", "generation", b"generation", "peer_address", b"peer_address", "process_id", b"process_id", "protocol_version", b"protocol_version", "swarm_url", b"swarm_url", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_url", b"content_url", "generation", b"generation", "image_tokens", b"image_tokens", "peer_address", b"peer_address", "process_id", b"process_id", "protocol_version", b"protocol_version", "swarm_url", b"swarm_url", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -39,11 +39,19 @@ async def eventually(condition: Callable[[], Any], what: str = "the condition") 
             await asyncio.sleep(0.02)
 
 
-def agent_dialect(process_id: str, held: HeldSet[str, Any], facts: agent_pb2.HostFacts) -> Dialect[Any, Any]:
+def agent_dialect(
+    process_id: str, held: HeldSet[str, Any], facts: agent_pb2.HostFacts, *, image_tokens: bool = False
+) -> Dialect[Any, Any]:
     return Dialect(
         open=lambda channel: agent_pb2_grpc.AgentStub(channel).Attach(),
         hello=lambda: agent_pb2.AgentMessage(
-            hello=agent_pb2.Hello(process_id=process_id, version="1.2", facts=facts, generation=held.generation)
+            hello=agent_pb2.Hello(
+                process_id=process_id,
+                version="1.2",
+                facts=facts,
+                generation=held.generation,
+                image_tokens=image_tokens,
+            )
         ),
         heartbeat=lambda sequence: agent_pb2.AgentMessage(
             heartbeat=agent_pb2.Heartbeat(sequence=sequence, generation=held.generation)
@@ -54,11 +62,13 @@ def agent_dialect(process_id: str, held: HeldSet[str, Any], facts: agent_pb2.Hos
     )
 
 
-def regional_dialect(process_id: str, content_url: str) -> Dialect[Any, Any]:
+def regional_dialect(process_id: str, content_url: str, *, image_tokens: bool = False) -> Dialect[Any, Any]:
     return Dialect(
         open=lambda channel: regional_pb2_grpc.RegionalStub(channel).Attach(),
         hello=lambda: regional_pb2.RegionalMessage(
-            hello=regional_pb2.Hello(process_id=process_id, version="1.2", content_url=content_url)
+            hello=regional_pb2.Hello(
+                process_id=process_id, version="1.2", content_url=content_url, image_tokens=image_tokens
+            )
         ),
         heartbeat=lambda sequence: regional_pb2.RegionalMessage(heartbeat=regional_pb2.Heartbeat(sequence=sequence)),
         probe_reply=lambda nonce: regional_pb2.RegionalMessage(probe_reply=regional_pb2.ProbeReply(nonce=nonce)),
@@ -83,6 +93,7 @@ class Edge:
     facts: agent_pb2.HostFacts = field(default_factory=agent_pb2.HostFacts)
     dialect: Dialect[Any, Any] | None = None
     gate: asyncio.Event | None = None
+    image_tokens: bool = False
 
     async def enrol(self, token: str, name: str = "e1", **more: Any) -> Identity:
         async with aiohttp.ClientSession() as http:
@@ -112,9 +123,9 @@ class Edge:
 
     def attachment(self, http: aiohttp.ClientSession) -> Attachment[Any, Any]:
         dialect = self.dialect or (
-            agent_dialect(self.process_id, self.held, self.facts)
+            agent_dialect(self.process_id, self.held, self.facts, image_tokens=self.image_tokens)
             if self.kind == "host"
-            else regional_dialect(self.process_id, self.content_url)
+            else regional_dialect(self.process_id, self.content_url, image_tokens=self.image_tokens)
         )
         locator = PlaneLocator(self.plane.url, self.directory, http)
         handler: Any = _Handler(self)

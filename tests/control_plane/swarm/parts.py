@@ -115,20 +115,23 @@ async def add_host(
     name: str,
     architecture: str | None = "amd64",
     labels: Mapping[str, str] | None = None,
+    *,
+    image_tokens: bool | None = None,
 ) -> str:
     """Returns its id, `host-<name>`."""
     facts = {} if architecture is None else {"architecture": architecture}
     async with database.transaction() as unit:
         row = {"id": f"host-{name}", "idc_id": f"idc-{idc}", "name": name, "created_at": CREATED, "facts": facts}
-        row["labels"] = dict(labels or {})
+        row |= {"labels": dict(labels or {}), "image_tokens": image_tokens}
         await unit.connection.execute(insert(hosts).values(row))
     return f"host-{name}"
 
 
-async def add_regional(database: Database, idc: str, name: str) -> str:
+async def add_regional(database: Database, idc: str, name: str, *, image_tokens: bool | None = None) -> str:
     """Returns its id, `regional-<name>`."""
     async with database.transaction() as unit:
-        row = {"id": f"regional-{name}", "idc_id": f"idc-{idc}", "name": name, "created_at": CREATED}
+        row: dict[str, Any] = {"id": f"regional-{name}", "idc_id": f"idc-{idc}", "name": name, "created_at": CREATED}
+        row["image_tokens"] = image_tokens
         await unit.connection.execute(insert(regionals).values(row))
     return f"regional-{name}"
 

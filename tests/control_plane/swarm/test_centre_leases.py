@@ -36,10 +36,11 @@ from tests.control_plane.swarm.parts import Shelf, add_host, to_describe
 
 SHAPE = Shape(40 << 20, 1 << 20)
 EVERYTHING = masks.full(40)
+LEASED = Digest.of(b"x")
 
 
 def claim(clock: ManualClock, host: str, idc: str = "east") -> ContentClaim:
-    return ContentClaim(f"host/{host}", idc, "tenant", Digest.of(b"x"), clock.now() + timedelta(hours=1))
+    return ContentClaim(f"host/{host}", idc, "tenant", (LEASED,), clock.now() + timedelta(hours=1))
 
 
 @pytest.fixture
@@ -60,7 +61,7 @@ async def test_two_replicas_never_lease_the_same_piece(clock: ManualClock, cache
     one, two = replica(cache, clock), replica(cache, clock)
     seen = 0
     for number in range(8):
-        grant = await (one, two)[number % 2].ask(claim(clock, str(number)), SHAPE, Question(0))
+        grant = await (one, two)[number % 2].ask(claim(clock, str(number)), LEASED, SHAPE, Question(0))
         assert grant.run is not None
         assert not masks.of_range(grant.run) & seen
         seen |= masks.of_range(grant.run)
@@ -70,23 +71,23 @@ async def test_questions_that_come_at_once_are_answered_one_after_another(
     clock: ManualClock, cache: MemoryCache
 ) -> None:
     books = replica(cache, clock)
-    grants = await asyncio.gather(*(books.ask(claim(clock, str(n)), SHAPE, Question(0)) for n in range(8)))
+    grants = await asyncio.gather(*(books.ask(claim(clock, str(n)), LEASED, SHAPE, Question(0)) for n in range(8)))
     pieces = [piece for grant in grants for piece in grant.run or ()]
     assert len(set(pieces)) == len(pieces) >= 8
 
 
 async def test_each_idc_gets_a_copy_of_its_own(clock: ManualClock, cache: MemoryCache) -> None:
     books = replica(cache, clock)
-    east = await books.ask(claim(clock, "1"), SHAPE, Question(0))
-    west = await books.ask(claim(clock, "2", "west"), SHAPE, Question(0))
+    east = await books.ask(claim(clock, "1"), LEASED, SHAPE, Question(0))
+    west = await books.ask(claim(clock, "2", "west"), LEASED, SHAPE, Question(0))
     assert east.run == west.run
 
 
 async def test_a_ninth_host_is_no_gate_and_is_told_whom_to_ask(clock: ManualClock, cache: MemoryCache) -> None:
     books = replica(cache, clock)
     for number in range(8):
-        await books.ask(claim(clock, str(number)), SHAPE, Question(0, peer=f"10.0.0.{number}:6881"))
-    grant = await books.ask(claim(clock, "ninth"), SHAPE, Question(0, peer="10.0.0.9:6881"))
+        await books.ask(claim(clock, str(number)), LEASED, SHAPE, Question(0, peer=f"10.0.0.{number}:6881"))
+    grant = await books.ask(claim(clock, "ninth"), LEASED, SHAPE, Question(0, peer="10.0.0.9:6881"))
     assert grant.run is None
     assert set(grant.peers) == {f"10.0.0.{number}:6881" for number in range(8)}
 
@@ -94,22 +95,22 @@ async def test_a_ninth_host_is_no_gate_and_is_told_whom_to_ask(clock: ManualCloc
 async def test_a_replica_that_died_with_the_lock_holds_nobody_up_for_long(
     clock: ManualClock, cache: MemoryCache
 ) -> None:
-    key = f"lease:east:tenant:{Digest.of(b'x')}:lock"
+    key = f"lease:east:tenant:{LEASED}:lock"
     await cache.increment(key, 2.0)
     books = replica(cache, clock)
-    asking = asyncio.ensure_future(books.ask(claim(clock, "1"), SHAPE, Question(0)))
+    asking = asyncio.ensure_future(books.ask(claim(clock, "1"), LEASED, SHAPE, Question(0)))
     for _ in range(60):
         await clock.advance(0.02)
     assert (await asking).run is None, "the host comes again"
     clock.tick(1.0)
-    assert (await books.ask(claim(clock, "1"), SHAPE, Question(0))).run is not None
+    assert (await books.ask(claim(clock, "1"), LEASED, SHAPE, Question(0))).run is not None
 
 
 async def test_without_the_cache_each_replica_keeps_a_book_of_its_own(clock: ManualClock) -> None:
     one, two = replica(AwayCache(clock), clock), replica(AwayCache(clock), clock)
-    first = await one.ask(claim(clock, "1"), SHAPE, Question(0))
-    second = await one.ask(claim(clock, "2"), SHAPE, Question(0))
-    other = await two.ask(claim(clock, "3"), SHAPE, Question(0))
+    first = await one.ask(claim(clock, "1"), LEASED, SHAPE, Question(0))
+    second = await one.ask(claim(clock, "2"), LEASED, SHAPE, Question(0))
+    other = await two.ask(claim(clock, "3"), LEASED, SHAPE, Question(0))
     assert first.run is not None
     assert second.run is not None
     assert not set(first.run) & set(second.run)
@@ -118,17 +119,17 @@ async def test_without_the_cache_each_replica_keeps_a_book_of_its_own(clock: Man
 
 async def test_a_record_of_another_version_begins_anew(clock: ManualClock, cache: MemoryCache) -> None:
     await cache.set(f"lease:east:tenant:{Digest.of(b'x')}", b'{"version": 9}', 60)
-    assert (await replica(cache, clock).ask(claim(clock, "1"), SHAPE, Question(0))).run is not None
+    assert (await replica(cache, clock).ask(claim(clock, "1"), LEASED, SHAPE, Question(0))).run is not None
 
 
 async def test_gates_that_die_are_followed_by_others(clock: ManualClock, cache: MemoryCache) -> None:
     books = replica(cache, clock)
     for number in range(8):
-        await books.ask(claim(clock, str(number)), SHAPE, Question(0))
+        await books.ask(claim(clock, str(number)), LEASED, SHAPE, Question(0))
     held = 0
     for _ in range(200):
         clock.tick(0.5)
-        grant = await books.ask(claim(clock, "survivor"), SHAPE, Question(held))
+        grant = await books.ask(claim(clock, "survivor"), LEASED, SHAPE, Question(held))
         held |= masks.of_range(grant.run) if grant.run else 0
     assert held == EVERYTHING
 
@@ -144,7 +145,7 @@ async def test_an_idc_with_a_narrow_wan_and_wide_hosts_has_few_gates(
     async def admitted(idc: str = "east") -> int:
         await cache.delete(f"lease:{idc}:tenant:{Digest.of(b'x')}")
         books = LeaseBooks(cache, clock, lambda: 0.5, gates.count)
-        grants = [await books.ask(claim(clock, str(number), idc), SHAPE, Question(0)) for number in range(12)]
+        grants = [await books.ask(claim(clock, str(number), idc), LEASED, SHAPE, Question(0)) for number in range(12)]
         return sum(grant.run is not None for grant in grants)
 
     assert (await admitted(), await admitted("nowhere")) == (8, 8)

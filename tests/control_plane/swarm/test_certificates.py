@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 
 import httpx
@@ -13,6 +13,7 @@ from starlette.applications import Starlette
 from common.bittorrent import metainfo
 from common.bittorrent.credentials import Credentials, PeerCertificate, check_pair
 from common.clock import ManualClock
+from common.content_token import MOST_DIGESTS
 from common.digest import Digest
 from common.swarm_certificate import MAXIMUM_BYTES, PATH, CertificateRequest, signed_request
 from common.tls import Identity, Name, new_key_and_request
@@ -47,8 +48,8 @@ class Asker:
         self.identity = Identity(self.key, issued.pem, b"")
         self.peer_key, self.csr = new_key_and_request()
 
-    def asks(self, *tokens: str) -> bytes:
-        return signed_request(self.identity, self.csr, tokens).encode()
+    def asks(self, *tokens: str, names: Sequence[str] = ()) -> bytes:
+        return signed_request(self.identity, self.csr, tokens, names).encode()
 
 
 @pytest.fixture
@@ -124,6 +125,30 @@ async def test_a_hundred_contents_cost_one_request(
     body = host.asks(*(token(tokens, digest) for digest in digests))
     assert len(body) < MAXIMUM_BYTES
     assert minted(await client.post(PATH, content=body)).names == {digest.hex for digest in digests}
+
+
+async def test_of_a_token_for_many_contents_a_host_gets_the_names_that_it_means(
+    client: httpx.AsyncClient, host: Asker, tokens: ContentTokens
+) -> None:
+    digests = [Digest.of(bytes([number])) for number in range(MOST_DIGESTS)]
+    mint = tokens.minting("host/host-e1", "east", "t-acme")
+    shared = mint(digests)
+    meant = [digests[3].hex, digests[31].hex, SECOND.hex]
+    assert minted(await client.post(PATH, content=host.asks(shared, names=meant))).names == set(meant[:2])
+    assert minted(await client.post(PATH, content=host.asks(shared))).names == {digest.hex for digest in digests}
+    assert await refusal(client, host.asks(shared, names=[SECOND.hex])) == (403, "no_swarm_right")
+
+
+async def test_tokens_for_more_contents_than_a_certificate_names_must_say_which(
+    client: httpx.AsyncClient, host: Asker, tokens: ContentTokens
+) -> None:
+    digests = [Digest.of(b"%d" % number) for number in range(100 * MOST_DIGESTS)]
+    mint = tokens.minting("host/host-e1", "east", "t-acme")
+    shared = [mint(digests[start : start + MOST_DIGESTS]) for start in range(0, len(digests), MOST_DIGESTS)]
+    assert await refusal(client, host.asks(*shared)) == (400, "certificate_request_invalid")
+    body = host.asks(*shared, names=[digest.hex for digest in digests[::32]])
+    assert len(body) < MAXIMUM_BYTES
+    assert minted(await client.post(PATH, content=body)).names == {digest.hex for digest in digests[::32]}
 
 
 async def test_a_regional_gets_a_star_for_its_own_or_its_hosts_tokens(

@@ -33,7 +33,7 @@ def verifier(tokens: ContentTokens, clock: ManualClock) -> ContentVerifier:
 
 def test_a_minted_token_says_who_may_read_what(tokens: ContentTokens, clock: ManualClock) -> None:
     claim = verifier(tokens, clock).verify(mint(tokens), DIGEST)
-    assert (claim.bearer, claim.idc, claim.tenant_id, claim.digest) == ("host/h1", "east", "t-acme", DIGEST)
+    assert (claim.bearer, claim.idc, claim.tenant_id, claim.digests) == ("host/h1", "east", "t-acme", (DIGEST,))
 
 
 def test_within_one_window_the_same_question_gives_the_same_token(
