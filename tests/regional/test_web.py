@@ -17,6 +17,8 @@ from aiohttp import web
 from common.bittorrent import AGENT_FINGERPRINT, Torrent, bencode
 from common.bittorrent.libtorrent import LibtorrentSession
 from common.clock import SystemClock
+from common.content_token import MOST_DIGESTS
+from common.digest import Digest
 from regional.metrics import Metrics
 from regional.serving import listening, watch
 from regional.tracker import Endpoint, Tracker
@@ -128,16 +130,18 @@ async def test_an_announce_while_the_centre_is_away_works_for_known_swarms(site:
     assert answer[b"failure reason"].startswith(b"centre_away")
 
 
+@pytest.mark.parametrize("others", [0, MOST_DIGESTS - 1])
 async def test_a_libtorrent_leecher_gets_everything_while_it_is_still_crossing(
-    site: Site, centre: FakeCentre, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    site: Site, centre: FakeCentre, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, others: int
 ) -> None:
-    """Cut-through: the leecher holds pieces before the regional holds the whole."""
+    """Cut-through: the leecher holds pieces before the regional holds the whole. Also with the longest announce URL."""
     # It is the first one's only peer, and is named to it at once instead of after its next announce.
     monkeypatch.setattr("regional.tracker._ALONE_SECONDS", 0.0)
     centre.pause_at = 10 * PIECE
-    metainfo, token = LARGE.metainfo(), site.rig.token(LARGE)
+    metainfo, contents = LARGE.metainfo(), [*(Digest.of(b"%d" % number) for number in range(others)), LARGE.digest]
+    token = site.rig.signer.token_of_many("acme", *contents)
     async with LibtorrentSession("127.0.0.1", 0, AGENT_FINGERPRINT) as agent:
-        tracker = f"{site.url}/announce?token={token}"
+        tracker = f"{site.url}/announce?token={token}&digest={LARGE.digest}"
         handle = await agent.add(Torrent(metainfo, tmp_path, trackers=(tracker,)))
         await until(lambda: handle.status().held_bytes >= 8 * PIECE, 40)
         assert site.rig.shelf.size(LARGE.digest) is None
