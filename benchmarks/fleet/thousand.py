@@ -26,6 +26,7 @@ _SETTLE_SECONDS = 15.0
 _MOST_CORE, _MOST_MEGABYTES, _MOST_STORM_SECONDS, _MOST_FANOUT_SECONDS = 0.20, 250.0, 10.0, 1.0
 _STORMS = 3
 _ROUNDS = 5
+_IMAGE_LAYERS = 20
 _PATIENCE_SECONDS = 120.0
 
 
@@ -89,12 +90,12 @@ def _share(before: dict[str, float], after: dict[str, float], seconds: float) ->
 
 def _fan_out(plan: Plan, fleet: Fleet, crowds: Crowds, target: Target) -> None:
     """From the request's first byte to the last agent's receipt, the control plane's own work included. Each round is
-    of a new image first, with six contents for which nobody signed a token before, and then of the same image again.
+    of a new image of `_IMAGE_LAYERS` layers first, for which nobody signed a token before, and then of the same again.
     """
     new: list[float] = []
     known: list[float] = []
     for number in range(_ROUNDS):
-        store(target, 1 << 20, f"v{number}")
+        store(target, 1 << 20, f"v{number}", _IMAGE_LAYERS)
         new += _round(plan, fleet, crowds, f"v{number}", f"bench-{number}")
         known += _round(plan, fleet, crowds, f"v{number}", f"again-{number}")
     for what, times in (("a new image", new), ("a known image", known)):

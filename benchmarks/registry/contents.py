@@ -47,12 +47,12 @@ class Contents:
         return ["GET /v2/", self.tag_request, *blobs]
 
 
-def store(target: Target, large_bytes: int, tag: str = "latest") -> Contents:
+def store(target: Target, large_bytes: int, tag: str = "latest", layer_count: int = _LAYERS) -> Contents:
     """Push the same contents to a server; under another tag, others of the same sizes."""
     other = "" if tag == "latest" else f" of {tag}"
     large = Source(f"large{other}".encode(), large_bytes)
     config = Source(f"config{other}".encode(), 1500)
-    layers = [Source(f"layer {number}{other}".encode(), 4096) for number in range(_LAYERS)]
+    layers = [Source(f"layer {number}{other}".encode(), 4096) for number in range(layer_count)]
     digests = {source.seed: source.digest() for source in (large, config, *layers)}
     pusher = Pusher(target)
     try:

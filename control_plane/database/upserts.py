@@ -17,6 +17,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 Insert = sqlite.Insert | postgresql.Insert
 Row = Mapping[str, Any]
 Rows = Sequence[Row]
+Each = Mapping[str, Sequence[str]]  # texts by column
+_EACH = "each_row"
 
 
 def insert_into(connection: AsyncConnection, table: Table) -> Insert:
@@ -94,34 +96,55 @@ def _replacing(dialect: str, table: Table, only: tuple[str, ...] | None, unless_
 
 
 async def insert_or_replace_each(
-    connection: AsyncConnection,
-    table: Table,
-    column: str,
-    texts: Sequence[str],
-    row: Row,
-    *,
-    only: Sequence[str],
+    connection: AsyncConnection, table: Table, each: Each, row: Row, *, only: Sequence[str]
 ) -> None:
-    """`insert_or_replace` of the same row with each of the texts in `column`: one value is bound for all of them."""
-    if texts:
-        sqlite_engine = connection.dialect.name == "sqlite"
-        statement = _replacing_each(connection.dialect.name, table, column, tuple(row), tuple(only))
-        await connection.execute(statement, {**row, column: json.dumps(texts) if sqlite_engine else list(texts)})
+    """`insert_or_replace` of the same row with other texts in the columns of `each`, which are equally long: they are
+    bound together, and what all rows have alike is bound and encoded once.
+    """
+    if any(each.values()):
+        statement = _replacing_each(connection.dialect.name, table, tuple(each), tuple(row), tuple(only))
+        await connection.execute(statement, {**row, **_bound(connection.dialect.name, each)})
+
+
+async def insert_or_ignore_each(connection: AsyncConnection, table: Table, each: Each, row: Row) -> None:
+    """`insert_or_ignore`, with rows that are given as to `insert_or_replace_each`."""
+    if any(each.values()):
+        statement = _ignoring_each(connection.dialect.name, table, tuple(each), tuple(row))
+        await connection.execute(statement, {**row, **_bound(connection.dialect.name, each)})
+
+
+def _bound(dialect: str, each: Each) -> Row:
+    if dialect == "sqlite":
+        return {_EACH: json.dumps(list(zip(*each.values(), strict=True)))}
+    return {name: list(texts) for name, texts in each.items()}
 
 
 @cache
-def _replacing_each(dialect: str, table: Table, column: str, others: tuple[str, ...], only: tuple[str, ...]) -> Insert:
-    if dialect == "sqlite":
-        each = func.json_each(bindparam(column, type_=String)).table_valued("value", name="each")
-    else:
-        each = func.unnest(bindparam(column, type_=postgresql.ARRAY(String))).table_valued("value", name="each")
-        each = each.render_derived()
-    values = [bindparam(name, type_=table.c[name].type) for name in others]
-    # Without a WHERE SQLite takes the ON of ON CONFLICT for that of a join (https://www.sqlite.org/lang_upsert.html).
-    chosen = select(each.c.value, *values).where(text("1 = 1"))
-    statement = insert_by(dialect, table).from_select([column, *others], chosen)
+def _replacing_each(
+    dialect: str, table: Table, varying: tuple[str, ...], others: tuple[str, ...], only: tuple[str, ...]
+) -> Insert:
+    statement = _inserting_each(dialect, table, varying, others)
     keys = [key.name for key in table.primary_key]
     return statement.on_conflict_do_update(index_elements=keys, set_={name: statement.excluded[name] for name in only})
+
+
+@cache
+def _ignoring_each(dialect: str, table: Table, varying: tuple[str, ...], others: tuple[str, ...]) -> Insert:
+    return _inserting_each(dialect, table, varying, others).on_conflict_do_nothing()
+
+
+def _inserting_each(dialect: str, table: Table, varying: tuple[str, ...], others: tuple[str, ...]) -> Insert:
+    chosen: list[ColumnElement[Any]]
+    if dialect == "sqlite":
+        rows = func.json_each(bindparam(_EACH, type_=String)).table_valued("value", name=_EACH)
+        chosen = [func.json_extract(rows.c.value, f"$[{place}]") for place in range(len(varying))]
+    else:
+        arrays = [bindparam(name, type_=postgresql.ARRAY(String)) for name in varying]
+        unnested = func.unnest(*arrays).table_valued(*varying, name=_EACH).render_derived()
+        chosen = [unnested.c[name] for name in varying]
+    chosen += [bindparam(name, type_=table.c[name].type) for name in others]
+    # Without a WHERE SQLite takes the ON of ON CONFLICT for that of a join (https://www.sqlite.org/lang_upsert.html).
+    return insert_by(dialect, table).from_select([*varying, *others], select(*chosen).where(text("1 = 1")))
 
 
 async def insert_or_add(connection: AsyncConnection, table: Table, rows: Rows, added: Iterable[str]) -> None:

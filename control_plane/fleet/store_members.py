@@ -190,15 +190,18 @@ async def assignments_generations(connection: AsyncConnection, replica_id: str) 
     return {row.id: row.assignments_generation for row in rows}
 
 
+_REFUSING = exists().where(
+    regionals.c.idc_id == hosts.c.idc_id, regionals.c.revoked_at.is_(None), regionals.c.image_tokens.is_not(true())
+)
+# Made once: it is asked with everything that hosts are told, and building it took longer than the answer.
+_TAKING_IMAGE_TOKENS = select(hosts.c.id).where(
+    hosts.c.id.in_(bindparam("host_ids", expanding=True)), hosts.c.image_tokens.is_(true()), not_(_REFUSING)
+)
+
+
 async def taking_image_tokens(connection: AsyncConnection, host_ids: Collection[str]) -> set[str]:
     """Those of the hosts that take one token for all contents of an image, where every regional of their IDC does."""
-    older = exists().where(
-        regionals.c.idc_id == hosts.c.idc_id, regionals.c.revoked_at.is_(None), regionals.c.image_tokens.is_not(true())
-    )
-    rows = await connection.execute(
-        select(hosts.c.id).where(hosts.c.id.in_(host_ids), hosts.c.image_tokens.is_(true()), not_(older))
-    )
-    return {row.id for row in rows}
+    return set(await connection.scalars(_TAKING_IMAGE_TOKENS, {"host_ids": list(host_ids)}))
 
 
 async def ids_of_hosts(connection: AsyncConnection, idc_ids: Collection[str]) -> set[str]:

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Row, delete, exists, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from control_plane.database.upserts import insert_or_ignore, insert_or_replace
+from control_plane.database.upserts import insert_or_ignore_each, insert_or_replace
 from control_plane.fleet.tables import hosts, idcs
 from control_plane.instances.model import DesiredState, Health, Instance, Phase, Status, Wish
 from control_plane.instances.records import image_of, image_record, spec_of, spec_record
@@ -17,6 +17,8 @@ from control_plane.instances.tables import instance_statuses, instances
 
 # SQLite binds 32,766 values in one statement, PostgreSQL 65,535.
 _MOST_IDS = 10_000
+# What differs between the instances of one request.
+_EACH = ("id", "host_id", "idc_id", "name")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +32,29 @@ class AssignedGenerations:
 
 async def add(connection: AsyncConnection, added: Sequence[Instance]) -> bool:
     """False if one of the names was taken on its host at the same moment; the caller then rolls back."""
-    await insert_or_ignore(connection, instances, [_row(instance) for instance in added])
+    alike: dict[Any, list[Instance]] = {}
+    for instance in added:
+        # Those of one request have one image and one specification, encoded once: to compare them takes longer.
+        alike.setdefault((instance.tenant_id, id(instance.image), id(instance.spec), _rest(instance)), []).append(
+            instance
+        )
+    for some in alike.values():
+        each = {name: [getattr(one, name) for one in some] for name in _EACH}
+        row = {name: value for name, value in _row(some[0]).items() if name not in each}
+        await insert_or_ignore_each(connection, instances, each, row)
     ids = [instance.id for instance in added]
     written = await connection.scalars(select(instances.c.id).where(instances.c.id.in_(ids)))
     return len(list(written)) == len(ids)
+
+
+def _rest(instance: Instance) -> tuple[Any, ...]:
+    return (
+        instance.desired_state,
+        instance.generation,
+        instance.restart_nonce,
+        instance.created_at,
+        instance.updated_at,
+    )
 
 
 async def find(connection: AsyncConnection, instance_id: str) -> Instance | None:

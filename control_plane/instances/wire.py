@@ -6,8 +6,7 @@ not know makes the report none at all.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import islice
+from functools import lru_cache
 
 from common.content_token import MOST_DIGESTS
 from common.digest import Digest
@@ -62,19 +61,20 @@ def assignment_of(instance: Instance, mint: Mint, *, together: bool) -> agent_pb
     """`mint` gives tokens for contents of this instance's tenant, for the host that receives it; `together`: one for
     all of them (`fleet.desired.Asked`).
     """
-    return agent_pb2.Assignment(
+    made = agent_pb2.Assignment(
         instance_id=instance.id,
         generation=instance.generation,
         tenant_id=instance.tenant_id,
         tenant=instance.tenant,
         name=instance.name,
         desired_state=_DESIRED[instance.desired_state],
-        image=_image(instance.image, mint, together=together),
         container=_container(instance.spec),
         restart_nonce=instance.restart_nonce,
         adopt=_adoption(instance.spec.adopt),
         stop_when_cut_off_seconds=instance.spec.stop_when_cut_off_seconds,
     )
+    _show_image(made.image, instance.image, mint, together=together)
+    return made
 
 
 def desired_state_message(desired_state: DesiredState) -> agent_pb2.DesiredState.ValueType:
@@ -83,16 +83,17 @@ def desired_state_message(desired_state: DesiredState) -> agent_pb2.DesiredState
 
 def held_assignment(held: HeldImage, mint: Mint, *, together: bool) -> agent_pb2.Assignment:
     """An image that the host holds and runs nothing of, as if it were an instance that is only held."""
-    return agent_pb2.Assignment(
+    made = agent_pb2.Assignment(
         instance_id=held.id,
         generation=held.generation,
         tenant_id=held.tenant_id,
         tenant=held.tenant,
         name=held.name,
         desired_state=_DESIRED[DesiredState.HELD],
-        image=_image(held.image, mint, together=together),
         container=_container(InstanceSpec()),
     )
+    _show_image(made.image, held.image, mint, together=together)
+    return made
 
 
 def observation_of(report: agent_pb2.InstanceReport) -> Observation | None:
@@ -116,25 +117,33 @@ def storable(text: str, longest: int) -> str:
     return text.replace("\0", "\N{REPLACEMENT CHARACTER}")[:longest]
 
 
-def _image(image: InstanceImage, mint: Mint, *, together: bool) -> agent_pb2.Image:
-    digests = dict.fromkeys(content.digest for content in (image.manifest, *image.contents)) if together else ()
-    shared = tuple(islice(digests, MOST_DIGESTS))
-    return agent_pb2.Image(
+def _show_image(shown: agent_pb2.Image, image: InstanceImage, mint: Mint, *, together: bool) -> None:
+    template, digests = _template(image)
+    shown.CopyFrom(template)
+    alone = frozenset(digests[MOST_DIGESTS:] if together else digests)
+    if together:
+        shown.token = mint(digests[:MOST_DIGESTS])
+    if alone:
+        for message, content in zip((shown.manifest, *shown.contents), (image.manifest, *image.contents), strict=True):
+            if content.digest in alone:
+                message.token = mint((content.digest,))
+
+
+# A fleet runs few images on many hosts: a message of twenty contents takes 100 microseconds to make, and 3 to copy.
+@lru_cache(maxsize=1_000)
+def _template(image: InstanceImage) -> tuple[agent_pb2.Image, tuple[Digest, ...]]:
+    """The message without tokens, to be copied only; and the digests of all contents, each once."""
+    template = agent_pb2.Image(
         repository=image.repository,
         tag=image.tag,
-        manifest=_content(image.manifest, mint, shared),
-        contents=[_content(content, mint, shared) for content in image.contents],
-        token=mint(shared) if shared else "",
+        manifest=_content(image.manifest),
+        contents=[_content(content) for content in image.contents],
     )
+    return template, tuple(content.digest for content in image.all_contents())
 
 
-def _content(content: ImageContent, mint: Mint, shared: Sequence[Digest]) -> content_pb2.Content:
-    return content_pb2.Content(
-        digest=str(content.digest),
-        size_bytes=content.size_bytes,
-        media_type=content.media_type,
-        token="" if content.digest in shared else mint((content.digest,)),
-    )
+def _content(content: ImageContent) -> content_pb2.Content:
+    return content_pb2.Content(digest=str(content.digest), size_bytes=content.size_bytes, media_type=content.media_type)
 
 
 def _container(spec: InstanceSpec) -> agent_pb2.ContainerSpec:

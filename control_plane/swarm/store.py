@@ -58,7 +58,7 @@ async def add_wants(
             "media_type": content.media_type,
             "effort": effort.value,
         }
-        await insert_or_replace_each(connection, wants, "owner_id", owner_ids, row, only=("effort",))
+        await insert_or_replace_each(connection, wants, {"owner_id": owner_ids}, row, only=("effort",))
     return before != await _efforts(connection, idc_id, tenant_id, digests)
 
 

@@ -10,6 +10,7 @@ from control_plane.database import Database
 from control_plane.database.upserts import (
     insert_or_add,
     insert_or_ignore,
+    insert_or_ignore_each,
     insert_or_replace,
     insert_or_replace_each,
     inserted,
@@ -60,11 +61,11 @@ async def test_one_row_for_each_of_many_texts_and_those_that_are_there_take_what
     odd = ["a", "it's", 'q"uo\\te', "\N{SNOWMAN}", "[1,2]", ""]
     names = [f"t-{number}" for number in range(2_000)]
     async with database.transaction() as unit:
-        await insert_or_replace_each(unit.connection, ticks, "name", odd[:2], {"next_at": MOMENT}, only=["next_at"])
+        await insert_or_replace_each(unit.connection, ticks, {"name": odd[:2]}, {"next_at": MOMENT}, only=["next_at"])
         await insert_or_replace_each(
-            unit.connection, ticks, "name", [*odd, *names], {"next_at": LATER}, only=["next_at"]
+            unit.connection, ticks, {"name": [*odd, *names]}, {"next_at": LATER}, only=["next_at"]
         )
-        await insert_or_replace_each(unit.connection, ticks, "name", [], {"next_at": MOMENT}, only=["next_at"])
+        await insert_or_replace_each(unit.connection, ticks, {"name": []}, {"next_at": MOMENT}, only=["next_at"])
     assert await stored(database) == dict.fromkeys([*odd, *names], LATER)
 
 
@@ -73,7 +74,28 @@ async def test_of_a_row_that_is_there_only_the_named_columns_change(database: Da
     async with database.transaction() as unit:
         for more in ({}, {"effort": 2, "size_bytes": 9}):
             await insert_or_replace_each(
-                unit.connection, wants, "owner_id", ["one", "two"], row | more, only=["effort"]
+                unit.connection, wants, {"owner_id": ["one", "two"]}, row | more, only=["effort"]
             )
         found = await unit.connection.execute(select(wants.c.owner_id, wants.c.size_bytes, wants.c.effort))
         assert sorted(tuple(each) for each in found) == [("one", 1, 2), ("two", 1, 2)]
+
+
+async def test_rows_that_differ_in_several_texts_are_added_together_and_those_that_are_there_stay(
+    database: Database,
+) -> None:
+    row = {"idc_id": "i", "tenant_id": "t", "size_bytes": 1, "media_type": "it's [1,2]", "effort": 0}
+    each = {"owner_id": ["one", "tw'o", "{}"], "digest": ["d1", 'd"2', ""]}
+    async with database.transaction() as unit:
+        await insert_or_ignore_each(unit.connection, wants, each, row)
+        more = {"owner_id": [*each["owner_id"], "new"], "digest": [*each["digest"], "d1"]}
+        await insert_or_ignore_each(unit.connection, wants, more, row | {"size_bytes": 9})
+        await insert_or_ignore_each(unit.connection, wants, {"owner_id": [], "digest": []}, row)
+        found = await unit.connection.execute(
+            select(wants.c.owner_id, wants.c.digest, wants.c.size_bytes, wants.c.media_type)
+        )
+        assert {tuple(one) for one in found} == {
+            ("one", "d1", 1, "it's [1,2]"),
+            ("tw'o", 'd"2', 1, "it's [1,2]"),
+            ("{}", "", 1, "it's [1,2]"),
+            ("new", "d1", 9, "it's [1,2]"),
+        }
