@@ -22,6 +22,7 @@ import uvloop
 from common.clock import Clock, SystemClock
 from common.durable import write_file
 from common.errors import Conflict, Unavailable
+from common.gathering import STEP_SECONDS
 from common.lifecycle import Lifecycle
 from control_plane.app import ControlPlane, build
 from control_plane.backing import Backing, open_backing
@@ -132,7 +133,7 @@ async def _listen(lifecycle: Lifecycle, plane: ControlPlane) -> dict[str, str]:
     )
     enrolment, attach = plane.fleet.listeners(
         places,
-        LayeredAssignments(plane.backing.database, plane.agent_rollouts.assignments),
+        LayeredAssignments(plane.backing.database, plane.agent_rollouts.assignments, STEP_SECONDS),
         plane.swarm.service,
         plane.swarm.tokens.verifying_keys,
         plane.swarm.bad_peers.accept,

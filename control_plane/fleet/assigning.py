@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from common.errors import Failure
-from common.gathering import STEP_SECONDS, Gathering
+from common.gathering import Gathering
 from control_plane.database import Database
 from control_plane.fleet import store_members
 from control_plane.fleet.desired import Asked, AssignmentLayer, AssignmentSnapshot
@@ -36,12 +36,14 @@ def overlaid(
 
 
 class LayeredAssignments:
-    """Implements `fleet.desired.AssignmentSource`. `top` is the last layer, which knows those beneath it."""
+    """Implements `fleet.desired.AssignmentSource`. `top` is the last layer, which knows those beneath it.
+    `step_seconds`: as in `Gathering`.
+    """
 
-    def __init__(self, database: Database, top: AssignmentLayer) -> None:
+    def __init__(self, database: Database, top: AssignmentLayer, step_seconds: float = 0.0) -> None:
         self._database = database
         self._top = top
-        self._asking = Gathering(self._assigned, step_seconds=STEP_SECONDS)
+        self._asking = Gathering(self._assigned, step_seconds=step_seconds)
 
     async def assignments(
         self, host_id: str, held: Mapping[str, agent_pb2.Assignment] | None = None

@@ -106,7 +106,7 @@ class Rows:
     def _message(self, instance: Instance) -> agent_pb2.Assignment:
         key = instance.id, instance.generation
         if key not in self._messages:
-            self._messages[key] = wire.assignment_of(instance, lambda digest: "token")
+            self._messages[key] = wire.assignment_of(instance, lambda digests: "token", together=True)
         return self._messages[key]
 
 
@@ -135,7 +135,7 @@ class Database:
     def spec_of(self, instance: Instance) -> str:
         key = instance.id, instance.generation
         if key not in self._spec_of:
-            self._spec_of[key] = assignment_from(wire.assignment_of(instance, lambda digest: "")).spec_hash
+            self._spec_of[key] = assignment_from(wire.assignment_of(instance, lambda digests: "", together=True)).spec_hash
         return self._spec_of[key]
 
     def _check(self, instance: Instance, status: Status | None) -> None:
