@@ -135,7 +135,9 @@ class Database:
     def spec_of(self, instance: Instance) -> str:
         key = instance.id, instance.generation
         if key not in self._spec_of:
-            self._spec_of[key] = assignment_from(wire.assignment_of(instance, lambda digests: "", together=True)).spec_hash
+            self._spec_of[key] = assignment_from(
+                wire.assignment_of(instance, lambda digests: "", together=True)
+            ).spec_hash
         return self._spec_of[key]
 
     def _check(self, instance: Instance, status: Status | None) -> None:
