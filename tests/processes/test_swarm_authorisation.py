@@ -82,11 +82,11 @@ def test_a_revoked_host_gets_no_new_certificate(fleet: Fleet, tmp_path: Path) ->
     wait_verified(fleet)
     assignments = asyncio.run(Journal(host.data / "journal").load_message("assignments", agent_pb2.AssignmentSet()))
     assert assignments is not None
-    contents = [content for one in assignments.assignments for content in one.image.contents]
-    (token,) = [content.token for content in contents if content.digest == str(blob.digest)]
+    (image,) = [one.image for one in assignments.assignments]
+    assert str(blob.digest) in [content.digest for content in image.contents]
     identity = Identity.load(host.data / "identity")
     assert identity is not None
-    request = signed_request(identity, new_key_and_request()[1], [token]).encode()
+    request = signed_request(identity, new_key_and_request()[1], [image.token], [blob.digest.hex]).encode()
     assert asyncio.run(ask(fleet.url, request)).status == 200
     fleet.client.delete("/api/v1/hosts/east/east-7")
     host.stop()
