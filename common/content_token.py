@@ -13,7 +13,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -21,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from common.clock import Clock
 from common.digest import Digest
-from common.errors import Denied, Unauthenticated
+from common.errors import Denied, Invalid, Unauthenticated
 
 AUDIENCE = "longshore:content"
 # A token of 32 digests has 3.6 kB and travels in headers and announce URLs, of which servers take 8 kB.
@@ -127,9 +126,12 @@ class ContentVerifier:
         return found
 
 
-def _digests(said: Any) -> tuple[Digest, ...]:
+def _digests(said: object) -> tuple[Digest, ...]:
     """Raises `TokenInvalid`: what is signed was made by us, perhaps by a newer version."""
     texts = said if isinstance(said, list) else [said]
     if not 0 < len(texts) <= MOST_DIGESTS:
         raise TokenInvalid(f"the content token names {len(texts)} contents", action="attach again for a new one")
-    return tuple(Digest.parse(str(text)) for text in texts)
+    try:
+        return tuple(Digest.parse(str(text)) for text in texts)
+    except Invalid as error:
+        raise TokenInvalid("the content token names no contents", action="attach again for a new one") from error

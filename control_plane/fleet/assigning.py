@@ -17,14 +17,14 @@ from control_plane.fleet import store_members
 from control_plane.fleet.desired import Asked, AssignmentLayer, AssignmentSnapshot
 from proto.agent.v1 import agent_pb2
 
-F = TypeVar("F")
+Found = TypeVar("Found")
 
 
 def overlaid(
     asked: Sequence[Asked],
     told: Sequence[AssignmentSnapshot | Failure],
-    found: Mapping[str, F],
-    over: Callable[[AssignmentSnapshot, Asked, F], AssignmentSnapshot],
+    found: Mapping[str, Found],
+    over: Callable[[AssignmentSnapshot, Asked, Found], AssignmentSnapshot],
 ) -> list[AssignmentSnapshot | Failure]:
     """What the layer beneath told, and `over` it what was found for some of the hosts, by their ids."""
     return [

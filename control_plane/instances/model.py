@@ -131,10 +131,6 @@ class InstanceImage:
     manifest: ImageContent
     contents: tuple[ImageContent, ...]
 
-    def __hash__(self) -> int:
-        # Of what tells images apart: to hash twenty contents takes as long as making a message of them.
-        return hash((self.reference, self.manifest.digest))
-
     def all_contents(self) -> tuple[ImageContent, ...]:
         """Manifest and contents, each digest once."""
         unique = {content.digest: content for content in (self.manifest, *self.contents)}

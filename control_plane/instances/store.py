@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,13 +32,7 @@ class AssignedGenerations:
 
 async def add(connection: AsyncConnection, added: Sequence[Instance]) -> bool:
     """False if one of the names was taken on its host at the same moment; the caller then rolls back."""
-    alike: dict[Any, list[Instance]] = {}
-    for instance in added:
-        # Those of one request have one image and one specification, encoded once: to compare them takes longer.
-        alike.setdefault((instance.tenant_id, id(instance.image), id(instance.spec), _rest(instance)), []).append(
-            instance
-        )
-    for some in alike.values():
+    for some in _alike(added):
         each = {name: [getattr(one, name) for one in some] for name in _EACH}
         row = {name: value for name, value in _row(some[0]).items() if name not in each}
         await insert_or_ignore_each(connection, instances, each, row)
@@ -47,14 +41,19 @@ async def add(connection: AsyncConnection, added: Sequence[Instance]) -> bool:
     return len(list(written)) == len(ids)
 
 
-def _rest(instance: Instance) -> tuple[Any, ...]:
-    return (
-        instance.desired_state,
-        instance.generation,
-        instance.restart_nonce,
-        instance.created_at,
-        instance.updated_at,
-    )
+def _alike(added: Sequence[Instance]) -> list[list[Instance]]:
+    """Those together that differ in `_EACH` only, in the order given."""
+    found: dict[Hashable, list[list[Instance]]] = {}
+    for one in added:
+        wish = (one.desired_state, one.generation, one.restart_nonce, one.created_at, one.updated_at)
+        groups = found.setdefault((one.tenant_id, one.image, wish), [])
+        # A specification has no hash; one request or deployment has one, or few.
+        same = next((group for group in groups if group[0].spec == one.spec), None)
+        if same is None:
+            groups.append([one])
+        else:
+            same.append(one)
+    return [group for groups in found.values() for group in groups]
 
 
 async def find(connection: AsyncConnection, instance_id: str) -> Instance | None:

@@ -129,7 +129,7 @@ def _show_image(shown: agent_pb2.Image, image: InstanceImage, mint: Mint, *, tog
                 message.token = mint((content.digest,))
 
 
-# A fleet runs few images on many hosts: a message of twenty contents takes 100 microseconds to make, and 3 to copy.
+# A fleet runs few images on many hosts: a message of 22 contents takes 24 microseconds to make, and 1 to copy.
 @lru_cache(maxsize=1_000)
 def _template(image: InstanceImage) -> tuple[agent_pb2.Image, tuple[Digest, ...]]:
     """The message without tokens, to be copied only; and the digests of all contents, each once."""

@@ -7,7 +7,7 @@ import random
 import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from common.plane import PlaneLocator
 from common.tls import Identity
 from proto.agent.v1 import agent_pb2, agent_pb2_grpc
 from proto.regional.v1 import regional_pb2, regional_pb2_grpc
+from tests.compatibility.descriptors import Protocol
 from tests.control_plane.fleet.plane import Plane
 
 PATIENCE_SECONDS = 20.0
@@ -192,3 +193,17 @@ class _Handler:
 
     async def ended(self) -> None:
         await self.edge.ended()
+
+
+def speaking(agent: Edge, protocol: Protocol, **hello: Any) -> Any:
+    """The agent's words in another version's classes."""
+    up = protocol.message("AgentMessage")
+    words = agent_dialect(agent.process_id, agent.held, agent_pb2.HostFacts())
+    return replace(
+        words,
+        open=protocol.attach,
+        hello=lambda: up(hello={"process_id": agent.process_id, "version": "other", **hello}),
+        heartbeat=lambda sequence: up(heartbeat={"sequence": sequence}),
+        probe_reply=lambda nonce: up(probe_reply={"nonce": nonce}),
+        protocol_version=lambda down: getattr(down.welcome, "protocol_version", 0),
+    )

@@ -8,15 +8,16 @@ from itertools import product
 import pytest
 from sqlalchemy import select, update
 
+from common.tls import IdentityKind
 from control_plane.database import Database
 from control_plane.fleet import store_members
 from control_plane.fleet.tables import hosts, regionals
 from tests.compatibility.descriptors import previous
-from tests.control_plane.fleet.edge import Edge, eventually
+from tests.control_plane.fleet.edge import Edge, eventually, speaking
 from tests.control_plane.fleet.plane import Plane
-from tests.control_plane.fleet.test_protocol_versions import speaking
 from tests.control_plane.swarm.parts import CREATED, add_host, add_idc, add_regional
 
+MakeEdge = Callable[..., Edge]
 SAID = (None, False, True)
 
 
@@ -51,17 +52,14 @@ async def test_a_regional_that_was_revoked_has_no_say(database: Database) -> Non
         assert await store_members.taking_image_tokens(connection, {host_id}) == {host_id}
 
 
-MakeEdge = Callable[..., Edge]
-
-
 async def regional_of(plane: Plane, edge: MakeEdge, name: str = "r1") -> Edge:
     regional = edge(name, kind="regional")
     await regional.enrol(await plane.join_token("regional"), name, addresses=["127.0.0.1"])
     return regional
 
 
-async def said(plane: Plane, kind: str, name: str) -> bool | None:
-    return (await plane.fleet.members.get(kind, f"east/{name}")).member.image_tokens  # type: ignore[arg-type]
+async def said(plane: Plane, kind: IdentityKind, name: str) -> bool | None:
+    return (await plane.fleet.members.get(kind, f"east/{name}")).member.image_tokens
 
 
 async def test_what_both_say_in_hello_is_remembered(plane: Plane, edge: MakeEdge) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,7 @@ from control_plane.fleet.authority import ServerCertificates
 from control_plane.rpc.server import RpcListener
 from proto.agent.v1 import agent_pb2
 from tests.compatibility.descriptors import Protocol, following, previous
-from tests.control_plane.fleet.edge import Edge, agent_dialect, eventually
+from tests.control_plane.fleet.edge import Edge, eventually, speaking
 from tests.control_plane.fleet.plane import Plane
 
 MakeEdge = Callable[..., Edge]
@@ -39,20 +38,6 @@ async def agent(plane: Plane, edge: MakeEdge) -> Edge:
     agent = edge()
     await agent.enrol(await plane.join_token())
     return agent
-
-
-def speaking(agent: Edge, protocol: Protocol, **hello: Any) -> Any:
-    """The agent's words in another version's classes."""
-    up = protocol.message("AgentMessage")
-    words = agent_dialect(agent.process_id, agent.held, agent_pb2.HostFacts())
-    return replace(
-        words,
-        open=protocol.attach,
-        hello=lambda: up(hello={"process_id": agent.process_id, "version": "other", **hello}),
-        heartbeat=lambda sequence: up(heartbeat={"sequence": sequence}),
-        probe_reply=lambda nonce: up(probe_reply={"nonce": nonce}),
-        protocol_version=lambda down: getattr(down.welcome, "protocol_version", 0),
-    )
 
 
 def shown(plane: Plane, name: str) -> str:
