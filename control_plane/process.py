@@ -170,7 +170,8 @@ async def _listen(lifecycle: Lifecycle, plane: ControlPlane) -> dict[str, str]:
 def _work(lifecycle: Lifecycle, plane: ControlPlane, *, jobs: bool) -> None:
     backing = plane.backing
     ahead = [plane.swarm.ahead] if plane.swarm.ahead is not None else []
-    tap = one_after_another(plane.webhooks.tap, plane.policies.replication.tap, *ahead)
+    noticing = plane.deployments.noticing
+    tap = one_after_another(plane.webhooks.tap, plane.policies.replication.tap, noticing.tap, *ahead)
     lifecycle.spawn("outbox relay", relay_forever(backing.database, backing.events, tap=tap))
     if jobs:
         lifecycle.spawn("jobs", plane.worker.run())
@@ -179,6 +180,7 @@ def _work(lifecycle: Lifecycle, plane: ControlPlane, *, jobs: bool) -> None:
         lifecycle.spawn("deployments", plane.deployments.converging.run())
         lifecycle.spawn("moves", plane.moves.carrying.run())
         lifecycle.spawn("draining", plane.moves.draining.run())
+    lifecycle.spawn("noticing", noticing.run())
     lifecycle.spawn("periodic", plane.periodic.run())
     lifecycle.spawn("audit trail", plane.auditing.trail.run(random.random))
     lifecycle.spawn("audit sealer", plane.auditing.sealer.run(random.random))

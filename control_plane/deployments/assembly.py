@@ -9,6 +9,7 @@ from common.clock import Clock
 from control_plane.audit.service import AuditTrail
 from control_plane.database import Database
 from control_plane.deployments.converging import Converging
+from control_plane.deployments.noticing import Noticing
 from control_plane.deployments.reading import DeploymentReading
 from control_plane.deployments.rollouts import RolloutService
 from control_plane.deployments.service import DeploymentService
@@ -22,12 +23,13 @@ from control_plane.swarm.visibility import TenantDirectory
 
 @dataclass(frozen=True)
 class Deployments:
-    """`converging` runs for the whole life of a process that works."""
+    """`converging` runs for the whole life of a process that works, `noticing` where the relay does."""
 
     service: DeploymentService
     rollouts: RolloutService
     reading: DeploymentReading
     converging: Converging
+    noticing: Noticing
     places: HostPlaces
 
 
@@ -49,5 +51,6 @@ def build_deployments(
         rollouts=RolloutService(database, reading, images, converging, trail),
         reading=reading,
         converging=converging,
+        noticing=Noticing(database, clock, converging),
         places=HostPlaces(database, fleet.members, trail),
     )

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, delete, func, or_, select, true, update
+from sqlalchemy import ColumnElement, Row, delete, func, or_, select, true, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from control_plane.database.locks import hold_rows
 from control_plane.database.upserts import insert_or_replace, inserted
 from control_plane.deployments.model import Deployment, Slot
 from control_plane.deployments.records import (
@@ -32,6 +33,8 @@ from control_plane.instances.records import spec_of, spec_record
 from control_plane.instances.store import STATUS_COLUMNS, instance_of, status_of
 from control_plane.instances.tables import instance_statuses, instances
 from control_plane.web.paging import Page, PageRequest
+
+_SOON = timedelta(seconds=1)
 
 
 async def add(connection: AsyncConnection, deployment: Deployment) -> bool:
@@ -119,6 +122,32 @@ async def due(connection: AsyncConnection, now: datetime, most: int) -> list[str
         .limit(most)
     )
     return list(dict.fromkeys([*found, *(row.deployment_id for row in disturbed)]))
+
+
+async def hasten_waiting(connection: AsyncConnection, now: datetime) -> int:
+    """Those that miss a place, and those that want an instance on every host, are due now: how many were not."""
+    waits = or_(deployments.c.unplaced > 0, deployments.c.rules["count"].as_integer().is_(None))
+    return await _hasten(connection, waits, now)
+
+
+async def hasten_of_hosts(connection: AsyncConnection, host_ids: Collection[str], now: datetime) -> int:
+    """Those that have something on the hosts are due now: how many were not. Who rests is found by `due`."""
+    slots = deployment_slots
+    return await _hasten(
+        connection,
+        deployments.c.id.in_(select(slots.c.deployment_id).where(slots.c.host_id.in_(sorted(host_ids)))),
+        now,
+    )
+
+
+async def _hasten(connection: AsyncConnection, chosen: ColumnElement[bool], now: datetime) -> int:
+    """What moves is looked at each second anyway, and its row is often held. Held in order, as everywhere."""
+    later = select(deployments.c.id).where(deployments.c.look_at > now + _SOON, chosen)
+    rows = (await connection.execute(later)).scalars().all()
+    held = await hold_rows(connection, deployments, [(one,) for one in rows])
+    ids = [row.id for row in held]
+    await connection.execute(update(deployments).where(deployments.c.id.in_(ids)).values(look_at=now))
+    return len(ids)
 
 
 async def slots_of(connection: AsyncConnection, deployment_ids: Collection[str]) -> dict[str, dict[int, Slot]]:

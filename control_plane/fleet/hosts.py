@@ -95,7 +95,7 @@ class Members:
         async with self._database.transaction() as unit:
             await store_members.change(unit.connection, "host", known.id, labels=dict(check_labels(labels)))
             await unit.announce(HostLabelled(known.id))
-        return await self.get("host", known.id)
+        return await self.get("host", name)
 
     async def warned(self, regional_id: str, warnings: Sequence[str]) -> None:
         """What is wrong where this regional is, as it says; instead of what it said before."""

@@ -62,6 +62,25 @@ class HostStandingChanged(Message):
 
 
 @dataclass(frozen=True, slots=True)
+class HostsCame(Message):
+    """So many hosts attached that were away, or that say something new of themselves; whoever waits for hosts looks
+    again.
+    """
+
+    topic: ClassVar[str] = "fleet.hosts_came"
+    hosts: int
+
+
+@dataclass(frozen=True, slots=True)
+class CapacityChanged(Message):
+    """How much of hosts may be promised was said anew, for the platform, an IDC or a host."""
+
+    topic: ClassVar[str] = "fleet.capacity_changed"
+    kind: str
+    target_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class MemberEnrolled(Message):
     """A host or regional got its first certificate, or a new one by a join token made for its name."""
 

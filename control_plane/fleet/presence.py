@@ -22,7 +22,7 @@ from common.gathering import STEP_SECONDS, Gathering
 from common.tls import IdentityKind
 from control_plane.database import Database, UnitOfWork
 from control_plane.fleet import store_members
-from control_plane.fleet.messages import RegionalsChanged, SessionReplaced
+from control_plane.fleet.messages import HostsCame, RegionalsChanged, SessionReplaced
 from control_plane.fleet.model import Member
 from control_plane.fleet.store_admission import admitted_of
 from control_plane.fleet.store_members import Session
@@ -117,6 +117,8 @@ class Presence:
         await unit.announce(*(SessionReplaced(kind, one.before.id, one.arrival.session_id) for one in moved))
         if kind == "regional":
             await unit.announce(*(RegionalsChanged(idc_id) for idc_id in {one.before.idc_id for one in come}))
+        elif new := sum(1 for one in come if one.news or not one.before.session_id):
+            await unit.announce(HostsCame(new))
 
     async def conflicted(self, member: Member, refused_peer: str) -> None:
         """A copy was refused: show it, and write it down for the audit, at most once a minute a member."""

@@ -12,7 +12,7 @@ from control_plane.audit.service import AuditTrail
 from control_plane.database import Database
 from control_plane.fleet import store_idcs, store_members
 from control_plane.fleet.hosts import Members
-from control_plane.fleet.messages import HostStandingChanged
+from control_plane.fleet.messages import CapacityChanged, HostStandingChanged
 from control_plane.fleet.model import IdcUnknown
 from control_plane.fleet.placement import store
 from control_plane.fleet.placement.model import (
@@ -97,6 +97,7 @@ class HostPlaces:
         scope = await self._scope(kind, name)
         async with self._database.transaction() as unit:
             await store.put_policy(unit.connection, scope, policy, unit.clock.now())
+            await unit.announce(CapacityChanged(kind.value, scope.target_id))
             self._trail.record(unit, act_of(principal, "capacity.changed", subject=f"{kind.value} {name}".strip()))
         return ScopePolicy(kind, name, policy)
 
