@@ -222,7 +222,8 @@ async def command(
 @contextlib.asynccontextmanager
 async def console(calls: LxdCalls, name: str, size: Size) -> AsyncIterator[LxdSession]:
     """Shows what is said from when LXD's `forkconsole` is attached, a moment after this is entered (LXD tells nobody
-    when); what was said before is in the instance's logs."""
+    when); what was said before is in the instance's logs.
+    """
     body = {"type": "console", "width": size.columns, "height": size.rows}
     operation = await calls.begin("POST", "instances", name, "console", body=body)
     async with _connected(calls, operation, terminal=True) as session:

@@ -1,7 +1,7 @@
 """Looking again at deployments that wait as soon as what they wait for may be there: hosts, room, a host that goes.
 
 Invariant: only the wait is shortened. What is missed, because a process ends or the database is away, is found by the
-look that was due anyway; and deployments that nothing helps are looked at a few times a second at most.
+look that was due anyway; and where nothing helps, ten deployments a second are looked at in the mean.
 """
 
 from __future__ import annotations

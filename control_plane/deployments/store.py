@@ -35,6 +35,7 @@ from control_plane.instances.tables import instance_statuses, instances
 from control_plane.web.paging import Page, PageRequest
 
 _SOON = timedelta(seconds=1)
+_MOST_HASTENED = 300  # ten a second, for as long as those that wait are left alone else
 
 
 async def add(connection: AsyncConnection, deployment: Deployment) -> bool:
@@ -141,12 +142,14 @@ async def hasten_of_hosts(connection: AsyncConnection, host_ids: Collection[str]
 
 
 async def _hasten(connection: AsyncConnection, chosen: ColumnElement[bool], now: datetime) -> int:
-    """What moves is looked at each second anyway, and its row is often held. Held in order, as everywhere."""
+    """The first so many. What moves is looked at each second anyway, and its row is often held. Held in order, as
+    everywhere.
+    """
     later = select(deployments.c.id).where(deployments.c.look_at > now + _SOON, chosen)
-    rows = (await connection.execute(later)).scalars().all()
-    held = await hold_rows(connection, deployments, [(one,) for one in rows])
-    ids = [row.id for row in held]
-    await connection.execute(update(deployments).where(deployments.c.id.in_(ids)).values(look_at=now))
+    rows = await connection.scalars(later.order_by(deployments.c.look_at).limit(_MOST_HASTENED))
+    ids = [row.id for row in await hold_rows(connection, deployments, [(one,) for one in rows])]
+    if ids:
+        await connection.execute(update(deployments).where(deployments.c.id.in_(ids)).values(look_at=now))
     return len(ids)
 
 

@@ -11,6 +11,7 @@ from common.errors import Unavailable
 from common.lifecycle import Lifecycle
 from control_plane.database import Database
 from control_plane.database.relay import relay_once
+from control_plane.deployments import store
 from control_plane.deployments.converging import Converging
 from control_plane.deployments.noticing import Noticing
 from control_plane.deployments.service import DeploymentService
@@ -34,19 +35,22 @@ EVERYBODY = {"host-e1", "host-e2", "host-w1"}
 
 
 class Watched(Noticing):
-    """`looks`: when it looked, by the clock that nobody sets. `away`: whether the database is."""
+    """`looks`: when it looked, by the clock that nobody sets. `away`: whether the database is. `crowd`: how many more
+    than there are it found.
+    """
 
     def __init__(self, database: Database, clock: ManualClock, converging: Converging) -> None:
         super().__init__(database, clock, converging)
         self.looks: list[float] = []
         self.away = False
+        self.crowd = 0
         self._time = clock
 
     async def once(self) -> int:
         self.looks.append(self._time.monotonic())
         if self.away:
             raise Unavailable("the database is away", action="wait")
-        return await super().once()
+        return self.crowd + await super().once()
 
 
 class World:
@@ -200,6 +204,31 @@ async def test_crowds_are_noticed_at_once_and_then_together(world: World, clock:
     await eventually(lambda: len(world.noticing.looks) == 2)
     first, second = world.noticing.looks
     assert 5 <= second - first <= 6
+
+
+@pytest.mark.usefixtures("following")
+async def test_a_crowd_that_waits_is_given_time(world: World, clock: ManualClock) -> None:
+    world.noticing.crowd = 80
+    for _ in range(10):
+        await world.announce_a_host()
+        await world.relay()
+        await eventually(lambda: world.noticing.looks)
+        await clock.advance(1)
+    await eventually(lambda: len(world.noticing.looks) == 2)
+    first, second = world.noticing.looks
+    assert 8 <= second - first <= 10
+
+
+@pytest.mark.parametrize("most", [1, 2, 3])
+async def test_no_more_are_hastened_than_can_be_looked_at(
+    service: DeploymentService, world: World, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    monkeypatch.setattr(store, "_MOST_HASTENED", most)
+    for number in range(2):
+        await service.create(OPERATOR, deployment(f"log{number}", Rules(None)))
+    await world.hosts_used()
+    await world.announce_a_host()
+    assert await world.hastened() == min(most, 2)
 
 
 @pytest.mark.usefixtures("following")
