@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from control_plane.database.upserts import inserted
 from control_plane.fleet.tables import hosts, idcs, regionals
 from control_plane.swarm.model import Offence
-from control_plane.swarm.tables import host_contents, swarm_offences, wants
+from control_plane.swarm.tables import host_contents, swarm_offences, wanted_contents
 
 Key = tuple[str, str]  # (tenant id, digest)
 
@@ -84,8 +84,11 @@ async def name_of(connection: AsyncConnection, accused: str) -> str:
 async def concerned(connection: AsyncConnection, host_id: str, idc_id: str, keys: Sequence[Key]) -> set[Key]:
     """Which of these contents that host may know something of: wanted in its IDC, or held by it."""
     wanted = await connection.execute(
-        select(wants.c.tenant_id, wants.c.digest)
-        .where(wants.c.idc_id == idc_id, tuple_(wants.c.tenant_id, wants.c.digest).in_(list(keys)))
+        select(wanted_contents.c.tenant_id, wanted_contents.c.digest)
+        .where(
+            wanted_contents.c.idc_id == idc_id,
+            tuple_(wanted_contents.c.tenant_id, wanted_contents.c.digest).in_(list(keys)),
+        )
         .distinct()
     )
     held = await connection.execute(

@@ -14,7 +14,7 @@ from common.digest import Digest
 from control_plane.database.upserts import insert_or_add, insert_or_replace
 from control_plane.fleet.tables import idcs
 from control_plane.swarm.model import EgressKey, HostContent, RegionalContent
-from control_plane.swarm.tables import egress, host_contents, regional_contents, wants
+from control_plane.swarm.tables import egress, host_contents, regional_contents, wanted_contents
 
 Key = tuple[str, str]  # (tenant id, digest)
 _HELD_COLUMNS = [host_contents.c[field.name] for field in fields(HostContent)]
@@ -39,7 +39,8 @@ async def of_regional(connection: AsyncConnection, regional_id: str, keys: Seque
 async def unwanted_at_regional(connection: AsyncConnection, regional_id: str) -> int:
     """How many contents are known of it that nobody wants anywhere."""
     wanted = exists().where(
-        wants.c.tenant_id == regional_contents.c.tenant_id, wants.c.digest == regional_contents.c.digest
+        wanted_contents.c.tenant_id == regional_contents.c.tenant_id,
+        wanted_contents.c.digest == regional_contents.c.digest,
     )
     query = select(func.count()).where(regional_contents.c.regional_id == regional_id, ~wanted)
     return int(await connection.scalar(query.select_from(regional_contents)) or 0)

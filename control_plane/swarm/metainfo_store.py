@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from common.digest import Digest
 from control_plane.database.upserts import insert_or_ignore, insert_or_replace
 from control_plane.swarm.model import DescriptionFailure, StoredMetainfo
-from control_plane.swarm.tables import metainfo, metainfo_failures, wants
+from control_plane.swarm.tables import metainfo, metainfo_failures, wanted_contents
 
 Key = tuple[str, str]  # (tenant id, digest)
 
@@ -97,6 +97,8 @@ async def remove_unwanted(connection: AsyncConnection, keys: Sequence[Key], *, f
     """Those of `keys` that went because nobody wants them anywhere."""
     table = metainfo_failures if failed else metainfo
     key = table.c.tenant_id, table.c.digest
-    wanted = exists().where(wants.c.tenant_id == table.c.tenant_id, wants.c.digest == table.c.digest)
+    wanted = exists().where(
+        wanted_contents.c.tenant_id == table.c.tenant_id, wanted_contents.c.digest == table.c.digest
+    )
     rows = await connection.execute(delete(table).where(tuple_(*key).in_(list(keys)), ~wanted).returning(*key))
     return [(row.tenant_id, row.digest) for row in rows]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum, StrEnum
@@ -35,6 +37,12 @@ class WantedContent:
     digest: Digest
     size_bytes: int
     media_type: str
+
+
+def list_id(tenant_id: str, contents: Sequence[WantedContent]) -> str:
+    """Hex of 32 bytes that name these contents of that tenant, in whatever order they are given."""
+    told = sorted(f"{one.digest} {one.size_bytes} {one.media_type}" for one in contents)
+    return hashlib.sha256("\n".join([tenant_id, *told]).encode()).hexdigest()
 
 
 class Effort(IntEnum):

@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, Row, Select, func, select, true, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from control_plane.fleet.tables import hosts, idcs, regionals
-from control_plane.swarm.tables import egress, host_contents, regional_contents, wants
+from control_plane.swarm.tables import egress, host_contents, regional_contents, wanted_contents
 from control_plane.web.paging import Page, PageRequest
 
 TenantIds = Collection[str] | None
@@ -133,15 +133,15 @@ async def order_rows(
         select(
             idcs.c.id.label("idc_id"),
             idcs.c.name.label("idc"),
-            wants.c.tenant_id,
-            wants.c.digest,
-            func.min(wants.c.size_bytes).label("size_bytes"),
-            func.min(wants.c.media_type).label("media_type"),
+            wanted_contents.c.tenant_id,
+            wanted_contents.c.digest,
+            func.min(wanted_contents.c.size_bytes).label("size_bytes"),
+            func.min(wanted_contents.c.media_type).label("media_type"),
         )
-        .join(idcs, idcs.c.id == wants.c.idc_id)
-        .where(_visible(wants.c.tenant_id, tenant_ids), true() if idc is None else idcs.c.name == idc)
-        .group_by(idcs.c.id, idcs.c.name, wants.c.tenant_id, wants.c.digest)
-        .order_by(idcs.c.name, wants.c.digest, wants.c.tenant_id)
+        .join(idcs, idcs.c.id == wanted_contents.c.idc_id)
+        .where(_visible(wanted_contents.c.tenant_id, tenant_ids), true() if idc is None else idcs.c.name == idc)
+        .group_by(idcs.c.id, idcs.c.name, wanted_contents.c.tenant_id, wanted_contents.c.digest)
+        .order_by(idcs.c.name, wanted_contents.c.digest, wanted_contents.c.tenant_id)
     )
     rows, total = await _page(connection, statement, request)
     shares = await _shares(connection, rows)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, and_, delete, exists, func, or_, select, tuple_
+from sqlalchemy import ColumnElement, ScalarSelect, and_, delete, exists, func, or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from common.digest import Digest
-from control_plane.database.upserts import insert_or_replace_each
+from control_plane.database.upserts import insert_or_ignore, insert_or_replace_each
 from control_plane.fleet.tables import idcs
-from control_plane.swarm.model import Effort, Order, WantedContent
-from control_plane.swarm.tables import metainfo, wants
+from control_plane.swarm.model import Effort, Order, WantedContent, list_id
+from control_plane.swarm.tables import metainfo, wanted_contents, wants
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ async def spreads(connection: AsyncConnection, tenant_id: str) -> bool:
     """Whether anything of the tenant is wanted anywhere, or was spread within a day (`forgetting`)."""
     query = select(
         or_(
-            exists().where(wants.c.tenant_id == tenant_id),
+            exists().where(wanted_contents.c.tenant_id == tenant_id),
             exists().where(metainfo.c.tenant_id == tenant_id),
         )
     )
@@ -43,34 +43,54 @@ async def add_wants(
     contents: Sequence[WantedContent],
     effort: Effort = Effort.ORDINARY,
 ) -> bool:
-    """Whether the IDC's orders changed: somebody may have wanted the same there already, with no more effort. What an
-    owner wants there already takes the new effort.
+    """Whether the IDC's orders changed: somebody may have wanted the same there already, with no more effort. An owner
+    who wants the same contents there already takes the new effort.
     """
+    if not contents or not owner_ids:
+        return False
     await _lock(connection, [idc_id])
-    digests = {str(content.digest) for content in contents}
-    before = await _efforts(connection, idc_id, tenant_id, digests)
-    for content in contents:
-        row = {
-            "idc_id": idc_id,
-            "digest": str(content.digest),
+    each = {str(content.digest): content for content in contents}
+    before = await _efforts(connection, idc_id, tenant_id, each)
+    named = {"idc_id": idc_id, "list_id": list_id(tenant_id, list(each.values()))}
+    owners = {"owner_id": owner_ids}
+    await insert_or_replace_each(connection, wants, owners, named | {"effort": effort.value}, only=("effort",))
+    rows = [
+        named
+        | {
+            "digest": digest,
             "tenant_id": tenant_id,
             "size_bytes": content.size_bytes,
             "media_type": content.media_type,
-            "effort": effort.value,
         }
-        await insert_or_replace_each(connection, wants, {"owner_id": owner_ids}, row, only=("effort",))
-    return before != await _efforts(connection, idc_id, tenant_id, digests)
+        for digest, content in each.items()
+    ]
+    await insert_or_ignore(connection, wanted_contents, rows)
+    return before != await _efforts(connection, idc_id, tenant_id, each)
 
 
 async def _efforts(
     connection: AsyncConnection, idc_id: str, tenant_id: str, digests: Collection[str]
 ) -> dict[str, int]:
     rows = await connection.execute(
-        select(wants.c.digest, func.min(wants.c.effort).label("effort"))
-        .where(wants.c.idc_id == idc_id, wants.c.tenant_id == tenant_id, wants.c.digest.in_(digests))
-        .group_by(wants.c.digest)
+        select(wanted_contents.c.digest, func.min(_least_effort()).label("effort"))
+        .where(
+            wanted_contents.c.idc_id == idc_id,
+            wanted_contents.c.tenant_id == tenant_id,
+            wanted_contents.c.digest.in_(digests),
+        )
+        .group_by(wanted_contents.c.digest)
     )
     return {row.digest: row.effort for row in rows}
+
+
+def _least_effort() -> ScalarSelect[int]:
+    """Of those who want the list that a row of `wanted_contents` is in."""
+    return (
+        select(func.min(wants.c.effort))
+        .where(wants.c.idc_id == wanted_contents.c.idc_id, wants.c.list_id == wanted_contents.c.list_id)
+        .correlate(wanted_contents)
+        .scalar_subquery()
+    )
 
 
 async def remove_wants(connection: AsyncConnection, owner_id: str, idc_id: str | None = None) -> list[str]:
@@ -82,18 +102,48 @@ async def remove_wants(connection: AsyncConnection, owner_id: str, idc_id: str |
     )
     touched = await connection.scalars(select(wants.c.idc_id).where(mine).distinct())
     await _lock(connection, list(touched))
+    lists = await _wanted_least(connection, mine)
+    if not lists:
+        # In a fleet somebody else nearly always wants the same.
+        await connection.execute(delete(wants).where(mine))
+        return []
+    contents = await _contents(connection, lists)
+    before = {key: await _efforts(connection, *key, digests) for key, digests in contents.items()}
+    await connection.execute(delete(wants).where(mine))
+    await _remove_unwanted(connection, lists)
+    after = {key: await _efforts(connection, *key, digests) for key, digests in contents.items()}
+    return sorted({key[0] for key in contents if before[key] != after[key]})
+
+
+async def _wanted_least(connection: AsyncConnection, mine: ColumnElement[bool]) -> list[tuple[str, str]]:
+    """(IDC id, list id) of those of `mine` that nobody else wants with as little effort there."""
     other = wants.alias()
     as_much = exists().where(
         other.c.idc_id == wants.c.idc_id,
-        other.c.tenant_id == wants.c.tenant_id,
-        other.c.digest == wants.c.digest,
-        other.c.owner_id != owner_id,
+        other.c.list_id == wants.c.list_id,
+        other.c.owner_id != wants.c.owner_id,
         other.c.effort <= wants.c.effort,
     )
-    changed = await connection.scalars(select(wants.c.idc_id).where(mine, ~as_much).distinct().order_by(wants.c.idc_id))
-    idc_ids = list(changed)
-    await connection.execute(delete(wants).where(mine))
-    return idc_ids
+    rows = await connection.execute(select(wants.c.idc_id, wants.c.list_id).where(mine, ~as_much))
+    return [(row.idc_id, row.list_id) for row in rows]
+
+
+async def _contents(connection: AsyncConnection, lists: Sequence[tuple[str, str]]) -> dict[tuple[str, str], set[str]]:
+    """Digests in these lists, by (IDC id, tenant id)."""
+    found: dict[tuple[str, str], set[str]] = {}
+    columns = wanted_contents.c.idc_id, wanted_contents.c.tenant_id, wanted_contents.c.digest
+    for row in await connection.execute(select(*columns).where(_in_lists(lists))):
+        found.setdefault((row.idc_id, row.tenant_id), set()).add(row.digest)
+    return found
+
+
+async def _remove_unwanted(connection: AsyncConnection, lists: Sequence[tuple[str, str]]) -> None:
+    wanted = exists().where(wants.c.idc_id == wanted_contents.c.idc_id, wants.c.list_id == wanted_contents.c.list_id)
+    await connection.execute(delete(wanted_contents).where(_in_lists(lists), ~wanted))
+
+
+def _in_lists(lists: Sequence[tuple[str, str]]) -> ColumnElement[bool]:
+    return tuple_(wanted_contents.c.idc_id, wanted_contents.c.list_id).in_(list(lists))
 
 
 async def ordered_set(connection: AsyncConnection, idc_id: str) -> OrderedSet | None:
@@ -103,15 +153,15 @@ async def ordered_set(connection: AsyncConnection, idc_id: str) -> OrderedSet | 
             select(
                 idcs.c.name,
                 idcs.c.orders_generation,
-                wants.c.tenant_id,
-                wants.c.digest,
-                func.min(wants.c.size_bytes).label("size_bytes"),
-                func.min(wants.c.media_type).label("media_type"),
-                func.min(wants.c.effort).label("effort"),
+                wanted_contents.c.tenant_id,
+                wanted_contents.c.digest,
+                func.min(wanted_contents.c.size_bytes).label("size_bytes"),
+                func.min(wanted_contents.c.media_type).label("media_type"),
+                func.min(_least_effort()).label("effort"),
             )
-            .select_from(idcs.outerjoin(wants, wants.c.idc_id == idcs.c.id))
+            .select_from(idcs.outerjoin(wanted_contents, wanted_contents.c.idc_id == idcs.c.id))
             .where(idcs.c.id == idc_id)
-            .group_by(idcs.c.name, idcs.c.orders_generation, wants.c.tenant_id, wants.c.digest)
+            .group_by(idcs.c.name, idcs.c.orders_generation, wanted_contents.c.tenant_id, wanted_contents.c.digest)
         )
     ).all()
     if not rows:
@@ -130,13 +180,19 @@ async def ordered_set(connection: AsyncConnection, idc_id: str) -> OrderedSet | 
 
 async def wanted_anywhere(connection: AsyncConnection, keys: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
     """Which of the (tenant id, digest) are wanted in some IDC."""
-    rows = await connection.execute(select(wants.c.tenant_id, wants.c.digest).where(_any_of(keys)).distinct())
+    rows = await connection.execute(
+        select(wanted_contents.c.tenant_id, wanted_contents.c.digest).where(_any_of(keys)).distinct()
+    )
     return {(row.tenant_id, row.digest) for row in rows}
 
 
 async def wanted_digests(connection: AsyncConnection, digests: Sequence[Digest]) -> set[Digest]:
     """Which of the digests are wanted in some IDC, by any tenant."""
-    query = select(wants.c.digest).where(wants.c.digest.in_([str(digest) for digest in digests])).distinct()
+    query = (
+        select(wanted_contents.c.digest)
+        .where(wanted_contents.c.digest.in_([str(digest) for digest in digests]))
+        .distinct()
+    )
     return {Digest.parse(text) for text in (await connection.execute(query)).scalars()}
 
 
@@ -148,4 +204,4 @@ async def _lock(connection: AsyncConnection, idc_ids: Sequence[str]) -> None:
 
 
 def _any_of(keys: Sequence[tuple[str, str]]) -> ColumnElement[bool]:
-    return tuple_(wants.c.tenant_id, wants.c.digest).in_(list(keys))
+    return tuple_(wanted_contents.c.tenant_id, wanted_contents.c.digest).in_(list(keys))

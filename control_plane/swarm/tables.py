@@ -1,8 +1,11 @@
 """Rows of the swarm. Digests are kept in their wire form; bytes are 64-bit counters.
 
-`wants` are orders with their reasons, one row for each owner; an order of an IDC is the distinct (tenant, digest) of
-its wants. `metainfo` holds finished descriptions only; a content that could not be described has a row in
-`metainfo_failures` until it is described.
+`wants` are the reasons of orders: an owner wants a list of contents in an IDC, in one row however long the list is.
+`wanted_contents` are those lists, once for each IDC, there exactly as long as somebody wants them; an order of an IDC
+is the distinct (tenant, digest) of its lists. Both change only under the lock of the IDC (`store`).
+
+`metainfo` holds finished descriptions only; a content that could not be described has a row in `metainfo_failures`
+until it is described.
 """
 
 from __future__ import annotations
@@ -19,15 +22,25 @@ wants = Table(
     metadata,
     Column("owner_id", _ID, primary_key=True),
     Column("idc_id", _ID, primary_key=True),
+    # `model.list_id`.
+    Column("list_id", String(64), primary_key=True),
+    # `model.Effort`.
+    Column("effort", SmallInteger, nullable=False, default=0, server_default="0"),
+    # The smallest effort for a list is the first row of its part of the index.
+    Index("ix_wants_idc_id_list_id_effort", "idc_id", "list_id", "effort"),
+)
+
+wanted_contents = Table(
+    "wanted_contents",
+    metadata,
+    Column("idc_id", _ID, primary_key=True),
+    Column("list_id", String(64), primary_key=True),
     Column("digest", _DIGEST, primary_key=True),
     Column("tenant_id", _ID, nullable=False),
     Column("size_bytes", BigInteger, nullable=False),
     Column("media_type", String(255), nullable=False),
-    # `model.Effort`.
-    Column("effort", SmallInteger, nullable=False, default=0, server_default="0"),
-    Index("ix_wants_idc_id_tenant_id_digest", "idc_id", "tenant_id", "digest"),
-    Index("ix_wants_tenant_id_digest", "tenant_id", "digest"),
-    Index("ix_wants_digest", "digest"),
+    Index("ix_wanted_contents_tenant_id_digest_idc_id", "tenant_id", "digest", "idc_id"),
+    Index("ix_wanted_contents_digest", "digest"),
 )
 
 metainfo = Table(

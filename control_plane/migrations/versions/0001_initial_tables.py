@@ -881,20 +881,31 @@ def upgrade() -> None:
         sa.UniqueConstraint("name", name=op.f("uq_users_name")),
     )
     op.create_table(
-        "wants",
-        sa.Column("owner_id", sa.String(length=36), nullable=False),
+        "wanted_contents",
         sa.Column("idc_id", sa.String(length=36), nullable=False),
+        sa.Column("list_id", sa.String(length=64), nullable=False),
         sa.Column("digest", sa.String(length=140), nullable=False),
         sa.Column("tenant_id", sa.String(length=36), nullable=False),
         sa.Column("size_bytes", sa.BigInteger(), nullable=False),
         sa.Column("media_type", sa.String(length=255), nullable=False),
+        sa.PrimaryKeyConstraint("idc_id", "list_id", "digest", name=op.f("pk_wanted_contents")),
+    )
+    with op.batch_alter_table("wanted_contents", schema=None) as batch_op:
+        batch_op.create_index("ix_wanted_contents_digest", ["digest"], unique=False)
+        batch_op.create_index(
+            "ix_wanted_contents_tenant_id_digest_idc_id", ["tenant_id", "digest", "idc_id"], unique=False
+        )
+
+    op.create_table(
+        "wants",
+        sa.Column("owner_id", sa.String(length=36), nullable=False),
+        sa.Column("idc_id", sa.String(length=36), nullable=False),
+        sa.Column("list_id", sa.String(length=64), nullable=False),
         sa.Column("effort", sa.SmallInteger(), server_default="0", nullable=False),
-        sa.PrimaryKeyConstraint("owner_id", "idc_id", "digest", name=op.f("pk_wants")),
+        sa.PrimaryKeyConstraint("owner_id", "idc_id", "list_id", name=op.f("pk_wants")),
     )
     with op.batch_alter_table("wants", schema=None) as batch_op:
-        batch_op.create_index("ix_wants_digest", ["digest"], unique=False)
-        batch_op.create_index("ix_wants_idc_id_tenant_id_digest", ["idc_id", "tenant_id", "digest"], unique=False)
-        batch_op.create_index("ix_wants_tenant_id_digest", ["tenant_id", "digest"], unique=False)
+        batch_op.create_index("ix_wants_idc_id_list_id_effort", ["idc_id", "list_id", "effort"], unique=False)
 
     op.create_table(
         "agent_rollout_hosts",
@@ -1946,11 +1957,14 @@ def downgrade() -> None:
 
     op.drop_table("agent_rollout_hosts")
     with op.batch_alter_table("wants", schema=None) as batch_op:
-        batch_op.drop_index("ix_wants_tenant_id_digest")
-        batch_op.drop_index("ix_wants_idc_id_tenant_id_digest")
-        batch_op.drop_index("ix_wants_digest")
+        batch_op.drop_index("ix_wants_idc_id_list_id_effort")
 
     op.drop_table("wants")
+    with op.batch_alter_table("wanted_contents", schema=None) as batch_op:
+        batch_op.drop_index("ix_wanted_contents_tenant_id_digest_idc_id")
+        batch_op.drop_index("ix_wanted_contents_digest")
+
+    op.drop_table("wanted_contents")
     op.drop_table("users")
     with op.batch_alter_table("uploads", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_uploads_started_at"))

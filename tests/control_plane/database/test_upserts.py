@@ -16,7 +16,7 @@ from control_plane.database.upserts import (
     inserted,
 )
 from control_plane.jobs.tables import ticks
-from control_plane.swarm.tables import egress, wants
+from control_plane.swarm.tables import egress, wanted_contents
 
 MOMENT = datetime(2026, 3, 1, tzinfo=UTC)
 LATER = MOMENT + timedelta(hours=1)
@@ -70,28 +70,29 @@ async def test_one_row_for_each_of_many_texts_and_those_that_are_there_take_what
 
 
 async def test_of_a_row_that_is_there_only_the_named_columns_change(database: Database) -> None:
-    row = {"idc_id": "i", "digest": "d", "tenant_id": "t", "size_bytes": 1, "media_type": "m", "effort": 0}
+    row = {"idc_id": "i", "list_id": "l", "tenant_id": "t", "size_bytes": 1, "media_type": "m"}
+    each = {"digest": ["one", "two"]}
+    table = wanted_contents
     async with database.transaction() as unit:
-        for more in ({}, {"effort": 2, "size_bytes": 9}):
-            await insert_or_replace_each(
-                unit.connection, wants, {"owner_id": ["one", "two"]}, row | more, only=["effort"]
-            )
-        found = await unit.connection.execute(select(wants.c.owner_id, wants.c.size_bytes, wants.c.effort))
-        assert sorted(tuple(each) for each in found) == [("one", 1, 2), ("two", 1, 2)]
+        for more in ({}, {"media_type": "n", "size_bytes": 9}):
+            await insert_or_replace_each(unit.connection, table, each, row | more, only=["media_type"])
+        found = await unit.connection.execute(select(table.c.digest, table.c.size_bytes, table.c.media_type))
+        assert sorted(tuple(one) for one in found) == [("one", 1, "n"), ("two", 1, "n")]
 
 
 async def test_rows_that_differ_in_several_texts_are_added_together_and_those_that_are_there_stay(
     database: Database,
 ) -> None:
-    row = {"idc_id": "i", "tenant_id": "t", "size_bytes": 1, "media_type": "it's [1,2]", "effort": 0}
-    each = {"owner_id": ["one", "tw'o", "{}"], "digest": ["d1", 'd"2', ""]}
+    row = {"idc_id": "i", "tenant_id": "t", "size_bytes": 1, "media_type": "it's [1,2]"}
+    table = wanted_contents
+    each = {"list_id": ["one", "tw'o", "{}"], "digest": ["d1", 'd"2', ""]}
     async with database.transaction() as unit:
-        await insert_or_ignore_each(unit.connection, wants, each, row)
-        more = {"owner_id": [*each["owner_id"], "new"], "digest": [*each["digest"], "d1"]}
-        await insert_or_ignore_each(unit.connection, wants, more, row | {"size_bytes": 9})
-        await insert_or_ignore_each(unit.connection, wants, {"owner_id": [], "digest": []}, row)
+        await insert_or_ignore_each(unit.connection, table, each, row)
+        more = {"list_id": [*each["list_id"], "new"], "digest": [*each["digest"], "d1"]}
+        await insert_or_ignore_each(unit.connection, table, more, row | {"size_bytes": 9})
+        await insert_or_ignore_each(unit.connection, table, {"list_id": [], "digest": []}, row)
         found = await unit.connection.execute(
-            select(wants.c.owner_id, wants.c.digest, wants.c.size_bytes, wants.c.media_type)
+            select(table.c.list_id, table.c.digest, table.c.size_bytes, table.c.media_type)
         )
         assert {tuple(one) for one in found} == {
             ("one", "d1", 1, "it's [1,2]"),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -14,10 +15,11 @@ from control_plane.fleet.desired import OrderSnapshot
 from control_plane.fleet.model import IdcUnknown
 from control_plane.jobs.service import JobService
 from control_plane.swarm import returns_store
-from control_plane.swarm.model import WantedContent
+from control_plane.swarm.model import Effort, WantedContent
 from control_plane.swarm.provenance_metrics import SwarmMetrics
 from control_plane.swarm.service import SwarmService
 from control_plane.swarm.tokens import ContentTokens
+from control_plane.swarm.wire import EFFORTS
 from proto.regional.v1 import regional_pb2
 from tests.control_plane.swarm.parts import Shelf, add_host, add_idc, announced, orders_generation, to_describe
 
@@ -25,6 +27,7 @@ pytestmark = pytest.mark.usefixtures("fleet")
 
 SMALL = WantedContent(Digest.of(b"small"), 1000, "application/json")
 LARGE = WantedContent(Digest.of(b"large"), 5 << 20, "application/octet-stream")
+OTHER = WantedContent(Digest.of(b"other"), 5 << 20, "application/octet-stream")
 
 
 async def want(
@@ -34,18 +37,26 @@ async def want(
     contents: Sequence[WantedContent],
     idc: str = "idc-east",
     tenant: str = "t-acme",
+    effort: Effort = Effort.ORDINARY,
 ) -> None:
     async with database.transaction() as unit:
-        await swarm.want(unit, idc, tenant, owner, contents)
+        await swarm.want(unit, idc, tenant, owner, contents, effort)
 
 
-async def release(database: Database, swarm: SwarmService, owner: str) -> None:
+async def release(database: Database, swarm: SwarmService, owner: str, idc: str | None = None) -> None:
     async with database.transaction() as unit:
-        await swarm.release(unit, owner)
+        await swarm.release(unit, owner, idc)
 
 
 async def snapshot(swarm: SwarmService, idc: str = "idc-east") -> OrderSnapshot:
     return await swarm.orders(idc, "regional-er")
+
+
+async def efforts(swarm: SwarmService, idc: str = "idc-east") -> dict[WantedContent, Effort]:
+    ordered = (await snapshot(swarm, idc)).orders.values()
+    meant = {message: effort for effort, message in EFFORTS.items()}
+    known = {str(one.digest): one for one in (SMALL, LARGE, OTHER)}
+    return {known[order.content.digest]: meant[order.effort] for order in ordered}
 
 
 async def test_what_is_wanted_is_ordered_in_that_idc_alone(database: Database, swarm: SwarmService) -> None:
@@ -143,6 +154,80 @@ async def test_concurrent_owners_never_lose_an_order(
         after = await snapshot(swarm)
         assert list(after.orders) == [("t-acme", str(LARGE.digest))]
         assert after.generation in (generation, generation + 2)
+
+
+async def lists(database: Database) -> set[tuple[str, str]]:
+    """(IDC, digest) of what is kept of contents that somebody wants."""
+    async with database.reading() as connection:
+        rows = await connection.exec_driver_sql("SELECT idc_id, digest FROM wanted_contents")
+        return {(row[0], row[1]) for row in rows}
+
+
+async def test_lists_that_overlap_are_ordered_once_with_the_smallest_effort(
+    database: Database, swarm: SwarmService
+) -> None:
+    await want(database, swarm, "i-1", [SMALL, LARGE], effort=Effort.LOWER)
+    await want(database, swarm, "i-2", [LARGE, OTHER], effort=Effort.ORDINARY)
+    assert await efforts(swarm) == {SMALL: Effort.LOWER, LARGE: Effort.ORDINARY, OTHER: Effort.ORDINARY}
+    await release(database, swarm, "i-2")
+    assert await efforts(swarm) == {SMALL: Effort.LOWER, LARGE: Effort.LOWER}
+
+
+async def test_who_wants_the_same_again_takes_the_new_effort_in_whatever_order_it_is_told(
+    database: Database, swarm: SwarmService
+) -> None:
+    await want(database, swarm, "i-1", [SMALL, LARGE])
+    await want(database, swarm, "i-1", [LARGE, SMALL, LARGE], effort=Effort.PAUSED)
+    assert await efforts(swarm) == {SMALL: Effort.PAUSED, LARGE: Effort.PAUSED}
+
+
+async def test_what_was_wanted_leaves_nothing_behind(database: Database, swarm: SwarmService) -> None:
+    for owner in ("i-1", "i-2"):
+        for idc in ("idc-east", "idc-west"):
+            await want(database, swarm, owner, [SMALL, LARGE], idc)
+    await release(database, swarm, "i-1")
+    assert len(await lists(database)) == 4
+    await release(database, swarm, "i-2", "idc-west")
+    assert await lists(database) == {("idc-east", str(one.digest)) for one in (SMALL, LARGE)}
+    await release(database, swarm, "i-2")
+    assert await lists(database) == set()
+
+
+async def test_who_wants_no_content_wants_nothing(database: Database, swarm: SwarmService) -> None:
+    await want(database, swarm, "i-1", [])
+    assert await orders_generation(database, "east") == 1
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_orders_are_what_all_owners_want_whoever_comes_and_goes(
+    database: Database, swarm: SwarmService, seed: int
+) -> None:
+    chance = random.Random(seed)
+    said: dict[tuple[str, str, tuple[WantedContent, ...]], Effort] = {}
+
+    def meant(idc: str) -> dict[WantedContent, Effort]:
+        found: dict[WantedContent, Effort] = {}
+        for (_, at, contents), effort in said.items():
+            for content in contents if at == idc else ():
+                found[content] = min(effort, found.get(content, effort))
+        return found
+
+    for _ in range(60):
+        owner, idc = chance.choice(["i-1", "i-2", "i-3"]), chance.choice(["idc-east", "idc-west"])
+        before, generation = meant(idc), (await snapshot(swarm, idc)).generation
+        if chance.random() < 0.6:
+            contents = tuple(one for one in (SMALL, LARGE, OTHER) if chance.random() < 0.6)
+            effort = chance.choice(list(Effort))
+            await want(database, swarm, owner, contents, idc, effort=effort)
+            said[owner, idc, contents] = effort
+        else:
+            await release(database, swarm, owner, idc)
+            said = {key: effort for key, effort in said.items() if key[:2] != (owner, idc)}
+        assert await efforts(swarm, idc) == meant(idc)
+        assert (await snapshot(swarm, idc)).generation == generation + (before != meant(idc))
+    assert await lists(database) == {
+        (idc, str(content.digest)) for idc in ("idc-east", "idc-west") for content in meant(idc)
+    }
 
 
 def order_report(
