@@ -7,6 +7,7 @@ processes of a machine share.
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import random
 import resource
@@ -78,6 +79,9 @@ class Crowd:
         return {"times": list(self._tally.receipts.values())}
 
     def _forget(self, _command: dict[str, Any]) -> dict[str, Any]:
+        # Between two rounds: within one, a full collection held up receipts by 0.07 to 0.15 s.
+        gc.collect()
+        gc.freeze()
         self._tally.receipts.clear()
         self._tally.reasons.clear()
         return {}

@@ -131,6 +131,10 @@ class InstanceImage:
     manifest: ImageContent
     contents: tuple[ImageContent, ...]
 
+    def __hash__(self) -> int:
+        # Images are looked up a thousand times for a fan-out; the manifest names its contents.
+        return hash((self.reference, self.manifest.digest.hex))
+
     def all_contents(self) -> tuple[ImageContent, ...]:
         """Manifest and contents, each digest once."""
         unique = {content.digest: content for content in (self.manifest, *self.contents)}

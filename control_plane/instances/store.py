@@ -6,13 +6,22 @@ from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Row, delete, exists, select, update
+from sqlalchemy import Row, Text, cast, delete, exists, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from control_plane.database.upserts import insert_or_ignore_each, insert_or_replace
 from control_plane.fleet.tables import hosts, idcs
-from control_plane.instances.model import DesiredState, Health, Instance, Phase, Status, Wish
-from control_plane.instances.records import image_of, image_record, spec_of, spec_record
+from control_plane.instances.model import (
+    DesiredState,
+    Health,
+    Instance,
+    InstanceImage,
+    InstanceSpec,
+    Phase,
+    Status,
+    Wish,
+)
+from control_plane.instances.records import image_in, image_of, image_record, spec_in, spec_of, spec_record
 from control_plane.instances.tables import instance_statuses, instances
 
 # SQLite binds 32,766 values in one statement, PostgreSQL 65,535.
@@ -131,8 +140,8 @@ async def with_ids(connection: AsyncConnection, instance_ids: Collection[str]) -
     found: dict[str, Instance] = {}
     for start in range(0, len(ids), _MOST_IDS):
         some = ids[start : start + _MOST_IDS]
-        rows = await connection.execute(select(instances).where(instances.c.id.in_(some)))
-        found |= {row.id: instance_of(row) for row in rows}
+        rows = await connection.execute(select(*_WITH_TEXTS).where(instances.c.id.in_(some)))
+        found |= {row.id: _instance(row, image_in(row.image), spec_in(row.spec)) for row in rows}
     return found
 
 
@@ -202,6 +211,10 @@ async def unremovable(connection: AsyncConnection) -> list[Instance]:
 
 
 def instance_of(row: Row[Any]) -> Instance:
+    return _instance(row, image_of(row.image), spec_of(row.spec))
+
+
+def _instance(row: Row[Any], image: InstanceImage, spec: InstanceSpec) -> Instance:
     return Instance(
         id=row.id,
         tenant_id=row.tenant_id,
@@ -209,8 +222,8 @@ def instance_of(row: Row[Any]) -> Instance:
         host_id=row.host_id,
         idc_id=row.idc_id,
         name=row.name,
-        image=image_of(row.image),
-        spec=spec_of(row.spec),
+        image=image,
+        spec=spec,
         desired_state=DesiredState(row.desired_state),
         generation=row.generation,
         restart_nonce=row.restart_nonce,
@@ -233,6 +246,10 @@ def status_of(row: Row[Any]) -> Status:
     )
 
 
+# A fleet runs few images and specifications on many hosts: their texts are recognised before anybody decodes them.
+_WITH_TEXTS = tuple(
+    cast(column, Text).label(column.name) if column.name in ("image", "spec") else column for column in instances.c
+)
 _WISH_COLUMNS = (
     instances.c.id,
     instances.c.tenant_id,
