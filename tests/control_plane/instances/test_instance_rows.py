@@ -68,6 +68,22 @@ async def test_instances_that_differ_in_host_and_name_are_one_statement_whoever_
     assert found == {one.id: one for one in (*plain, *others)}
 
 
+async def test_what_is_alike_on_many_hosts_is_read_once_and_what_is_not_stays_apart(
+    database: Database, clock: ManualClock
+) -> None:
+    odd = InstanceSpec(environment={"GRÜSSE": 'ä"\\\N{SNOWMAN}', "{}": "[1, 2]"}, labels={"b": "1", "a": "2"})
+    alike, others = ([instance(clock, number + first, spec=odd) for number in range(20)] for first in (0, 20))
+    others = [replace(one, image=image(f"api-{one.name}"), spec=replace(odd, user=one.name)) for one in others]
+    async with database.transaction() as unit:
+        assert await store.add(unit.connection, [*alike, *others])
+    async with database.reading() as connection:
+        found = await store.with_ids(connection, {one.id for one in (*alike, *others)})
+        assert found == {one.id: one for one in (*alike, *others)}
+        assert found[others[0].id] == await store.find(connection, others[0].id)
+    assert len({id(found[one.id].spec) for one in alike}) == 1
+    assert len({id(found[one.id].image) for one in alike}) == 1
+
+
 async def test_one_name_that_is_taken_is_told_and_nothing_of_it_is_overwritten(
     database: Database, clock: ManualClock
 ) -> None:
