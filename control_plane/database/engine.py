@@ -67,8 +67,8 @@ def _open_sqlite(url: str, pool_size: int) -> AsyncEngine:
     # The driver must not open transactions by itself (isolation_level): `Database` begins them, deferred to read,
     # IMMEDIATE to write.
     options = {"timeout": WAIT_SECONDS, "isolation_level": None, "async_creator_fn": sqlite_driver.connect}
-    # Each connection keeps its pages and 128 prepared statements. Ten that a crowd had opened held 10 MB; of these few
-    # the one that was used last is used next, so what it keeps is of use.
+    # Each connection keeps its pages and 128 prepared statements; those that a crowd had opened, ten at most, held
+    # 10 MB. Of these few the one that was used last is used next, so what it keeps is of use.
     kept = min(pool_size, _SQLITE_KEPT)
     engine = create_async_engine(
         url,

@@ -194,29 +194,27 @@ async def test_what_waits_for_nothing_is_left_alone(service: DeploymentService, 
     assert await world.hastened() == 0
 
 
-@pytest.mark.usefixtures("following")
-async def test_crowds_are_noticed_at_once_and_then_together(world: World, clock: ManualClock) -> None:
-    for _ in range(24):
+async def two_looks(world: World, clock: ManualClock, *, hosts: int, apart_seconds: float) -> float:
+    """Hosts come one after the other, and are looked at twice meanwhile: so many seconds apart."""
+    for _ in range(hosts):
         await world.announce_a_host()
         await world.relay()
         await eventually(lambda: world.noticing.looks)
-        await clock.advance(0.25)
+        await clock.advance(apart_seconds)
     await eventually(lambda: len(world.noticing.looks) == 2)
     first, second = world.noticing.looks
-    assert 5 <= second - first <= 6
+    return second - first
+
+
+@pytest.mark.usefixtures("following")
+async def test_crowds_are_noticed_at_once_and_then_together(world: World, clock: ManualClock) -> None:
+    assert 5 <= await two_looks(world, clock, hosts=24, apart_seconds=0.25) <= 6
 
 
 @pytest.mark.usefixtures("following")
 async def test_a_crowd_that_waits_is_given_time(world: World, clock: ManualClock) -> None:
     world.noticing.crowd = 80
-    for _ in range(10):
-        await world.announce_a_host()
-        await world.relay()
-        await eventually(lambda: world.noticing.looks)
-        await clock.advance(1)
-    await eventually(lambda: len(world.noticing.looks) == 2)
-    first, second = world.noticing.looks
-    assert 8 <= second - first <= 10
+    assert 8 <= await two_looks(world, clock, hosts=10, apart_seconds=1) <= 10
 
 
 @pytest.mark.parametrize("most", [1, 2, 3])
