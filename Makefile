@@ -61,8 +61,8 @@ test: setup ## every test; as root on Debian it installs the servers that it nee
 	$(BIN)/python -m tests.engines.install
 	# loadgroup hands tests out one by one, but for the modules that share a server of their own.
 	$(SCRATCH) $(BOUNDED) $(BIN)/python -m pytest -n 3 --dist loadgroup --ignore tests/processes
-	# Whole fleets mostly wait, for heartbeats and shaped links: two fit beside each other. A file shares its fleet.
-	$(SCRATCH) $(BOUNDED) $(BIN)/python -m pytest -n 2 --dist loadfile tests/processes
+	# Whole fleets mostly wait, for heartbeats and shaped links: three fit beside each other. A file shares its fleet.
+	$(SCRATCH) $(BOUNDED) $(BIN)/python -m pytest -n 3 --dist loadfile tests/processes
 
 demo: setup ## push an image and watch it spread to two data centres: IMAGE=... DEMO_EXIT=1
 	$(BIN)/python -m deploy.demo
