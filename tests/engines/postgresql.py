@@ -14,6 +14,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import psycopg
 
 from tests.engines import EngineCannotRun
@@ -22,6 +23,7 @@ from tests.engines.processes import SEARCH_PATH, Process, find_program, guarded
 from tests.engines.scratch import scratch_directory
 
 _READY_SECONDS = 30
+_GONE_SECONDS = 10
 
 
 class PostgresEngine:
@@ -53,8 +55,14 @@ class PostgresEngine:
         self.run(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
 
     def kill(self) -> None:
-        """SIGKILL to the postmaster; its children notice and end."""
+        """SIGKILL to the postmaster, and gone with its children when this returns: one that has not noticed yet still
+        answers.
+        """
+        children = psutil.Process(self.process.pid).children()
         self.process.kill()
+        _, alive = psutil.wait_procs(children, timeout=_GONE_SECONDS)
+        if alive:
+            raise TimeoutError(f"PostgreSQL's {alive} outlived it for {_GONE_SECONDS} s")
 
     def stop(self) -> None:
         # SIGINT is the "fast" shutdown: sessions are ended, what was committed is written.

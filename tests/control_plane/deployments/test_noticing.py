@@ -199,7 +199,8 @@ async def two_looks(world: World, clock: ManualClock, *, hosts: int, apart_secon
     for _ in range(hosts):
         await world.announce_a_host()
         await world.relay()
-        await eventually(lambda: world.noticing.looks)
+        # Until its wait has begun: who is still in the database would wait from a later moment than it looked at.
+        await eventually(lambda: world.noticing.looks and clock.sleeping)
         await clock.advance(apart_seconds)
     await eventually(lambda: len(world.noticing.looks) == 2)
     first, second = world.noticing.looks
