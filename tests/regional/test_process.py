@@ -47,8 +47,11 @@ class Process:
         assert self.process.returncode is None, "the process ended before it was ready"
 
     def _is_ready(self) -> bool:
-        # A killed process leaves its file behind.
-        return (self.data / "ready.json").exists() and self.ready["pid"] == self.process.pid
+        # A killed process leaves its file behind, and the next one removes it.
+        try:
+            return bool(self.ready["pid"] == self.process.pid)
+        except FileNotFoundError:
+            return False
 
     async def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         if self.process.returncode is None:

@@ -92,5 +92,9 @@ async def regional(where: Namespace, directory: Path, *options: str) -> AsyncIte
 
 
 def _ready(path: Path, pid: int) -> bool:
-    # A killed process leaves its file behind. nsenter becomes the regional, so the pid is the same.
-    return path.exists() and json.loads(path.read_text())["pid"] == pid
+    # A killed process leaves its file behind, and the next one removes it. nsenter becomes the regional, so the pid is
+    # the same.
+    try:
+        return bool(json.loads(path.read_text())["pid"] == pid)
+    except FileNotFoundError:
+        return False
